@@ -1,0 +1,37 @@
+PYTHON ?= python3
+IN = $(PYTHON) envs/build.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lock clean
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The report is made again in any case, because it ends with the table on the terminal.
+demo:  ## train supervised, mean teacher and PAIS on the embedded data, and print the table
+	@python=$$($(IN) workflow) && \
+	"$$python" -m snakemake --workflow-profile profiles/local --config study=demo --forcerun report
+
+test: lint  ## check everything that CI checks
+	@python=$$($(IN) dev) && set -x && "$$python" -m pytest --numprocesses auto --dist loadfile
+
+lint:  ## check style, types and the workflow, and run no test
+	@python=$$($(IN) dev) && set -ex && \
+	"$$python" -m ruff check . && \
+	"$$python" -m ruff format --check . && \
+	"$$python" -m mypy && \
+	"$$(dirname "$$python")/snakefmt" --check Snakefile rules && \
+	"$$python" -m snakemake --lint
+
+# In this order: each lock takes over the pins of those before it.
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" "$$uv" pip compile --quiet --upgrade --universal --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --annotation-style line
+lock:  ## pin the newest versions that envs/*.in allow
+	@uv=../$$($(IN) uv) && cd envs && set -ex && \
+	$(COMPILE) --python-version 3.10 uv.in -o uv.txt && \
+	$(COMPILE) --python-version 3.10 torchvision.in -o torchvision.txt && \
+	$(COMPILE) --python-version 3.11 -c torchvision.txt workflow.in -o workflow.txt && \
+	$(COMPILE) --python-version 3.11 -c torchvision.txt -c workflow.txt dev.in -o dev.txt
+
+clean:  ## remove the environments and caches, and no result
+	rm -rf .envs .mypy_cache .pytest_cache .ruff_cache *.egg-info build

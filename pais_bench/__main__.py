@@ -1,0 +1,7 @@
+"""Run the command line as `python -m pais_bench`."""
+
+import sys
+
+from pais_bench.cli import main
+
+sys.exit(main())

@@ -1,0 +1,86 @@
+"""Which features does a network see? Backbones with a feature pyramid; a file of weights is the user's."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from pais_bench.types import BenchError
+
+
+def resnet50_fpn(weights: Path | None) -> nn.Module:
+    """Build ResNet-50 and a 256-channel FPN, P2..P6, strides 4..64, with frozen batch norm, stem and first stage.
+
+    weights is a state dict of torchvision's resnet50 on disk, ImageNet's as a rule. Without it nothing is frozen and
+    batch norm learns, because a random network behind frozen statistics diverges.
+    """
+    body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d if weights else nn.BatchNorm2d)
+    if weights:
+        load_weights(body, weights)
+        for frozen in (body.conv1, body.bn1, body.layer1):
+            frozen.requires_grad_(False)
+    return BackboneWithFPN(
+        body,
+        return_layers={f"layer{i}": str(i - 1) for i in (1, 2, 3, 4)},
+        in_channels_list=[256, 512, 1024, 2048],
+        out_channels=256,
+        extra_blocks=LastLevelMaxPool(),
+    )
+
+
+class Small(nn.Module):
+    """Give three 32-channel maps of strides 4, 8 and 16: 0.2 M parameters that learn on a CPU, with batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (24, 32, 64, 96)
+        self.body = nn.ModuleList(
+            nn.Sequential(_conv(before, width, stride=2), _conv(width, width))
+            for before, width in zip((3, *widths), widths, strict=False)
+        )
+        self.fpn = FeaturePyramidNetwork(list(widths[1:]), 32)
+        self.out_channels = 32  # torchvision's detectors ask a backbone for it
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """Map f32[B,3,H,W] to the three levels "0", "1", "2"."""
+        levels: OrderedDict[str, Tensor] = OrderedDict()
+        x = images
+        for i, stage in enumerate(self.body):
+            x = stage(x)
+            if i:
+                levels[str(i - 1)] = x
+        return self.fpn(levels)
+
+
+def _conv(before: int, width: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+    )
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a state dict from disk; the classifier of an image classification network may be there or not.
+
+    Raises BenchError where the file is missing, is no state dict, or its names or shapes do not fit.
+    """
+    if not path.is_file():
+        raise BenchError(f"{path}: no such file of pretrained weights; download it, or leave out the option 'weights'")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing, unknown = module.load_state_dict(state, strict=False)
+    except Exception as error:
+        raise BenchError(f"{path}: cannot be loaded as pretrained weights: {str(error).splitlines()[0]}") from error
+    foreign = [name for name in unknown if not name.endswith("num_batches_tracked")]
+    missing = [name for name in missing if not name.startswith("fc.")]
+    if missing or foreign:
+        raise BenchError(
+            f"{path}: these weights are of another network: {len(missing)} names are missing "
+            f"({', '.join(missing[:3])}), {len(foreign)} are unknown ({', '.join(foreign[:3])})"
+        )

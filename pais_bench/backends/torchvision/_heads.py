@@ -1,0 +1,59 @@
+"""Which parts of a region-based network does torchvision not have ready?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import initLevelMapper
+
+
+class QualityHead(nn.Module):
+    """Predict the IoU of a mask from the RoI's mask features and the mask itself.
+
+    Two narrow convolutions and an average, where the PAIS release flattens 256x14x14 features into 51 M parameters
+    [paper.md 3.3]; the mask is an input as in Mask Scoring R-CNN [arXiv 1903.00241].
+    """
+
+    def __init__(self, features: int, channels: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            nn.Conv2d(features + 1, channels, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+        )
+        self.score = nn.Linear(channels, 1)
+
+    def forward(self, features: Tensor, masks: Tensor) -> Tensor:
+        """Map features f32[n,c,14,14] and mask probabilities f32[n,28,28] to logits f32[n]."""
+        small = F.max_pool2d(masks[:, None], 2)
+        return self.score(self.convs(torch.cat((features, small), 1)).mean((2, 3)))[:, 0]
+
+
+def roi_pool(levels: int, size: int, samples: int) -> MultiScaleRoIAlign:
+    """Build a pooler of strides 4, 8, ...: torchvision guesses them from its first batch, which errs on small views."""
+    pool = MultiScaleRoIAlign([str(level) for level in range(levels)], output_size=size, sampling_ratio=samples)
+    pool.scales = [2.0 ** -(level + 2) for level in range(levels)]
+    pool.map_levels = initLevelMapper(2, levels + 1)
+    return pool
+
+
+def box_head(channels: int, convs: Sequence[int], features: int) -> nn.Module:
+    """Build the usual two-layer head, or one of convolutions with norms, which learns from scratch at a high rate."""
+    if not convs:
+        return TwoMLPHead(channels * 7**2, features)
+    first, *rest = convs
+    layers = [*_conv(channels, first), nn.MaxPool2d(2, ceil_mode=True)]
+    for before, width in zip(convs, rest, strict=False):
+        layers += _conv(before, width)
+    layers += [nn.Flatten(), nn.Linear(convs[-1] * 4**2, features, bias=False)]
+    return nn.Sequential(*layers, nn.LayerNorm(features), nn.ReLU(inplace=True))
+
+
+def _conv(before: int, width: int) -> list[nn.Module]:
+    return [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU(inplace=True)]

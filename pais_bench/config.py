@@ -1,0 +1,285 @@
+"""What is a study, and which runs is it? A study is data: a grid, its options, and nothing else; imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pais_bench import plugins
+from pais_bench.types import BenchError
+
+STUDIES = Path(__file__).parent / "studies"
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
+Percent = Annotated[float, Field(gt=0, le=100)]
+Fold = Annotated[int, Field(ge=0)]
+Steps = Annotated[int, Field(ge=1)]
+Options = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """Refuse unknown keys, and change after construction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetChoice(Frozen):
+    """Name a dataset plugin. label names its folder; root, where the raw data lies, changes no number."""
+
+    name: str
+    label: Label
+    root: Path | None = None
+    options: Options = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_is_the_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"label": values.get("name"), **values}
+
+
+class SplitChoice(Frozen):
+    """Name one set of labelled images."""
+
+    family: Literal["soft_teacher"]
+    percent: Percent
+    fold: Fold
+
+    @property
+    def stem(self) -> str:
+        """Give the part of a path that tells percent and fold."""
+        return f"{self.percent:g}pct-fold{self.fold}"
+
+
+class SplitGrid(Frozen):
+    """Name the sets of labelled images of a study."""
+
+    family: Literal["soft_teacher"] = "soft_teacher"
+    percents: tuple[Percent, ...] = Field(min_length=1)
+    folds: tuple[Fold, ...] = Field(default=(1,), min_length=1)
+
+
+class Views(Frozen):
+    """Set the sizes of the views, in pixels: the shorter side is drawn from short, the longer is at most long."""
+
+    short: tuple[int, int] = (400, 1200)
+    long: int = Field(default=1333, ge=16)
+    test_short: int = Field(default=800, ge=16)
+    test_long: int = Field(default=1333, ge=16)
+    flip: float = Field(default=0.5, ge=0, le=1)
+
+
+class Training(Frozen):
+    """Set the one training loop. Batches are totals over all ranks; the defaults are PAIS on K-Net [paper.md 2.1]."""
+
+    steps: Steps = 180_000
+    labelled_batch: int = Field(default=4, ge=1)
+    unlabelled_batch: int = Field(default=8, ge=1)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    backbone_lr_factor: float = Field(default=0.25, ge=0)
+    clip: float | None = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=1000, ge=0)
+    warmup_factor: float = Field(default=0.001, gt=0, le=1)
+    milestones: tuple[Steps, ...] = (120_000, 160_000)
+    decay: float = Field(default=0.1, gt=0, le=1)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    burn_in: int = Field(default=0, ge=0)
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    log_every: Steps = 50
+    evaluate_every: Steps = 8000
+    evaluate_images: int | None = Field(default=None, ge=1)
+    checkpoint_every: Steps = 2000
+
+
+class NetworkChoice(Frozen):
+    """Name a network plugin and its options."""
+
+    backend: str
+    name: str
+    label: Label
+    options: Options = {}
+
+
+class MethodChoice(Frozen):
+    """Name a method plugin and its options."""
+
+    name: str
+    label: Label
+    options: Options = {}
+
+
+class Run(Frozen):
+    """Hold exactly what may change a number of one training."""
+
+    dataset: Label
+    dataset_name: str
+    dataset_options: Options
+    split: SplitChoice
+    network: NetworkChoice
+    method: MethodChoice
+    views: Views
+    training: Training
+    model: Literal["teacher", "student"]
+
+    @property
+    def seed(self) -> int:
+        """Give the seed of every draw: the fold."""
+        return self.split.fold
+
+    @property
+    def digest(self) -> str:
+        """Give 8 hex digits that change with any value of the run."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Give the folder of the run below the results folder.
+
+        The digest keeps two studies that call different options by one name from overwriting each other's training.
+        """
+        network = f"{self.network.backend}-{self.network.label}"
+        return PurePosixPath("runs", self.dataset, self.split.stem, network, f"{self.method.label}-{self.digest}")
+
+
+class StudyNetwork(Frozen):
+    """Say one network of a study; name defaults to its key, training overrides keys of the study's training."""
+
+    backend: str
+    name: str | None = None
+    options: Options = {}
+    training: Options = {}
+
+
+class StudyMethod(Frozen):
+    """Say one method of a study; name defaults to its key."""
+
+    name: str | None = None
+    options: Options = {}
+
+
+class Study(Frozen):
+    """Hold a study file: the grid dataset x percents x folds x networks x methods, and what all of it shares."""
+
+    name: Label
+    title: str = ""
+    dataset: DatasetChoice
+    split: SplitGrid
+    views: Views = Views()
+    training: Training = Training()
+    networks: dict[Label, StudyNetwork] = Field(min_length=1)
+    methods: dict[Label, StudyMethod] = Field(min_length=1)
+    model: Literal["teacher", "student"] = "teacher"
+
+    def runs(self) -> list[Run]:
+        """Expand the grid, in the order percent, fold, network, method."""
+        return [
+            self.run(percent, fold, network, method)
+            for percent in self.split.percents
+            for fold in self.split.folds
+            for network in self.networks
+            for method in self.methods
+        ]
+
+    def run(self, percent: float, fold: int, network: str, method: str) -> Run:
+        """Give one run of the grid by its labels."""
+        chosen, told = self.networks[network], self.methods[method]
+        return Run(
+            dataset=self.dataset.label,
+            dataset_name=self.dataset.name,
+            dataset_options=self.dataset.options,
+            split=SplitChoice(family=self.split.family, percent=percent, fold=fold),
+            network=NetworkChoice(
+                backend=chosen.backend, name=chosen.name or network, label=network, options=chosen.options
+            ),
+            method=MethodChoice(name=told.name or method, label=method, options=told.options),
+            views=self.views,
+            training=Training(**{**self.training.model_dump(), **chosen.training}),
+            model=self.model,
+        )
+
+
+def load_study(source: str | Path) -> Study:
+    """Read a study from a YAML file, or by the name of one that is shipped.
+
+    Raises BenchError that names the file and the key for anything unknown, missing or out of range.
+    """
+    path = Path(source)
+    if not path.suffix:
+        path = STUDIES / f"{source}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(study.stem for study in STUDIES.glob("*.yaml")))
+        raise BenchError(f"{source}: no such study file; give a path, or one of the shipped studies: {shipped}")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise BenchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise BenchError(f"{path}: a study is a mapping of keys; see {STUDIES / 'demo.yaml'}")
+    study = parse(Study, values, str(path))
+    _check_plugins(study, str(path))
+    return _resolve(study, path)
+
+
+def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
+    """Validate values against a model; raise one BenchError of all faults, each by its key."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise BenchError(f"{source}: {'; '.join(_sentences(error, model))}") from error
+
+
+def _sentences(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"]) or model.__name__
+        if fault["type"] == "extra_forbidden":
+            known = f"; known keys here: {', '.join(model.model_fields)}" if len(fault["loc"]) == 1 else ""
+            yield f"unknown key '{key}'{known}"
+        elif fault["type"] == "missing":
+            yield f"missing key '{key}'"
+        else:
+            yield f"'{key}': {fault['msg'][0].lower()}{fault['msg'][1:]}, got {json.dumps(fault['input'], default=str)}"
+
+
+def _check_plugins(study: Study, source: str) -> None:
+    chosen = [("datasets", study.dataset.name, study.dataset.options, "dataset")]
+    for label, network in study.networks.items():
+        chosen.append(("backends", f"{network.backend}/{network.name or label}", network.options, f"networks.{label}"))
+    for label, method in study.methods.items():
+        chosen.append(("methods", method.name or label, method.options, f"methods.{label}"))
+    for shelf, name, options, key in chosen:
+        try:
+            known = plugins.option_names(shelf, name)
+        except BenchError as error:
+            raise BenchError(f"{source}: {key}: {error}") from error
+        for unknown in sorted(set(options) - known):
+            offered = ", ".join(sorted(known)) or "none"
+            raise BenchError(f"{source}: {key}.options: unknown key '{unknown}'; known keys here: {offered}")
+    for label, network in study.networks.items():
+        parse(Training, {**study.training.model_dump(), **network.training}, f"{source}: networks.{label}.training")
+
+
+def _resolve(study: Study, path: Path) -> Study:
+    """Fill in the defaults of methods and datasets, so that a changed default is another run, and the data root."""
+    methods = {
+        label: method.model_copy(
+            update={"options": _defaults("methods", method.name or label, method.options, f"{path}: methods.{label}")}
+        )
+        for label, method in study.methods.items()
+    }
+    options = _defaults("datasets", study.dataset.name, study.dataset.options, f"{path}: dataset")
+    root = study.dataset.root and (path.parent / study.dataset.root.expanduser())
+    dataset = study.dataset.model_copy(update={"options": options, "root": root})
+    return study.model_copy(update={"methods": methods, "dataset": dataset})
+
+
+def _defaults(shelf: str, name: str, options: Options, source: str) -> Options:
+    chosen: BaseModel = parse(plugins.load(shelf, name).Options, options, f"{source}.options")
+    return chosen.model_dump(mode="json")

@@ -1,0 +1,123 @@
+"""Which images does step k see? Two endless streams whose every draw is a function of (seed, position, image).
+
+No state is kept between steps, so the number of loader workers changes nothing, a run resumes at any step, and the
+ranks' shares of a batch are disjoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as rle
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pais_bench import augment, geometry
+from pais_bench.config import Run
+from pais_bench.store import Store
+from pais_bench.types import Batch, BenchError, Instances, Labelled, Unlabelled
+
+LABELLED, UNLABELLED = 0, 1
+
+
+class Stream(Dataset[Batch]):
+    """Give the batch of any step, for one rank: its share of the total batch sizes of the run."""
+
+    def __init__(self, run: Run, store: Store, labelled: tuple[int, ...], rank: int = 0, world: int = 1) -> None:
+        self.run, self.store, self.rank, self.world = run, store, rank, world
+        chosen = set(labelled)
+        self.pools = labelled, tuple(i for i in store.image_ids if i not in chosen)
+        for size in (run.training.labelled_batch, run.training.unlabelled_batch):
+            if size % world:
+                raise BenchError(f"a batch of {size} images cannot be shared by {world} devices; use a divisor of it")
+
+    def __getitem__(self, step: int) -> Batch:
+        training = self.run.training
+        labelled = self._positions(step, training.labelled_batch)
+        unlabelled = self._positions(step, training.unlabelled_batch) if self.pools[UNLABELLED] else []
+        return Batch(step, [self._labelled(p) for p in labelled], [self._unlabelled(p) for p in unlabelled])
+
+    def loader(self, start: int, workers: int, unlabelled: bool) -> Iterator[Batch]:
+        """Iterate from step start to the last; leave out the unlabelled stream if it is not wanted."""
+        if not unlabelled:
+            self.pools = self.pools[LABELLED], ()
+        steps = range(start, self.run.training.steps)
+        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers))
+
+    def _positions(self, step: int, size: int) -> list[int]:
+        return list(range(step * size + self.rank, (step + 1) * size, self.world))
+
+    def _draw(self, kind: int, position: int) -> tuple[int, np.random.Generator]:
+        """Give the image at a position of a stream, every epoch in a new order, and the generator of its views."""
+        pool = self.pools[kind]
+        epoch, place = divmod(position, len(pool))
+        image_id = pool[_order(self.run.seed, kind, epoch, len(pool))[place]]
+        return image_id, np.random.default_rng([self.run.seed, kind, position, image_id])
+
+    def _labelled(self, position: int) -> Labelled:
+        image_id, rng = self._draw(LABELLED, position)
+        view = augment.labelled(read_stored(self.store, image_id), self.run.views, rng)
+        truth, _ = geometry.project(read_truth(self.store, image_id), view.matrix, view.size)
+        return Labelled(image_id, view, truth)
+
+    def _unlabelled(self, position: int) -> Unlabelled:
+        image_id, rng = self._draw(UNLABELLED, position)
+        image = read_stored(self.store, image_id)
+        weak, strong = augment.weak(image, self.run.views, rng), augment.strong(image, self.run.views, rng)
+        truth, _ = geometry.project(read_truth(self.store, image_id), weak.matrix, weak.size)
+        return Unlabelled(image_id, weak, strong, truth)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, kind: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng([seed, kind, epoch]).permutation(size)
+
+
+def read_image(path: Path) -> Tensor:
+    """Read an image file as RGB u8[3,H,W]; raise BenchError that names the file if it cannot be read."""
+    try:
+        with Image.open(path) as file:
+            return torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).contiguous()
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise BenchError(f"{path}: unreadable image ({error}); replace the file") from error
+
+
+def read_stored(store: Store, image_id: int) -> Tensor:
+    """Read an image of a store; raise BenchError where the file's size is not the one of its record."""
+    image, (height, width) = read_image(store.path(image_id)), store.size(image_id)
+    if tuple(image.shape[-2:]) != (height, width):
+        found = f"{image.shape[-1]} x {image.shape[-2]}"
+        raise BenchError(
+            f"{store.path(image_id)}: {found} pixels, but image {image_id} is {width} x {height} in the annotations; "
+            f"replace the file"
+        )
+    return image
+
+
+def read_truth(store: Store, image_id: int) -> Instances:
+    """Give an image's instances in its original pixels; crowd regions and empty masks are left out."""
+    size = store.size(image_id)
+    notes = [note for note in store.annotations(image_id) if not note.get("iscrowd", 0)]
+    masks = [decode(note["segmentation"], size) for note in notes]
+    filled = [i for i, mask in enumerate(masks) if mask.any()]
+    pixels = np.stack([masks[i] for i in filled]) if filled else np.zeros((0, *size), dtype=bool)
+    stacked = torch.from_numpy(pixels)
+    labels = torch.tensor([store.label_of[notes[i]["category_id"]] for i in filled], dtype=torch.int64)
+    one = torch.ones(len(filled))
+    return Instances(geometry.boxes_of(stacked), labels, stacked, scores=one, quality=one)
+
+
+def decode(segmentation: object, size: tuple[int, int]) -> np.ndarray:
+    """Decode COCO polygons, or compressed or uncompressed RLE, as bool[H,W]."""
+    if isinstance(segmentation, list):
+        packed = rle.merge(rle.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
+        packed = rle.frPyObjects(segmentation, *size)
+    else:
+        packed = segmentation
+    return np.asarray(rle.decode(packed), dtype=bool)

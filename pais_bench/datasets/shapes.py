@@ -1,0 +1,300 @@
+"""What can a method be tried on in seconds? Textured shapes in clutter: the embedded data, drawn from a seed.
+
+A class is a shape and a texture. Hue hints at the shape: colour alone is right in fewer than two cases in three.
+Objects occlude, touch and leave the frame; strokes and plain blobs belong to no class; some images are empty, and some
+hold a crowd region of many tiny shapes.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pycocotools import mask as rle
+from pydantic import Field
+
+from pais_bench.config import Frozen
+from pais_bench.store import Part, write_store
+
+SHAPES = ("disc", "ring", "triangle", "star")
+TEXTURES = ("plain", "striped")
+CLASSES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
+"""Names of the categories 1..8."""
+
+EMPTY, CROWD, TOUCHING = 0.06, 0.04, 0.3
+"""Chances that an image is empty or holds a crowd, and that an object is set beside an earlier one."""
+INSTANCES = (0.30, 0.28, 0.20, 0.11, 0.06, 0.03, 0.02)
+"""Chances of wanting 1..7 instances in an image that is not empty."""
+SMALLEST, LARGEST = 0.3, 0.62
+"""Range of an object's diameter, in image sizes: 29 to 60 px at 96."""
+HUE = 0.05
+"""Spread of the hues of a shape, in turns; the shapes' means are a quarter turn apart."""
+TURN = 0.5
+"""Largest rotation of an object either way, in radians."""
+PERIOD = (0.075, 0.09)
+"""Range of the distance between stripes, in image sizes: about 8 px at 96."""
+SEEN, SEEN_PIXELS = 0.5, 24
+"""An object keeps at least this share of its pixels and this many; what would hide more is not drawn."""
+ARMS = {"triangle": (3, 0.5), "star": (5, 0.55)}
+"""Tips of a shape, and the radius of the notch between two of them; without a notch the edge is straight."""
+AREA = {"disc": 1.0, "ring": 1.1, "triangle": 1.3, "star": 1.3}
+"""Radius of a shape relative to a disc's, so that its area tells less."""
+
+Plane = npt.NDArray[np.float64]
+Colour = npt.NDArray[np.float64]
+
+
+class Options(Frozen):
+    """Say how many images of about size px to draw, from which seed."""
+
+    train: int = Field(default=1200, ge=1, le=1_000_000)
+    val: int = Field(default=240, ge=1, le=1_000_000)
+    size: int = Field(default=96, ge=64, le=512)
+    seed: int = Field(default=0, ge=0)
+
+
+class Dataset:
+    """Draw the images; image k is the same whatever the number of images."""
+
+    def __init__(self, options: Options, root: Path | None) -> None:
+        """Keep the options; root is not needed."""
+        self.options = options
+
+    def prepare(self, folder: Path, label: str) -> None:
+        """Write the images and the store of both parts into a folder."""
+        drawing, images = folder / "images.partial", folder / "images"
+        shutil.rmtree(drawing, ignore_errors=True)
+        parts = {
+            "train": self._draw(drawing, images, "train", 0, self.options.train),
+            "val": self._draw(drawing, images, "val", 1, self.options.val),
+        }
+        shutil.rmtree(images, ignore_errors=True)
+        drawing.replace(images)
+        write_store(folder, label, parts)
+
+    def _draw(self, drawing: Path, images: Path, name: str, part: int, count: int) -> Part:
+        (drawing / name).mkdir(parents=True)
+        records: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index in range(count):
+            scene = Scene(np.random.default_rng((self.options.seed, part, index)), self.options.size)
+            image_id = part * 1_000_000 + index + 1
+            file_name = f"{image_id:07d}.png"
+            Image.fromarray(scene.pixels()).save(drawing / name / file_name, compress_level=1)
+            records.append({"id": image_id, "file_name": file_name, "height": scene.height, "width": scene.width})
+            for found in scene.annotations():
+                annotations.append({"id": part * 10_000_000 + len(annotations) + 1, "image_id": image_id, **found})
+        categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
+        return Part(f"shapes {name}", images / name, records, annotations, categories)
+
+
+class Scene:
+    """Paint one image back to front, and keep who is on top at every pixel."""
+
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        """Draw everything: background, clutter, at most one crowd, objects, strokes across them."""
+        self.rng, self.size = rng, size
+        self.height = int(rng.integers(round(size * 5 / 6), round(size * 13 / 12) + 1))
+        self.width = int(rng.integers(round(size * 11 / 12), round(size * 13 / 12) + 1))
+        self.y, self.x = np.mgrid[: self.height, : self.width] + 0.5
+        self.canvas = self._background()
+        self.top = np.full((self.height, self.width), -1)
+        self.layers: list[tuple[int, bool, int]] = []
+        self.placed: list[tuple[float, float, float]] = []
+        self._populate()
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """Give the image u8[H,W,3] RGB."""
+        noisy = self.canvas + self.rng.normal(0, 0.02, self.canvas.shape)
+        return np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+
+    def annotations(self) -> list[dict[str, Any]]:
+        """Give the COCO record of every layer, of its visible pixels, without ids."""
+        return [
+            {"category_id": category, "iscrowd": int(crowd), **region(self.top == layer, crowd)}
+            for layer, (category, crowd, _) in enumerate(self.layers)
+        ]
+
+    def _populate(self) -> None:
+        empty, crowd = self.rng.random(2) < (EMPTY, CROWD)
+        wanted = 0 if empty else int(self.rng.choice(len(INSTANCES), p=INSTANCES)) + 1
+        for _ in range(self.rng.integers(0, 2)):
+            self._blob()
+        for _ in range(self.rng.integers(0, 3)):
+            self._stroke()
+        if crowd and not empty:
+            self._crowd()
+        for _ in range(wanted):
+            self._object()
+        for _ in range(self.rng.integers(0, 2)):
+            self._stroke()
+
+    def _background(self) -> Plane:
+        """Give a gradient of two tones with smooth noise f64[3,H,W]."""
+        turn = self.rng.uniform(0, 2 * math.pi)
+        ramp = (
+            0.5 + ((self.x / self.width - 0.5) * math.cos(turn) + (self.y / self.height - 0.5) * math.sin(turn)) / 1.5
+        )
+        low, high = (self._plain(0.3, 0.7, saturation=0.3) for _ in range(2))
+        return np.asarray(low + (high - low) * ramp + self._smooth(self.rng.normal(0, 0.1, (7, 7))))
+
+    def _smooth(self, coarse: Plane) -> Plane:
+        """Stretch a coarse grid over the canvas, bilinearly."""
+        rows, columns = coarse.shape
+        v, u = (self.y / self.height) * (rows - 1), (self.x / self.width) * (columns - 1)
+        i, j = v.astype(int), u.astype(int)
+        a, b = v - i, u - j
+        upper = coarse[i, j] * (1 - b) + coarse[i, j + 1] * b
+        lower = coarse[i + 1, j] * (1 - b) + coarse[i + 1, j + 1] * b
+        return np.asarray(upper * (1 - a) + lower * a)
+
+    def _object(self) -> None:
+        """Draw one instance; a place that hides another one too much is given up after some tries."""
+        category = int(self.rng.integers(len(CLASSES))) + 1
+        radius = self.size * SMALLEST / 2 * (LARGEST / SMALLEST) ** self.rng.random()
+        texture = self._texture(category)
+        for _ in range(8):
+            x, y = self._place(radius)
+            if self._cover(self._outline(category, x, y, radius), texture, category):
+                self.placed.append((x, y, radius))
+                return
+
+    def _crowd(self) -> None:
+        """Draw a cluster of tiny shapes of one class as one region."""
+        category = int(self.rng.integers(len(CLASSES))) + 1
+        x, y = self.rng.uniform(0.3, 0.7, 2) * (self.width, self.height)
+        spread, texture = self.rng.uniform(0.1, 0.15) * self.size, self._texture(category, scale=0.7)
+        nearest = np.full(self.x.shape, np.inf)
+        for _ in range(self.rng.integers(14, 26)):
+            dx, dy = self.rng.normal(0, spread, 2)
+            radius = self.size * self.rng.uniform(0.03, 0.045)
+            nearest = np.minimum(nearest, self._outline(category, x + dx, y + dy, radius))
+        self._cover(nearest, texture, category, crowd=True)
+
+    def _blob(self) -> None:
+        """Draw a plain lobed patch: no texture, no class."""
+        x, y = self.rng.random(2) * (self.width, self.height)
+        radius, lobes, phase = self.size * self.rng.uniform(0.05, 0.2), self.rng.integers(2, 5), self.rng.uniform(0, 7)
+        angle = np.arctan2(self.y - y, self.x - x)
+        edge = radius * (1 + 0.25 * np.sin(lobes * angle + phase))
+        self._cover(np.hypot(self.x - x, self.y - y) - edge, self._plain(0.15, 0.85, saturation=0.4))
+
+    def _stroke(self) -> None:
+        """Draw a straight line of 1 to 4 px: no class, and it may cross an object."""
+        (x, y), (u, v) = self.rng.random((2, 2)) * (self.width, self.height)
+        length = math.hypot(u - x, v - y) + 1e-9
+        along = np.clip(((self.x - x) * (u - x) + (self.y - y) * (v - y)) / length, 0, length)
+        apart = np.hypot(self.x - x - along * (u - x) / length, self.y - y - along * (v - y) / length)
+        thickness = self.size * self.rng.uniform(0.012, 0.04)
+        self._cover(apart - thickness / 2, self._plain(0.1, 0.9))
+
+    def _plain(self, low: float, high: float, saturation: float = 0.8) -> Colour:
+        """Draw a colour of any hue with a luma in a range."""
+        return tone(self.rng.random(), saturation * self.rng.random(), self.rng.uniform(low, high))
+
+    def _place(self, radius: float) -> tuple[float, float]:
+        """Give a centre that may leave some of the object outside; often beside an earlier object."""
+        limits = np.array([self.width, self.height], dtype=float)
+        centre = self.rng.uniform(0.5 * radius, limits - 0.5 * radius)
+        if self.placed and self.rng.random() < TOUCHING:
+            x, y, other = self.placed[self.rng.integers(len(self.placed))]
+            turn, reach = self.rng.uniform(0, 2 * math.pi), (radius + other) * self.rng.uniform(0.75, 1.0)
+            beside = (x + reach * math.cos(turn), y + reach * math.sin(turn))
+            centre = np.clip(beside, 0.5 * radius, limits - 0.5 * radius)
+        return float(centre[0]), float(centre[1])
+
+    def _outline(self, category: int, x: float, y: float, radius: float) -> Plane:
+        """Give the distance to the outline f64[H,W] in px, negative inside, of a turned and stretched shape."""
+        shape, turn = SHAPES[(category - 1) // len(TEXTURES)], self.rng.uniform(-TURN, TURN)
+        stretch = math.exp(self.rng.uniform(-0.2, 0.2))
+        u, v = rotated(self.x - x, self.y - y, turn)
+        return outline(shape, u * stretch, v / stretch, radius * AREA[shape])
+
+    def _texture(self, category: int, scale: float = 1.0) -> Plane:
+        """Give the colour f64[3,H,W] of a class: one tone of a hue, or dark and light stripes of it."""
+        hue = ((category - 1) // len(TEXTURES) / len(SHAPES) + self.rng.normal(0, HUE)) % 1
+        if TEXTURES[(category - 1) % len(TEXTURES)] == "plain":
+            return np.asarray(tone(hue, 1.0, self.rng.uniform(0.25, 0.7)) + 0 * self.x)
+        dark, light = tone(hue, 1.0, self.rng.uniform(0.2, 0.35)), tone(hue, 1.0, self.rng.uniform(0.6, 0.75))
+        period = scale * self.size * self.rng.uniform(*PERIOD)
+        along, _ = rotated(self.x, self.y, self.rng.uniform(0, 2 * math.pi))
+        share = 0.5 + 0.5 * ripple(along + self.rng.uniform(0, period), period)
+        return dark + (light - dark) * share
+
+    def _cover(self, distance: Plane, colour: Plane | Colour, category: int = 0, *, crowd: bool = False) -> bool:
+        """Paint a layer unless some object, or the layer itself, would be nearly invisible; tell whether it was.
+
+        A category of 0 is clutter, which hides but is not recorded.
+        """
+        inside, layer = distance < 0, len(self.layers)
+        top = np.where(inside, layer if category else -1, self.top)
+        layers = [*self.layers, (category, crowd, int(inside.sum()))] if category else self.layers
+        seen = np.bincount(top.ravel() + 1, minlength=len(layers) + 1)[1:]
+        if any(count < max(SEEN * area, SEEN_PIXELS) for count, (_, _, area) in zip(seen, layers, strict=True)):
+            return False
+        self.canvas += (colour - self.canvas) * np.clip(0.5 - distance, 0, 1)
+        self.top, self.layers = top, layers
+        return True
+
+
+def outline(shape: str, x: Plane, y: Plane, radius: float) -> Plane:
+    """Give the signed distance to a shape around the origin: negative inside, near its edge in px."""
+    distance = np.hypot(x, y)
+    if shape == "disc":
+        return distance - radius
+    if shape == "ring":
+        return np.abs(distance - 0.72 * radius) - 0.28 * radius
+    arms, notch = ARMS[shape]
+    half = math.pi / arms
+    # Folded onto the nearest arm, u along it and v across, the outline is one line from the tip to the notch.
+    u = np.max([rotated(x, y, 2 * half * arm)[0] for arm in range(arms)], axis=0)
+    v = np.sqrt(np.maximum(distance**2 - u**2, 0))
+    along, across = radius * (notch * math.cos(half) - 1), radius * notch * math.sin(half)
+    return np.asarray(((u - radius) * across - v * along) / math.hypot(along, across))
+
+
+def ripple(x: Plane, period: float) -> Plane:
+    """Give a square wave -1..1 whose edges are about a pixel wide."""
+    return np.clip(np.sin(x * (2 * math.pi / period)) * period / math.pi, -1, 1)
+
+
+def rotated(x: Plane, y: Plane, turn: float) -> tuple[Plane, Plane]:
+    """Turn coordinates by an angle in radians."""
+    return x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
+
+
+def tone(hue: float, saturation: float, luma: float) -> Colour:
+    """Give the colour f64[3,1,1] of a hue that has a luma, all 0..1."""
+    pure = np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0))
+    bright = float(pure @ (0.299, 0.587, 0.114))
+    colour = pure * (luma / bright) if luma < bright else 1 - (1 - pure) * (1 - luma) / (1 - bright + 1e-9)
+    return colour[:, None, None]
+
+
+def region(mask: npt.NDArray[np.bool_], crowd: bool) -> dict[str, Any]:
+    """Give segmentation, bbox and area of a mask bool[H,W] with a pixel; counts are uncompressed for a crowd."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return {
+        "segmentation": {"size": list(mask.shape), "counts": _runs(mask) if crowd else _compressed(mask)},
+        "bbox": [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+        "area": int(mask.sum()),
+    }
+
+
+def _compressed(mask: npt.NDArray[np.bool_]) -> str:
+    counts: bytes = rle.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+    return counts.decode("ascii")
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> list[int]:
+    """Count the runs of a mask down its columns; the first run is of zeros, and may be 0 long."""
+    line = np.concatenate([[False], mask.ravel(order="F")])
+    changes = np.flatnonzero(np.diff(line))
+    return [int(run) for run in np.diff([0, *changes, mask.size])]

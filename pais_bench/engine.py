@@ -1,0 +1,294 @@
+"""How does a run train? One loop for every method: a student learns, a teacher is its running average.
+
+A step:  teacher <- m teacher + (1 - m) student          [m = min(ema, 1 - 1/(t+1)), before the step; paper.md 2.1]
+         targets <- method.weigh(teacher(weak view)), projected into the strong view
+         loss    <- student(labelled views) + unlabelled_weight * student(strong views)
+Every random draw is a function of (seed, step, rank), so a run that was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from pais_bench import geometry, inference, plugins
+from pais_bench.config import Run, Training
+from pais_bench.data import Stream
+from pais_bench.diagnostics import describe
+from pais_bench.splits import Split
+from pais_bench.store import Store
+from pais_bench.types import Batch, BenchError, Method, Targets
+
+Losses = dict[str, Tensor]
+
+
+class Streams:
+    """Hold the views and targets of each stream of one step.
+
+    A plain object, because Fabric takes apart the collections and dataclasses that it hands to a module.
+    """
+
+    def __init__(self, **streams: tuple[Sequence[Tensor], Sequence[Targets]]) -> None:
+        self.streams = streams
+
+
+class Learner(nn.Module):
+    """Wrap the student, so that a step is one forward of one module however many streams it has.
+
+    Two forwards of a module under DistributedDataParallel break its gradient buckets; one that calls it twice does not.
+    """
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, step: Streams) -> Losses:
+        """Give every stream's losses by the name stream/term."""
+        losses: Losses = {}
+        for stream, (images, targets) in step.streams.items():
+            named = self.student.loss(images, targets)  # type: ignore[operator]
+            losses |= {f"{stream}/{term}": loss for term, loss in named.items()}
+        return losses
+
+
+class Trainer:
+    """Hold everything of one run that a checkpoint holds: student, teacher, optimiser, step."""
+
+    def __init__(self, run: Run, stores: Mapping[str, Store], split: Split, folder: Path, fabric: Fabric) -> None:
+        self.run, self.val, self.folder, self.fabric = run, stores["val"], folder, fabric
+        self.stream = Stream(run, stores["train"], split.ids, fabric.global_rank, fabric.world_size)
+        plugin = plugins.load("methods", run.method.name)
+        self.method: Method = plugin.Method(plugin.Options(**run.method.options))
+        torch.manual_seed(run.seed)
+        self.student: Any = inference.build_backend(run, len(self.val.categories)).to(fabric.device)
+        self.teacher: Any = copy.deepcopy(self.student).requires_grad_(False)
+        optimizer = _optimizer(self.student, run.training)
+        self.learner, self.optimizer = fabric.setup(Learner(self.student), optimizer)
+        self.step, self.seconds, self.stopping = 0, 0.0, False
+        self.log = Log(folder / "log.jsonl")
+        self._resume()
+
+    def fit(self, workers: int = 0, progress: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
+        """Train to the last step; each logged line also goes to progress.
+
+        Raises Interrupted after saving, when `stopping` was set from outside (SIGTERM), and BenchError on a
+        non-finite loss.
+        """
+        training = self.run.training
+        for batch in self.stream.loader(self.step, workers, self.method.unlabelled):
+            begun = time.monotonic()
+            line = self._train_step(batch)
+            self.seconds += time.monotonic() - begun
+            self.step += 1
+            last = self.step == training.steps
+            if self.step % training.log_every == 0 or last:
+                self._write({"event": "step", "step": self.step, **line()}, progress)
+            if self.step % training.evaluate_every == 0 or last:
+                self._write({"event": "evaluation", "step": self.step, **self._evaluate()}, progress)
+            if self.step % training.checkpoint_every == 0 or last or self.stopping:
+                self._save()
+            if self.stopping and not last:
+                raise Interrupted(f"stopped after step {self.step} of {training.steps}; run the same command to go on")
+
+    def _train_step(self, batch: Batch) -> Callable[[], dict[str, Any]]:
+        """Do one step; give a function that describes it, so that only a logged step pays for its description."""
+        training, fabric = self.run.training, self.fabric
+        torch.manual_seed(_seed(self.run.seed, self.step, fabric.global_rank))
+        rate = learning_rate(training, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * rate
+        momentum = ema_momentum(self.step, training.ema)
+        update_teacher(self.teacher, self.student, momentum)
+
+        images = [one.view.image.to(fabric.device) for one in batch.labelled]
+        truth = [Targets.of_truth(one.instances.to(fabric.device)) for one in batch.labelled]
+        streams = {"labelled": (images, truth)}
+        pseudo: list[Targets] = []
+        if batch.unlabelled and self.step >= training.burn_in:
+            pseudo = self._pseudo_label(batch)
+            strong = [one.strong.image.to(fabric.device) for one in batch.unlabelled]
+            streams["unlabelled"] = (strong, self._project(batch, pseudo))
+
+        losses = self.learner(Streams(**streams))
+        total = sum(self._weight(name) * loss for name, loss in losses.items() if self._weight(name))
+        if not torch.isfinite(total):
+            raise BenchError(_not_finite(losses, batch, self.run))
+        fabric.backward(total)
+        if training.clip is not None:
+            fabric.clip_gradients(self.learner, self.optimizer, max_norm=training.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return lambda: {
+            "seconds": round(self.seconds, 3),
+            "lr": training.lr * rate,
+            "momentum": momentum,
+            "loss": {name: loss.item() for name, loss in losses.items()},
+            **({"pseudo": describe(pseudo, batch)} if pseudo else {}),
+        }
+
+    def _pseudo_label(self, batch: Batch) -> list[Targets]:
+        """Ask the teacher for the weak views, and the method for the worth of what it says."""
+        with torch.no_grad(), self.fabric.autocast():
+            seen = self.teacher.predict([one.weak.image.to(self.fabric.device) for one in batch.unlabelled])
+            return [self.method.weigh(instances) for instances in seen]
+
+    def _project(self, batch: Batch, pseudo: Sequence[Targets]) -> list[Targets]:
+        return [
+            geometry.project_targets(targets, one.strong.matrix @ torch.linalg.inv(one.weak.matrix), one.strong.size)
+            for one, targets in zip(batch.unlabelled, pseudo, strict=True)
+        ]
+
+    def _weight(self, name: str) -> float:
+        stream, term = name.split("/")
+        if stream == "labelled":
+            return 1.0
+        return self.method.unlabelled_weight * self.method.term_weights.get(term, 1.0)
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Measure student and teacher on the validation set, on the first rank."""
+        seen = self.run.training.labelled_batch
+        if self.method.unlabelled:
+            seen += self.run.training.unlabelled_batch
+        line: dict[str, Any] = {"seconds": round(self.seconds, 3), "images_seen": self.step * seen}
+        if self.fabric.is_global_zero:
+            with self.fabric.autocast():
+                for name in ("student", "teacher"):
+                    line[name] = inference.validate(getattr(self, name), self.run, self.val, self.fabric.device)
+        self.fabric.barrier()
+        return line
+
+    def _write(self, line: dict[str, Any], progress: Callable[[dict[str, Any]], None]) -> None:
+        if self.fabric.is_global_zero:
+            self.log.append(line)
+            progress(line)
+
+    def _save(self) -> None:
+        if self.fabric.is_global_zero:
+            state = {
+                "digest": self.run.digest,
+                "step": self.step,
+                "seconds": self.seconds,
+                "student": self.student.state_dict(),
+                "teacher": self.teacher.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+            }
+            write_checkpoint(self.folder / "checkpoint.pt", state)
+        self.fabric.barrier()
+
+    def _resume(self) -> None:
+        """Go on from the run's checkpoint, if it has one; the log forgets what came after it."""
+        path = self.folder / "checkpoint.pt"
+        if path.exists():
+            state = inference.read_checkpoint(path, self.run)
+            self.student.load_state_dict(state["student"])
+            self.teacher.load_state_dict(state["teacher"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+            self.step, self.seconds = state["step"], state["seconds"]
+        self.fabric.barrier()
+        if self.fabric.is_global_zero:
+            self.log.keep_until(self.step)
+
+
+class Interrupted(Exception):
+    """Say that a run stopped before its last step, with everything saved."""
+
+
+class Log:
+    """Hold log.jsonl: one JSON object a line, every step at most once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Write one line at once."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def keep_until(self, step: int) -> None:
+        """Drop the lines of later steps and a torn last line."""
+        if not self.path.exists():
+            return
+        kept = [text for text in self.path.read_text().splitlines(keepends=True) if _step_of(text) <= step]
+        whole = self.path.with_suffix(".tmp")
+        whole.write_text("".join(kept))
+        os.replace(whole, self.path)
+
+
+def _step_of(text: str) -> float:
+    try:
+        return int(json.loads(text)["step"]) if text.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def ema_momentum(step: int, cap: float) -> float:
+    """Give min(cap, 1 - 1/(step+1)): the mean of all students at first, a running mean later [paper.md 2.1, 9.5]."""
+    return min(cap, 1 - 1 / (step + 1))
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Set teacher = momentum * teacher + (1 - momentum) * student, parameter by parameter; buffers are copied."""
+    for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
+        old.lerp_(new.detach(), 1 - momentum)
+    for stale, fresh in zip(teacher.buffers(), student.buffers(), strict=True):
+        stale.copy_(fresh)
+
+
+def learning_rate(training: Training, step: int) -> float:
+    """Give the factor on the base rate: a linear warm-up, then a decay at each milestone passed."""
+    passed = sum(step >= milestone for milestone in training.milestones)
+    warm = 1.0
+    if step < training.warmup_steps:
+        warm = training.warmup_factor + (1 - training.warmup_factor) * step / training.warmup_steps
+    return float(warm * training.decay**passed)
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint so that a reader finds the old one or the new one, whole."""
+    partial = path.with_suffix(".tmp")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _optimizer(student: Any, training: Training) -> torch.optim.Optimizer:
+    backbone = {id(p) for p in student.backbone_parameters()}
+    rates: dict[float, list[nn.Parameter]] = {}
+    for p in student.parameters():
+        if p.requires_grad:
+            rate = training.lr * (training.backbone_lr_factor if id(p) in backbone else 1.0)
+            rates.setdefault(rate, []).append(p)
+    groups = [{"params": parameters, "lr": rate, "base_lr": rate} for rate, parameters in rates.items()]
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=training.lr, momentum=0.9, weight_decay=training.weight_decay)
+    return torch.optim.AdamW(groups, lr=training.lr, weight_decay=training.weight_decay, fused=True)
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _not_finite(losses: Losses, batch: Batch, run: Run) -> str:
+    bad = [name for name, loss in losses.items() if not torch.isfinite(loss)] or ["the sum"]
+    images = [one.image_id for one in batch.labelled] + [one.image_id for one in batch.unlabelled]
+    terms = ", ".join(f"{name} {loss.item():.4g}" for name, loss in losses.items())
+    return (
+        f"{run.folder}: loss not finite at step {batch.step} in {', '.join(bad)} ({terms}) on images {images}; "
+        f"lower training.lr, set training.clip, or lengthen training.warmup_steps"
+    )

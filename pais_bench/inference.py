@@ -1,0 +1,103 @@
+"""What does a trained network see? Checkpoint -> COCO result records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pais_bench import augment, geometry, plugins
+from pais_bench.config import Run, parse
+from pais_bench.data import read_stored
+from pais_bench.store import Store
+from pais_bench.types import BenchError, Instances
+
+Record = dict[str, Any]
+
+
+def build_backend(run: Run, classes: int) -> nn.Module:
+    """Build the network of a run; raise BenchError for an option that is unknown or out of range."""
+    name = f"{run.network.backend}/{run.network.name}"
+    plugin = plugins.load("backends", name)
+    options = parse(plugin.Options, run.network.options, f"networks.{run.network.label}.options")
+    backend: nn.Module = plugin.Backend(classes, options)
+    return backend
+
+
+def load_trained(run: Run, classes: int, checkpoint: Path) -> nn.Module:
+    """Build the network of a run with the weights of its reported model, teacher or student."""
+    backend = build_backend(run, classes)
+    backend.load_state_dict(read_checkpoint(checkpoint, run)[run.model])
+    return backend
+
+
+def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
+    """Read a checkpoint of this very run.
+
+    Raises BenchError where the file is torn, or was written by a run with other options.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        digest = state["digest"]
+    except FileNotFoundError:
+        raise BenchError(f"{path}: no checkpoint; run `pais-bench train` first") from None
+    except Exception as error:
+        fault = (str(error).splitlines() or [""])[0]
+        raise BenchError(f"{path}: damaged checkpoint ({fault}); delete it to train this run anew") from error
+    if digest != run.digest:
+        raise BenchError(f"{path}: checkpoint of run {digest}, not of {run.digest}; delete it or use another folder")
+    return state
+
+
+@torch.no_grad()
+def predict(
+    backend: Any,
+    run: Run,
+    store: Store,
+    image_ids: Sequence[int],
+    device: torch.device,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Record]:
+    """Predict images at the test scale and give COCO results in their original pixels."""
+    categories = [number for number, _ in store.categories]
+    records: list[Record] = []
+    for start in range(0, len(image_ids), batch):
+        chosen = image_ids[start : start + batch]
+        views = [augment.test(read_stored(store, image_id), run.views) for image_id in chosen]
+        found = backend.predict([view.image.to(device) for view in views])
+        for image_id, view, instances in zip(chosen, views, found, strict=True):
+            original, _ = geometry.project(instances, torch.linalg.inv(view.matrix), store.size(image_id))
+            records.extend(_records(image_id, original, categories))
+        progress(start + len(chosen))
+    return records
+
+
+def validate(backend: Any, run: Run, store: Store, device: torch.device) -> dict[str, Any]:
+    """Measure AP as fractions 0..1 on run.training.evaluate_images validation images, evenly spread; None: on all."""
+    wanted = run.training.evaluate_images or len(store.image_ids)
+    stride = max(1, len(store.image_ids) // wanted)
+    chosen = store.image_ids[::stride][:wanted]
+    records = predict(backend, run, store, chosen, device)
+    found = plugins.load("metrics", "coco").evaluate(store.coco_dict(), records, chosen)
+    segm, bbox = found["segm"], found["bbox"]
+    return {"segm_AP": segm["AP"], "segm_AP50": segm["AP50"], "bbox_AP": bbox["AP"], "images": len(chosen)}
+
+
+def _records(image_id: int, instances: Instances, categories: Sequence[int]) -> list[Record]:
+    boxes = instances.boxes.tolist()
+    return [
+        {
+            "image_id": image_id,
+            "category_id": categories[label],
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "score": score,
+            "segmentation": geometry.encode(mask),
+        }
+        for (x0, y0, x1, y1), label, score, mask in zip(
+            boxes, instances.labels.tolist(), instances.scores.tolist(), instances.masks, strict=True
+        )
+    ]

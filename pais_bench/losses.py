@@ -1,0 +1,34 @@
+"""How does a weight enter a loss? Means that the adapters of all frameworks share."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Give sum(weights * values) / n, or 0 with a gradient where there are none.
+
+    values f32[n,...] are averaged over their trailing dims first; weights f32[n]. The divisor is the number of values
+    and never the sum of the weights, so that a weight scales its instance's gradient [paper.md 3.1, PAIS release].
+    """
+    if values.shape[0] == 0:
+        return values.sum() * 0
+    return (values.flatten(1).mean(1) * weights).mean() if values.dim() > 1 else (values * weights).mean()
+
+
+def mask_iou(predicted: Tensor, truth: Tensor, outside: Tensor | float = 0.0) -> Tensor:
+    """Give the IoU f32[n] of binary maps predicted bool[n,h,w] and soft maps truth f32[n,h,w] in 0..1.
+
+    outside f32[n] is the area of truth beyond the map, in pixels of the map [Mask Scoring R-CNN, arXiv 1903.00241].
+    """
+    inter = (predicted * truth).flatten(1).sum(1)
+    union = predicted.flatten(1).sum(1) + truth.flatten(1).sum(1) + outside - inter
+    return inter / union.clamp(min=1e-6)
+
+
+def quality_loss(logits: Tensor, iou: Tensor) -> Tensor:
+    """Give the mean binary cross-entropy of quality logits f32[n] against mask IoUs f32[n] [paper.md 3.3]."""
+    if len(logits) == 0:
+        return logits.sum() * 0
+    return F.binary_cross_entropy_with_logits(logits, iou.detach().to(logits))

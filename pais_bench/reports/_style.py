@@ -1,0 +1,123 @@
+"""How does every figure look, and how does a report reach the disk?"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from pais_bench.config import Study
+from pais_bench.reports._cells import baseline
+
+GREY = "#595959"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""The palette of Okabe and Ito, Color Universal Design (2008), without black and yellow."""
+MARKERS = ("s", "^", "D", "v", "P", "X", "*")
+
+LOOK: Any = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.columnspacing": 1.5,
+    "legend.handletextpad": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "lines.markeredgecolor": "white",
+    "lines.markeredgewidth": 0.5,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Hold how one method is drawn in every figure."""
+
+    colour: str
+    marker: str
+
+    def handle(self, label: str) -> Line2D:
+        """Give an entry of a legend."""
+        return Line2D([], [], color=self.colour, marker=self.marker, label=label)
+
+
+def marks(study: Study) -> dict[str, Mark]:
+    """Give every method its colour and marker, in the order of the study; the supervised one is a grey circle."""
+    supervised = baseline(study)
+    others = [label for label in study.methods if label != supervised]
+    given = {
+        label: Mark(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]) for index, label in enumerate(others)
+    }
+    return {label: given.get(label, Mark(GREY, "o")) for label in study.methods}
+
+
+def empty(axes: Axes) -> None:
+    """Say in an axes that nothing was measured yet."""
+    axes.text(0.5, 0.5, "no run yet", transform=axes.transAxes, ha="center", va="center", color=GREY, style="italic")
+
+
+def legend(figure: Figure, handles: list[Line2D | Patch], title: str | None = None) -> None:
+    """Set one legend above all panels, in as many rows of equal length as its labels ask for."""
+    inches = sum(0.45 + 0.065 * len(str(handle.get_label())) for handle in handles)
+    rows = math.ceil(inches / figure.get_figwidth())
+    columns = math.ceil(len(handles) / rows)
+    figure.legend(handles=handles, title=title, loc="outside upper center", ncols=columns, title_fontsize=8.5)
+
+
+def draw(paint: Callable[[Figure], None], size: tuple[float, float], folder: Path, stem: str) -> list[Path]:
+    """Paint a figure of size (width, height) in inches and write it as stem.pdf and stem.png, without a date."""
+    with matplotlib.rc_context(LOOK):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        paint(figure)
+        metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+        return [_write_figure(figure, folder / f"{stem}.{kind}", kind, metadata[kind]) for kind in metadata]
+
+
+def _write_figure(figure: Figure, path: Path, kind: str, metadata: dict[str, Any]) -> Path:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, metadata=metadata)
+    return write(path, stream.getvalue())
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> Path:
+    """Write a frame without its index, to four decimals; give the path."""
+    return write(path, frame.round(4).to_csv(index=False, lineterminator="\n"))
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    """Write a file so that a reader finds the old one or the new one, whole; give its path."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(partial, path)
+    return path

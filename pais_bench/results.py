@@ -1,0 +1,135 @@
+"""What has been measured so far? The run folders of a study, as two frames; imports no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pais_bench.config import Run, Study, parse
+from pais_bench.types import BenchError
+
+KEYS = ("dataset", "family", "percent", "fold", "backend", "network", "method", "digest")
+RUN_COLUMNS = (*KEYS, "state", "model", "images", "wall_seconds", "commit", "segm_AP", "segm_AP50", "bbox_AP")
+CURVE_COLUMNS = (*KEYS, "step", "seconds", "images_seen", "model", "AP", "AP50", "bbox_AP")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Hold what a study has measured; every AP is a fraction 0..1, NaN where there is none.
+
+    runs: one row per run of the grid, RUN_COLUMNS and a column segm_NAME or bbox_NAME per number of the evaluator;
+    state is done (evaluated), trained, started or missing | curves: one row per evaluation in a training's log and
+    model (teacher, student), CURVE_COLUMNS.
+    """
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+
+    @staticmethod
+    def of(study: Study, root: Path) -> Results:
+        """Read every run of a study below the results folder, finished or not.
+
+        A row's keys come from inside run.json; a folder without one (predictions of another codebase) has the grid's.
+        Raises BenchError for a file that is broken, or that belongs to another run than its folder.
+        """
+        rows: list[dict[str, Any]] = []
+        points: list[dict[str, Any]] = []
+        for asked in study.runs():
+            folder = root / asked.folder
+            described = _read(folder / "run.json", "run")
+            run = asked if described is None else parse(Run, described["run"], str(folder / "run.json"))
+            _check_digest(run.digest, asked, folder / "run.json")
+            rows.append({**_keys(run), **_measured(run, described or {}, folder)})
+            points.extend({**_keys(run), **point} for point in _curve(folder / "log.jsonl"))
+        runs = pd.DataFrame(rows)
+        columns = [*RUN_COLUMNS, *(name for name in runs.columns if name not in RUN_COLUMNS)]
+        return Results(runs.reindex(columns=columns), pd.DataFrame(points, columns=list(CURVE_COLUMNS)))
+
+
+def _keys(run: Run) -> dict[str, Any]:
+    split, network = run.split, run.network
+    values = (run.dataset, split.family, split.percent, split.fold, network.backend, network.label, run.method.label)
+    return dict(zip(KEYS, (*values, run.digest), strict=True))
+
+
+def _measured(run: Run, described: dict[str, Any], folder: Path) -> dict[str, Any]:
+    metrics = _read(folder / "metrics.json", "digest", "segm", "bbox")
+    about = {
+        "state": _state(run, described, metrics is not None, (folder / "log.jsonl").exists()),
+        "wall_seconds": _number(described.get("wall_seconds")),
+        "commit": described.get("commit"),
+        "segm_AP": math.nan,
+        "segm_AP50": math.nan,
+        "bbox_AP": math.nan,
+    }
+    if metrics is None:
+        return {**about, "model": run.model, "images": math.nan}
+    _check_digest(metrics["digest"], run, folder / "metrics.json")
+    numbers = {f"{kind}_{name}": _number(value) for kind in ("segm", "bbox") for name, value in metrics[kind].items()}
+    return {**about, "model": metrics.get("model", run.model), "images": _number(metrics.get("images")), **numbers}
+
+
+def _state(run: Run, described: dict[str, Any], evaluated: bool, logged: bool) -> str:
+    if evaluated:
+        return "done"
+    if described.get("steps", 0) >= run.training.steps:
+        return "trained"
+    return "started" if described or logged else "missing"
+
+
+def _check_digest(found: str, run: Run, path: Path) -> None:
+    if found != run.digest:
+        raise BenchError(f"{path}: belongs to run {found}, not to {run.digest}; remove the file and make it again")
+
+
+def _curve(path: Path) -> Iterator[dict[str, Any]]:
+    for line in _lines(path):
+        if line.get("event") != "evaluation":
+            continue
+        for model in ("teacher", "student"):
+            if model in line:
+                numbers = {short: _number(line[model].get(name)) for short, name in _SHORT.items()}
+                yield {**{key: line.get(key) for key in ("step", "seconds", "images_seen")}, "model": model, **numbers}
+
+
+_SHORT = {"AP": "segm_AP", "AP50": "segm_AP50", "bbox_AP": "bbox_AP"}
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Parse a log; a last line without its end is one that a training is writing now."""
+    if not path.exists():
+        return
+    for number, text in enumerate(path.read_text().splitlines(keepends=True), start=1):
+        if text.endswith("\n"):
+            yield _parse(text, f"{path}, line {number}")
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any] | None:
+    """Give the content of a JSON file that has these keys; None where there is no file."""
+    if not path.exists():
+        return None
+    content = _parse(path.read_text(), str(path))
+    for key in keys:
+        if key not in content:
+            raise BenchError(f"{path}: missing key '{key}'; remove the file and make it again")
+    return content
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise BenchError(f"{source}: not valid JSON ({error}); remove the file and make it again") from error
+    if not isinstance(content, dict):
+        raise BenchError(f"{source}: not a JSON object; remove the file and make it again")
+    return content
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,79 @@
+"""What does the workflow know of a study? Its paths, its runs, and who computes them: all Python of the workflow."""
+
+import json
+import os
+import re
+import runpy
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+from pais_bench import plugins
+from pais_bench.config import load_study
+from pais_bench.types import BenchError
+
+try:
+    STUDY = load_study(config.get("study", "demo"))
+except BenchError as error:
+    raise WorkflowError(str(error)) from None
+
+RES = config.get("results", "results")
+LOGS = os.path.join(RES, "logs")
+DATASET = os.path.join("datasets", "{dataset}")
+SPLIT = os.path.join("splits", "{dataset}", "{family}", "{percent}pct-fold{fold}")
+RUN = os.path.join(
+    "runs",
+    "{dataset}",
+    "{percent}pct-fold{fold}",
+    "{backend}-{network}",
+    "{method}-{digest}",
+)
+RUNS = {str(run.folder): run for run in STUDY.runs()}
+
+
+wildcard_constraints:
+    dataset=re.escape(STUDY.dataset.label),
+    family=STUDY.split.family,
+    percent=r"[0-9.e-]+",
+    fold=r"[0-9]+",
+    backend=r"\w+",
+    network=r"[\w.]+",
+    method=r"[\w.]+",
+    digest="|".join(sorted({run.digest for run in RUNS.values()})),
+
+
+BUILD = runpy.run_path(os.path.join(workflow.basedir, "envs", "build.py"))
+try:
+    FOLDERS = {
+        network.backend: BUILD["folder"](network.backend)
+        for network in STUDY.networks.values()
+    }
+except FileNotFoundError as error:
+    raise WorkflowError(
+        f"{error.filename}: missing; pin the environment of this backend"
+    ) from None
+
+
+def environment(wildcards):
+    """Give what says that a backend is installed; nothing where the user names the interpreter.
+
+    The folder is named by what the lock pins, so changed pins train again. ancient: an environment that was removed
+    and built again by envs/build.py does not.
+    """
+    if "python" in config:
+        return []
+    return ancient(str(FOLDERS[wildcards.backend] / "READY"))
+
+
+def interpreter(wildcards):
+    """Give the Python that trains and predicts with a backend."""
+    return config.get("python") or str(FOLDERS[wildcards.backend] / "bin" / "python")
+
+
+# Resources and not params: another place of the study file, the interpreter or the results repeats no training.
+HERE = {
+    "python": sys.executable,
+    "study": str(config.get("study", "demo")),
+    "results": RES,
+}
+BACKEND = {**HERE, "python": interpreter}

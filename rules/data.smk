@@ -1,0 +1,51 @@
+"""What does a training need before it starts? An environment, a dataset, and the labelled images."""
+
+
+localrules:
+    environment,
+
+
+rule environment:
+    output:
+        os.path.join(".envs", "{backend}-{pins}", "READY"),
+    log:
+        os.path.join(LOGS, "environment", "{backend}-{pins}.log"),
+    conda:
+        "../envs/python.yaml"
+    resources:
+        **HERE,
+    shell:
+        "{resources.python:q} envs/build.py {wildcards.backend} 2>&1 | tee -i {log:q}"
+
+
+rule prepare:
+    output:
+        os.path.join(RES, DATASET, "dataset.json"),
+        os.path.join(RES, DATASET, "train.json"),
+        os.path.join(RES, DATASET, "val.json"),
+    log:
+        os.path.join(LOGS, DATASET, "prepare.log"),
+    conda:
+        "../envs/python.yaml"
+    resources:
+        **HERE,
+    params:
+        dataset=json.dumps([STUDY.dataset.name, STUDY.dataset.options], sort_keys=True),
+    shell:
+        "{resources.python:q} -m pais_bench prepare {resources.study:q} --results {resources.results:q} 2>&1 | tee -i {log:q}"
+
+
+rule split:
+    input:
+        rules.prepare.output,
+    output:
+        os.path.join(RES, f"{SPLIT}.json"),
+    log:
+        os.path.join(LOGS, f"{SPLIT}.log"),
+    conda:
+        "../envs/python.yaml"
+    resources:
+        **HERE,
+    shell:
+        "{resources.python:q} -m pais_bench split {resources.study:q} --results {resources.results:q}"
+        " --percent {wildcards.percent} --fold {wildcards.fold} 2>&1 | tee -i {log:q}"

@@ -1,0 +1,63 @@
+"""How does one run of the grid become a number? Train, predict, evaluate."""
+
+
+# run.json alone is an output: Snakemake deletes the outputs of a job that fails, and checkpoint.pt and log.jsonl are
+# what the same command goes on from.
+rule train:
+    input:
+        rules.prepare.output,
+        os.path.join(RES, SPLIT.replace("{family}", STUDY.split.family) + ".json"),
+        environment=environment,
+    output:
+        os.path.join(RES, RUN, "run.json"),
+    log:
+        os.path.join(LOGS, RUN, "train.log"),
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        **BACKEND,
+    shell:
+        "export OMP_NUM_THREADS={threads}; "
+        "{resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
+        " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
+        " --method {wildcards.method} --threads {threads} 2>&1 | tee -i {log:q}"
+
+
+rule predict:
+    input:
+        rules.prepare.output,
+        rules.train.output,
+        environment=environment,
+    output:
+        os.path.join(RES, RUN, "predictions.json"),
+    log:
+        os.path.join(LOGS, RUN, "predict.log"),
+    conda:
+        "../envs/python.yaml"
+    threads: 1
+    resources:
+        **BACKEND,
+    shell:
+        "export OMP_NUM_THREADS={threads}; "
+        "{resources.python:q} -m pais_bench predict {resources.study:q} --results {resources.results:q}"
+        " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
+        " --method {wildcards.method} --threads {threads} 2>&1 | tee -i {log:q}"
+
+
+rule evaluate:
+    input:
+        rules.prepare.output,
+        rules.predict.output,
+    output:
+        os.path.join(RES, RUN, "metrics.json"),
+    log:
+        os.path.join(LOGS, RUN, "evaluate.log"),
+    conda:
+        "../envs/python.yaml"
+    resources:
+        **HERE,
+    shell:
+        "{resources.python:q} -m pais_bench evaluate {resources.study:q} --results {resources.results:q}"
+        " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
+        " --method {wildcards.method} 2>&1 | tee -i {log:q}"

@@ -1,0 +1,179 @@
+"""Does the command line say in one line what is wrong, and lose nothing?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tiny import NETWORK, study, write_study
+
+RUN = ("--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "pais")
+
+
+def cli(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pais_bench", *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Check that there is one line, without a traceback, that has the parts."""
+    assert done.returncode == 2, done.stderr
+    message = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert len(message) == 1 and "Traceback" not in done.stderr, done.stderr
+    for part in parts:
+        assert part in message[0], message[0]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with the tiny study, prepared and split."""
+    folder = tmp_path_factory.mktemp("prepared")
+    path = write_study(folder)
+    for words in (("prepare",), ("split", "--percent", "10", "--fold", "1")):
+        assert cli(words[0], path, "--results", folder / "results", *words[1:]).returncode == 0
+    return folder
+
+
+def test_help_shows_the_six_verbs_with_examples() -> None:
+    text = cli("--help").stdout
+    for verb in ("prepare", "split", "train", "predict", "evaluate", "report"):
+        assert f"pais-bench {verb}" in text
+    assert "snakemake --workflow-profile profiles/local" in text
+
+
+@pytest.mark.parametrize("verb", ["prepare", "split", "train", "predict", "evaluate", "report"])
+def test_every_verb_has_help(verb: str) -> None:
+    done = cli(verb, "--help")
+    assert done.returncode == 0 and "STUDY" in done.stdout
+
+
+FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"stpes": 3}, ("unknown key 'stpes'",)),
+    ({"training": {"stpes": 3}}, ("unknown key 'training.stpes'",)),
+    ({"methods": {"pias": {}}}, ("methods.pias", "there is no 'pias'", "mean_teacher, pais, supervised")),
+    ({"methods": {"pais": {"options": {"alhpa": 2}}}}, ("methods.pais.options", "unknown key 'alhpa'", "alpha")),
+    ({"methods": {"pais": {"options": {"alpha": -2}}}}, ("methods.pais.options", "'alpha'", "got -2")),
+    ({"networks": {"x": {"backend": "torchvision"}}}, ("networks.x", "there is no 'torchvision/x'", "mask_rcnn")),
+    ({"networks": {"x": {"backend": "keras"}}}, ("networks.x", "there is no 'keras/x'")),
+    (
+        {"networks": {"mask_rcnn": {"backend": "torchvision", "options": {"backbon": 1}}}},
+        ("networks.mask_rcnn.options", "unknown key 'backbon'", "backbone"),
+    ),
+    ({"dataset": {"name": "shape"}}, ("dataset", "there is no 'shape'", "coco, shapes")),
+    ({"dataset": {"name": "shapes", "options": {"colour": 1}}}, ("dataset.options", "unknown key 'colour'")),
+    ({"split": {"percents": [0]}}, ("'split.percents.0'", "greater than 0", "got 0")),
+    ({"split": {"percents": [101]}}, ("'split.percents.0'", "less than or equal to 100")),
+    ({"split": {"percents": []}}, ("'split.percents'",)),
+    ({"model": "pupil"}, ("'model'", "'teacher' or 'student'")),
+]
+
+
+@pytest.mark.parametrize(("change", "parts"), FAULTS, ids=[" ".join(parts)[:40] for _, parts in FAULTS])
+def test_a_wrong_study_is_named_by_file_and_key(tmp_path: Path, change: dict[str, Any], parts: tuple[str, ...]) -> None:
+    refused(cli("report", write_study(tmp_path, **change), "--results", tmp_path), "tiny.yaml", *parts)
+
+
+def test_an_absent_or_broken_study_is_named(tmp_path: Path) -> None:
+    refused(cli("report", "dmeo"), "dmeo: no such study file", "demo")
+    refused(cli("report", tmp_path / "absent.yaml"), "absent.yaml: no such study file")
+    (tmp_path / "broken.yaml").write_text("name: [")
+    refused(cli("report", tmp_path / "broken.yaml"), "broken.yaml: not valid YAML")
+    (tmp_path / "list.yaml").write_text("- 1")
+    refused(cli("report", tmp_path / "list.yaml"), "list.yaml: a study is a mapping")
+
+
+def test_a_run_that_is_not_in_the_study_is_refused(prepared: Path) -> None:
+    words = ("train", prepared / "tiny.yaml", "--results", prepared / "results")
+    refused(cli(*words, *RUN[:1], "20", *RUN[2:]), "--percent 20.0: not in study 'tiny'", "choose one of 10.0")
+    refused(cli(*words, *RUN[:-1], "fixmatch"), "--method fixmatch", "supervised, mean_teacher, pais")
+
+
+def test_an_absent_data_folder_is_named(tmp_path: Path) -> None:
+    path = write_study(tmp_path, dataset={"name": "coco", "root": "nowhere"})
+    refused(cli("prepare", path, "--results", tmp_path / "results"), "nowhere")
+    path = write_study(tmp_path, dataset={"name": "coco"})
+    refused(cli("prepare", path, "--results", tmp_path / "results"), "root")
+
+
+def test_an_unprepared_dataset_is_named(tmp_path: Path) -> None:
+    words = ("--results", tmp_path / "results", "--percent", 10, "--fold", 1)
+    refused(cli("split", write_study(tmp_path), *words), "pais-bench prepare")
+
+
+def test_an_empty_split_is_named(tmp_path: Path) -> None:
+    path = write_study(tmp_path, split={"percents": [0.01]})
+    assert cli("prepare", path, "--results", tmp_path).returncode == 0
+    refused(cli("split", path, "--results", tmp_path, "--percent", 0.01, "--fold", 1), "0.01", "40")
+
+
+def test_missing_weights_are_named(prepared: Path) -> None:
+    options = {**NETWORK, "backbone": "resnet50", "weights": "absent.pth"}
+    changed = study(networks={"mask_rcnn": {"backend": "torchvision", "options": options}})
+    path = prepared / "weights.yaml"
+    path.write_text(json.dumps(changed))
+    refused(
+        cli("train", path, "--results", prepared / "results", *RUN), "absent.pth", "no such file of pretrained weights"
+    )
+
+
+def test_an_option_out_of_range_is_named_by_the_network(prepared: Path) -> None:
+    changed = study(networks={"mask_rcnn": {"backend": "torchvision", "options": {**NETWORK, "backbone": "vgg"}}})
+    path = prepared / "vgg.yaml"
+    path.write_text(json.dumps(changed))
+    refused(
+        cli("train", path, "--results", prepared / "results", *RUN), "networks.mask_rcnn.options", "backbone", "vgg"
+    )
+
+
+def test_an_unreadable_image_stops_the_training_and_is_named(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    words = ("--results", tmp_path / "results")
+    assert cli("prepare", path, *words).returncode == 0
+    assert cli("split", path, *words, *RUN[:4]).returncode == 0
+    for image in (tmp_path / "results").rglob("train/*.png"):
+        image.write_bytes(b"not an image")
+    refused(cli("train", path, *words, *RUN), ".png: unreadable image", "replace the file")
+
+
+def test_predict_and_evaluate_ask_for_what_comes_before_them(prepared: Path) -> None:
+    words = (prepared / "tiny.yaml", "--results", prepared / "empty")
+    refused(cli("predict", *words, *RUN), "pais-bench prepare")
+    words = (prepared / "tiny.yaml", "--results", prepared / "results")
+    refused(cli("predict", *words, *RUN[:-1], "mean_teacher"), "checkpoint.pt", "pais-bench train")
+    refused(cli("evaluate", *words, *RUN[:-1], "mean_teacher"), "predictions.json", "missing")
+
+
+def test_the_six_verbs_make_a_table(prepared: Path) -> None:
+    results = ("--results", prepared / "results")
+    done = cli("train", prepared / "tiny.yaml", *results, *RUN)
+    assert done.returncode == 0, done.stderr
+    assert "pais 10pct-fold1 mask_rcnn: trained; 1 of 3 runs done, 2 left" in done.stderr
+    assert cli("predict", prepared / "tiny.yaml", *results, *RUN).returncode == 0
+    assert cli("evaluate", prepared / "tiny.yaml", *results, *RUN).returncode == 0
+    done = cli("report", prepared / "tiny.yaml", *results)
+    assert done.returncode == 0 and "pais" in done.stdout, done.stderr
+    (run,) = (prepared / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").glob("pais-*/run.json")
+    told = json.loads(run.read_text())
+    assert told["run"]["method"]["options"]["beta"] == 4 and told["steps"] == 4
+    assert told["split"]["labelled"] == 4 and told["split"]["pool"] == 40
+    assert told["versions"]["torch"] == torch.__version__.split("+")[0] and told["commit"]
+    records = json.loads((run.parent / "predictions.json").read_text())
+    assert records and records[0].keys() == {"image_id", "category_id", "bbox", "score", "segmentation"}
+    assert (prepared / "results/reports/tiny/main_table.tex").exists()
+
+
+def test_images_of_another_size_than_told_are_not_silently_used(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    words = ("--results", tmp_path / "results")
+    assert cli("prepare", path, *words).returncode == 0
+    assert cli("split", path, *words, *RUN[:4]).returncode == 0
+    for image in (tmp_path / "results").rglob("train/*.png"):
+        Image.new("RGB", (30, 20)).save(image)
+    refused(cli("train", path, *words, *RUN), ".png", "30 x 20", "replace the file")

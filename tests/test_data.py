@@ -1,0 +1,120 @@
+"""Are the streams functions of (seed, position, image) alone?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+from tiny import study
+
+from pais_bench import data, plugins
+from pais_bench.config import Study
+from pais_bench.store import Store
+from pais_bench.types import Batch, BenchError
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("shapes")
+    plugin = plugins.load("datasets", "shapes")
+    plugin.Dataset(plugin.Options(train=20, val=2, size=64), None).prepare(folder, "shapes")
+    return Store.open(folder, "train")
+
+
+def stream(store: Store, rank: int = 0, world: int = 1, **training: int) -> data.Stream:
+    values = study()
+    values["training"] |= training
+    run = Study(**values).run(10, 1, "mask_rcnn", "pais")
+    return data.Stream(run, store, store.image_ids[:3], rank, world)
+
+
+def pixels(batch: Batch) -> list[tuple[int, torch.Tensor]]:
+    views = [(one.image_id, one.view) for one in batch.labelled]
+    views += [(one.image_id, view) for one in batch.unlabelled for view in (one.weak, one.strong)]
+    return [(image_id, view.image) for image_id, view in views]
+
+
+def same(first: Batch, second: Batch) -> bool:
+    pairs = zip(pixels(first), pixels(second), strict=True)
+    return all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in pairs)
+
+
+def test_any_step_can_be_asked_for_alone(store: Store) -> None:
+    assert same(stream(store)[3], stream(store)[3])
+    assert not same(stream(store)[3], stream(store)[2])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_gives_the_same_with_any_number_of_workers(store: Store, workers: int) -> None:
+    batches = list(stream(store).loader(1, workers, unlabelled=True))
+    assert [batch.step for batch in batches] == [1, 2, 3]
+    assert all(same(batch, stream(store)[batch.step]) for batch in batches)
+
+
+def test_the_two_pools_never_meet_and_an_epoch_sees_every_image_once(store: Store) -> None:
+    whole = stream(store, labelled_batch=3, unlabelled_batch=17)
+    for step in range(3):
+        batch = whole[step]
+        assert sorted(one.image_id for one in batch.labelled) == list(store.image_ids[:3])
+        assert sorted(one.image_id for one in batch.unlabelled) == list(store.image_ids[3:])
+    orders = [[one.image_id for one in whole[step].unlabelled] for step in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_ranks_share_a_batch(store: Store) -> None:
+    whole, parts = stream(store)[5], [stream(store, rank, 2)[5] for rank in range(2)]
+    assert {one.image_id for one in whole.unlabelled} == {one.image_id for part in parts for one in part.unlabelled}
+    assert sum(len(part.labelled) for part in parts) == len(whole.labelled)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(store: Store) -> None:
+    with pytest.raises(BenchError, match="a batch of 2 images cannot be shared by 3 devices"):
+        stream(store, 0, 3)
+
+
+def test_without_the_unlabelled_stream_the_labelled_one_is_the_same(store: Store) -> None:
+    (alone,) = list(stream(store).loader(3, 0, unlabelled=False))
+    assert not alone.unlabelled
+    assert [one.image_id for one in alone.labelled] == [one.image_id for one in stream(store)[3].labelled]
+
+
+def test_truth_leaves_out_crowds_and_decodes_every_kind(tmp_path: Path) -> None:
+    packed = rle.encode(np.asfortranarray(np.eye(8, 10, dtype=np.uint8)))
+    compressed = {"size": [8, 10], "counts": packed["counts"].decode()}
+    records = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 8, "width": 10}],
+        "categories": [{"id": 3, "name": "x"}, {"id": 9, "name": "y"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 9, "iscrowd": 0, "segmentation": [[1, 1, 5, 1, 5, 4, 1, 4]]},
+            {"id": 2, "image_id": 7, "category_id": 3, "iscrowd": 0, "segmentation": compressed},
+            {"id": 3, "image_id": 7, "category_id": 3, "iscrowd": 1, "segmentation": compressed},
+            {
+                "id": 4,
+                "image_id": 7,
+                "category_id": 3,
+                "iscrowd": 0,
+                "segmentation": {"size": [8, 10], "counts": [8, 4, 68]},
+            },
+        ],
+    }
+    truth = data.read_truth(Store(tmp_path, "", records), 7)
+    assert truth.labels.tolist() == [1, 0, 0]
+    assert truth.boxes[0].tolist() == [1, 1, 5, 4]
+    assert truth.masks.sum((1, 2)).tolist() == [12, 8, 4]
+    assert truth.boxes[2].tolist() == [1, 0, 2, 4]  # COCO counts run down the columns
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+def test_images_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (6, 4)).save(tmp_path / "a.png")
+    assert data.read_image(tmp_path / "a.png").shape == (3, 4, 6)
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 torn")
+    with pytest.raises(BenchError, match=r"bad\.jpg: unreadable image"):
+        data.read_image(tmp_path / "bad.jpg")

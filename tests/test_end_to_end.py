@@ -1,0 +1,77 @@
+"""Does the real workflow go the whole road, on generated and on real images?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from tiny import NETWORK, study, write_study
+
+ROOT = Path(__file__).parent.parent
+
+
+def snakemake(path: Path, results: Path) -> subprocess.CompletedProcess[str]:
+    """Run the workflow with this test's own interpreter, in a folder of its own."""
+    config = [f"study={path}", f"results={results}", f"python={sys.executable}"]
+    words = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(path.parent), "--cores", "2"]
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *words, "--scheduler", "greedy", "--config", *config],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_shapes_go_the_whole_road(tmp_path: Path) -> None:
+    done = snakemake(write_study(tmp_path, split={"percents": [5, 10]}), tmp_path / "results")
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = tmp_path / "results/reports/tiny"
+    table = pd.read_csv(report / "main_table.csv")
+    assert set(table["method"]) == {"supervised", "mean_teacher", "pais"} and set(table["percent"]) == {5, 10}
+    for name in ("convergence", "label_efficiency"):
+        assert (report / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        with Image.open(report / f"{name}.png") as figure:
+            assert figure.width > 800
+    again = snakemake(tmp_path / "tiny.yaml", tmp_path / "results")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_real_coco_images_go_the_whole_road(shared_data: Path, tmp_path: Path) -> None:
+    values = study(
+        name="coco_mini",
+        dataset={"name": "coco", "label": "coco_mini", "root": str(shared_data / "coco_mini")},
+        views={"short": [96, 128], "long": 192, "test_short": 128, "test_long": 192},
+        networks={"mask_rcnn": {"backend": "torchvision", "options": {**NETWORK, "anchor_sizes": [16, 48, 128]}}},
+        methods={"supervised": {}, "pais": {"options": {"score_threshold": 0.0, "quality_threshold": 0.0}}},
+    )
+    path = tmp_path / "coco_mini.yaml"
+    path.write_text(yaml.safe_dump(values))
+    done = snakemake(path, tmp_path / "results")
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = tmp_path / "results/runs/coco_mini/10pct-fold1/torchvision-mask_rcnn"
+    for method in ("supervised", "pais"):
+        (folder,) = runs.glob(f"{method}-*")
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["images"] == 49 and len(metrics["per_class"]) == 80
+        assert 0 <= metrics["segm"]["AP"] <= 1
+        told = json.loads((folder / "run.json").read_text())
+        assert (told["split"]["labelled"], told["split"]["pool"]) == (8, 89)
+        assert json.loads((folder / "predictions.json").read_text())
+    report = tmp_path / "results/reports/coco_mini"
+    assert {"main_table.tex", "convergence.pdf", "label_efficiency.png"} <= {path.name for path in report.iterdir()}
+
+
+@pytest.mark.parametrize("study_file", sorted((ROOT / "pais_bench/studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_study_resolves_to_jobs(study_file: Path, tmp_path: Path) -> None:
+    words = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--dry-run"]
+    config = [f"study={study_file.stem}", f"results={tmp_path}/results", f"python={sys.executable}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words, "--config", *config], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

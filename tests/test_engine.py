@@ -1,0 +1,201 @@
+"""Does the one loop do what its first page says, and does a killed run end like one that was not?"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from tiny import study
+
+from pais_bench import engine, inference, plugins
+from pais_bench.config import Run, Study, Training
+from pais_bench.splits import Split, draw_split
+from pais_bench.store import Store
+from pais_bench.types import BenchError
+
+METHODS = plugins.names("methods")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
+    folder = tmp_path_factory.mktemp("shapes")
+    plugin = plugins.load("datasets", "shapes")
+    plugin.Dataset(plugin.Options(train=40, val=6, size=64), None).prepare(folder, "shapes")
+    return {part: Store.open(folder, part) for part in ("train", "val")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def a_run(method: str = "pais", **training: Any) -> Run:
+    values = study(methods={name: study()["methods"].get(name, {}) for name in METHODS})
+    values["training"] |= training
+    return Study(**values).run(10, 1, "mask_rcnn", method)
+
+
+def split_of(run: Run, stores: dict[str, Store]) -> Split:
+    return draw_split(stores["train"], run.dataset, run.split)
+
+
+def trainer(run: Run, stores: dict[str, Store], folder: Path) -> engine.Trainer:
+    folder.mkdir(exist_ok=True)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    return engine.Trainer(run, stores, split_of(run, stores), folder, fabric)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def timeless(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+
+
+@pytest.mark.parametrize(
+    ("step", "momentum"),
+    [(0, 0), (1, 0.5), (2, 0.666667), (9, 0.9), (99, 0.99), (998, 0.998999), (999, 0.999), (5000, 0.999)],
+)
+def test_ema_momentum_of_the_fact_sheet(step: int, momentum: float) -> None:
+    assert engine.ema_momentum(step, 0.999) == pytest.approx(momentum, abs=1e-6)  # paper.md 9.5
+
+
+def test_the_teacher_is_the_running_average_of_parameters() -> None:
+    student, teacher = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    before = copy.deepcopy(teacher)
+    engine.update_teacher(teacher, student, 0.75)
+    torch.testing.assert_close(teacher.weight, 0.75 * before.weight + 0.25 * student.weight)
+    engine.update_teacher(teacher, student, 0.0)
+    assert torch.equal(teacher.weight, student.weight)
+
+
+def test_learning_rate_warms_up_and_falls_at_milestones() -> None:
+    plan = Training(steps=100, warmup_steps=10, warmup_factor=0.001, milestones=(50, 80), decay=0.1)
+    factors = [engine.learning_rate(plan, step) for step in (0, 5, 10, 49, 50, 79, 80, 99)]
+    assert factors == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_logs(method: str, stores: dict[str, Store], tmp_path: Path) -> None:
+    trainer(a_run(method), stores, tmp_path).fit()
+    log = lines(tmp_path)
+    assert [line["step"] for line in log if line["event"] == "step"] == [1, 2, 3, 4]
+    evaluations = [line for line in log if line["event"] == "evaluation"]
+    assert [line["step"] for line in evaluations] == [2, 4]
+    assert all(
+        {"segm_AP", "segm_AP50", "bbox_AP"} <= line[m].keys() for line in evaluations for m in ("student", "teacher")
+    )
+    seen = 2 if method == "supervised" else 4
+    assert [line["images_seen"] for line in evaluations] == [2 * seen, 4 * seen]
+    assert any(name.startswith("unlabelled/") for name in log[0]["loss"]) is (method != "supervised")
+    if method != "supervised":
+        assert log[0]["pseudo"].keys() >= {"kept_per_image", "precision", "class_weight", "mask_weight"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_run_that_is_stopped_ends_bit_for_bit_like_one_that_is_not(
+    method: str, stop: int, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    run = a_run(method)
+    whole = trainer(run, stores, tmp_path / "whole")
+    whole.fit()
+
+    first = trainer(run, stores, tmp_path / "parts")
+
+    def pull(line: dict[str, Any]) -> None:
+        first.stopping = line["step"] == stop
+
+    with pytest.raises(engine.Interrupted, match=f"stopped after step {stop} of 4"):
+        first.fit(progress=pull)
+    second = trainer(run, stores, tmp_path / "parts")
+    second.fit()
+    assert second.step == whole.step == 4
+    for name in ("student", "teacher"):
+        mine, theirs = getattr(second, name).state_dict(), getattr(whole, name).state_dict()
+        assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+    assert timeless(lines(tmp_path / "parts")) == timeless(lines(tmp_path / "whole"))
+    mine, theirs = second.optimizer.state_dict(), whole.optimizer.state_dict()
+    assert all(torch.equal(mine["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in theirs["state"])
+
+
+def test_lines_after_the_last_checkpoint_are_written_once(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run()
+    first = trainer(run, stores, tmp_path)
+
+    def die(line: dict[str, Any]) -> None:
+        if line["step"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(progress=die)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"event": "step", "st')  # a torn line, as a kill leaves it
+    trainer(run, stores, tmp_path).fit()
+    assert [line["step"] for line in lines(tmp_path) if line["event"] == "step"] == [1, 2, 3, 4]
+
+
+def test_a_finished_run_trains_no_more(stores: dict[str, Store], tmp_path: Path) -> None:
+    trainer(a_run(), stores, tmp_path).fit()
+    before = (tmp_path / "log.jsonl").read_text()
+    again = trainer(a_run(), stores, tmp_path)
+    again.fit()
+    assert again.step == 4 and (tmp_path / "log.jsonl").read_text() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(stores: dict[str, Store], tmp_path: Path) -> None:
+    faulty = trainer(a_run(), stores, tmp_path)
+    faulty.student.model.roi_heads.mask_predictor.mask_fcn_logits.bias.data.fill_(math.nan)
+    with pytest.raises(BenchError, match=r"loss not finite at step 0 in labelled/mask.*images .*lower training"):
+        faulty.fit()
+
+
+def test_burn_in_leaves_the_unlabelled_stream_out(stores: dict[str, Store], tmp_path: Path) -> None:
+    trainer(a_run(burn_in=2), stores, tmp_path).fit()
+    used = ["unlabelled/class" in line["loss"] for line in lines(tmp_path) if line["event"] == "step"]
+    assert used == [False, False, True, True]
+
+
+def test_the_quality_branch_takes_no_gradient_from_pseudo_labels(stores: dict[str, Store], tmp_path: Path) -> None:
+    found = trainer(a_run(), stores, tmp_path)
+    assert found._weight("unlabelled/quality") == 0 and found._weight("labelled/quality") == 1
+    assert found._weight("unlabelled/mask") == found.method.unlabelled_weight
+
+
+def test_the_mixed_precision_of_a_cpu_trains(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run(precision="bf16-mixed", steps=2)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    fabric.launch()
+    found = engine.Trainer(run, stores, split_of(run, stores), tmp_path, fabric)
+    found.fit()
+    assert all(p.dtype == torch.float32 for p in found.student.parameters())
+    assert all(math.isfinite(value) for line in lines(tmp_path) for value in line.get("loss", {}).values())
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run()
+    trainer(run, stores, tmp_path).fit()
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(BenchError, match=r"checkpoint of run [0-9a-f]{8}, not of [0-9a-f]{8}"):
+        inference.read_checkpoint(path, a_run("supervised"))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(BenchError, match=r"damaged checkpoint .*; delete it to train this run anew"):
+        inference.read_checkpoint(path, run)
+    with pytest.raises(BenchError, match="no checkpoint; run `pais-bench train` first"):
+        inference.read_checkpoint(tmp_path / "absent.pt", run)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    engine.write_checkpoint(path, {"step": 1})
+    with pytest.raises(AttributeError):
+        engine.write_checkpoint(path, {"step": lambda: None})
+    assert torch.load(path, weights_only=True) == {"step": 1}

@@ -1,0 +1,143 @@
+"""Are the environments locked, and does what is declared agree: locks, pyproject.toml, envs/build.py?"""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pais_bench import __version__
+
+ROOT = Path(__file__).parent.parent
+NAMES = sorted(path.stem for path in (ROOT / "envs").glob("*.in"))
+PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^ ;]+)(?: ; ([^\\]+))?", re.MULTILINE)
+
+
+def lock(name: str) -> str:
+    return (ROOT / "envs" / f"{name}.txt").read_text()
+
+
+def pins(name: str) -> set[tuple[str, str]]:
+    return {(package, version) for package, version, _ in PIN.findall(lock(name))}
+
+
+def wanted(name: str) -> set[str]:
+    """Give the packages that an .in file asks for, normalised."""
+    found: set[str] = set()
+    for line in (ROOT / "envs" / f"{name}.in").read_text().splitlines():
+        asked = line.split("#")[0].strip()
+        if asked.startswith("-r "):
+            found |= wanted(Path(asked[3:]).stem)
+        elif asked:
+            found.add(re.split(r"[<>=!~\[; ]", asked)[0].lower().replace("_", "-"))
+    return found
+
+
+@pytest.fixture
+def builder() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "envs" / "build.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pin_has_a_hash(name: str) -> None:
+    blocks = re.split(r"^(?=[a-z0-9])", lock(name), flags=re.MULTILINE)[1:]
+    assert blocks
+    assert not [block.splitlines()[0] for block in blocks if not PIN.match(block) or "--hash=sha256:" not in block]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lock_names_no_host_and_no_folder(name: str) -> None:
+    code = re.sub(r"--hash=sha256:[0-9a-f]{64}", "", lock(name))
+    assert not re.findall(r"\S*://\S*|^-.*|.*index.url.*|.* @ .*", code, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lock_pins_all_that_is_asked_for(name: str) -> None:
+    assert wanted(name) <= {package for package, _ in pins(name)}
+
+
+def test_dev_has_the_pins_of_the_others() -> None:
+    """Python 3.10 has versions of its own in torchvision.txt; dev needs 3.11."""
+    others = {pin for name in ("workflow", "torchvision") for pin in PIN.findall(lock(name))}
+    assert {(package, version) for package, version, marker in others if "< '3.11'" not in marker} <= pins("dev")
+
+
+def test_torchvision_is_locked_for_the_oldest_python_too() -> None:
+    markers = [marker for package, _, marker in PIN.findall(lock("torchvision")) if package == "torch"]
+    assert any(not marker or "< '3.11'" in marker for marker in markers)
+
+
+def test_only_versions_make_another_environment(builder: dict[str, Any], tmp_path: Path) -> None:
+    folder, path = builder["folder"], tmp_path / "tiny.txt"
+    folder.__globals__["LOCKS"] = tmp_path
+    names = []
+    for text in (
+        "# by hand\na==1 \\\n    --hash=sha256:00\n    # via b\n",
+        "a==1 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n",
+        "a==2 \\\n    --hash=sha256:00\n",
+        "a==1 ; python_version < '3.11' \\\n    --hash=sha256:00\n",
+    ):
+        path.write_text(text)
+        names.append(folder("tiny"))
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    assert re.fullmatch(r"\.envs/tiny-[0-9a-f]{12}", str(names[0]))
+
+
+def test_build_of_an_environment_that_is_ready_only_tells_its_python(tmp_path: Path, builder: dict[str, Any]) -> None:
+    (tmp_path / "envs").mkdir()
+    for path in (ROOT / "envs").iterdir():
+        if path.is_file():
+            (tmp_path / "envs" / path.name).write_bytes(path.read_bytes())
+    home = builder["folder"]("workflow")
+    (tmp_path / home).mkdir(parents=True)
+    (tmp_path / home / "READY").touch()
+    done = build(tmp_path, "workflow")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{home}/bin/python\n", "")
+
+
+def test_build_names_what_it_can_build() -> None:
+    done = build(ROOT, "nothing")
+    assert done.returncode != 0
+    assert "dev, torchvision, uv, workflow" in done.stderr
+
+
+def test_build_without_venv_and_pip_says_what_to_install(tmp_path: Path) -> None:
+    """Modules that fail stand before the real ones."""
+    (tmp_path / "envs").mkdir()
+    for name in ("build.py", "uv.txt", "uv.in"):
+        (tmp_path / "envs" / name).write_bytes((ROOT / "envs" / name).read_bytes())
+    for name in ("venv", "pip"):
+        (tmp_path / "hidden" / name).mkdir(parents=True)
+        (tmp_path / "hidden" / name / "__main__.py").write_text("raise SystemExit(1)\n")
+        (tmp_path / "hidden" / name / "__init__.py").touch()
+    done = build(tmp_path, "uv", PYTHONPATH=str(tmp_path / "hidden"))
+    assert done.returncode == 1
+    assert "has neither venv nor pip; install one of them" in done.stderr.splitlines()[-1]
+
+
+def build(root: Path, name: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, str(root / "envs" / "build.py"), name]
+    return subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def test_metadata() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    assert 'name = "pais-bench"' in text
+    assert 'pais-bench = "pais_bench.cli:main"' in text
+    assert (ROOT / "pais_bench" / "py.typed").is_file()
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", __version__)
+
+
+def test_needed_packages_are_in_every_environment() -> None:
+    needed = re.search(r"^dependencies = \[(.*)\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert needed
+    packages = {re.split(r"[<>=]", word)[0] for word in re.findall(r'"([^"]+)"', needed[1])}
+    for name in set(NAMES) - {"uv"}:
+        assert packages <= wanted(name)

@@ -1,0 +1,121 @@
+"""Is torchvision/mask_rcnn torchvision's Mask R-CNN?"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import NETWORK, instances
+from torchvision.models import resnet50
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
+
+from pais_bench.backends.torchvision import mask_rcnn
+from pais_bench.types import BenchError, Targets
+
+SMALL = mask_rcnn.Options(**NETWORK)
+STOCK = {
+    "objectness": "loss_objectness",
+    "proposal_box": "loss_rpn_box_reg",
+    "class": "loss_classifier",
+    "box": "loss_box_reg",
+    "mask": "loss_mask",
+}
+
+
+def pair(options: mask_rcnn.Options) -> tuple[Any, Any]:
+    """Give the backend, and the same network whose losses are torchvision's own."""
+    torch.manual_seed(0)
+    ours = mask_rcnn.Backend(3, options)
+    stock = copy.deepcopy(ours.model)
+    stock.rpn.__class__, stock.roi_heads.__class__ = RegionProposalNetwork, RoIHeads
+    return ours, stock
+
+
+def batch(*counts: int) -> tuple[list[torch.Tensor], list[Targets]]:
+    generator = torch.Generator().manual_seed(4)
+    images = [torch.rand((3, 64, 80), generator=generator) for _ in counts]
+    boxes = [[[4 + 7 * i, 3 + 5 * i, 30 + 8 * i, 28 + 6 * i] for i in range(count)] for count in counts]
+    return images, [Targets.of_truth(instances(b, [i % 3 for i in range(len(b))], size=(64, 80))) for b in boxes]
+
+
+@pytest.mark.parametrize("counts", [(3, 1), (2, 0), (0, 0), (5,)], ids=str)
+def test_unit_weights_give_the_losses_and_gradients_of_torchvision(counts: tuple[int, ...]) -> None:
+    ours, stock = pair(SMALL)
+    images, targets = batch(*counts)
+    torch.manual_seed(1)
+    found = ours.loss(images, targets)
+    stock.train()
+    torch.manual_seed(1)
+    expected = stock(images, [mask_rcnn._torchvision_target(target) for target in targets])
+    for term, name in STOCK.items():
+        torch.testing.assert_close(found[term], expected[name], rtol=1e-6, atol=1e-8)
+    sum(loss for term, loss in found.items() if term != "quality").backward()
+    sum(expected.values()).backward()
+    for (name, mine), theirs in zip(ours.model.named_parameters(), stock.parameters(), strict=True):
+        if not name.startswith("roi_heads.quality_head"):
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_predictions_are_those_of_torchvision() -> None:
+    ours, stock = pair(SMALL)
+    images, _ = batch(0)
+    expected = stock.eval()(images)[0]
+    found = ours.predict(images)[0]
+    assert torch.equal(found.boxes, expected["boxes"]) and torch.equal(found.scores, expected["scores"])
+    assert torch.equal(found.labels, expected["labels"] - 1)
+    assert torch.equal(found.masks, expected["masks"][:, 0] > 0.5)
+
+
+def test_the_default_is_r50_fpn_with_a_narrow_quality_head() -> None:
+    ours = mask_rcnn.Backend(80, mask_rcnn.Options())
+    stock = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81)
+    size = {module: sum(p.numel() for p in module.parameters()) for module in (ours, stock)}
+    quality = sum(p.numel() for p in ours.model.roi_heads.quality_head.parameters())
+    assert size[ours] - quality == size[stock]
+    assert 100_000 < quality < 1_000_000  # the release's has 51 M [paper.md 3.3]
+
+
+def test_the_quality_target_counts_the_mask_beyond_the_region() -> None:
+    masks = instances([[0, 0, 40, 40]]).masks
+    regions = torch.tensor([[0.0, 0.0, 20.0, 40.0]])
+    crop = torch.ones(1, 28, 28)
+    outside = mask_rcnn._area_outside(masks, regions, torch.tensor([0]), crop)
+    assert outside.item() == pytest.approx(28 * 28)  # the other half of the square
+
+
+def test_pretrained_weights_load_from_a_file_and_freeze_the_stem(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    body = resnet50(weights=None)
+    torch.save(body.state_dict(), tmp_path / "resnet50.pth")
+    backend = mask_rcnn.Backend(3, mask_rcnn.Options(weights=tmp_path / "resnet50.pth"))
+    loaded = backend.model.backbone.body
+    assert torch.equal(loaded.layer3[0].conv1.weight, body.layer3[0].conv1.weight)
+    learning = {name for name, p in loaded.named_parameters() if p.requires_grad}
+    assert "conv1.weight" not in learning and not any(name.startswith("layer1") for name in learning)
+    assert any(name.startswith("layer2") for name in learning)
+
+
+def test_missing_or_foreign_weights_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"absent\.pth: no such file of pretrained weights"):
+        mask_rcnn.Backend(3, mask_rcnn.Options(weights=tmp_path / "absent.pth"))
+    torch.save({"stem.weight": torch.zeros(3)}, tmp_path / "foreign.pth")
+    with pytest.raises(BenchError, match=r"foreign\.pth: these weights are of another network.*conv1\.weight"):
+        mask_rcnn.Backend(3, mask_rcnn.Options(weights=tmp_path / "foreign.pth"))
+    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(BenchError, match=r"torn\.pth: cannot be loaded"):
+        mask_rcnn.Backend(3, mask_rcnn.Options(weights=tmp_path / "torn.pth"))
+
+
+def test_a_checkpoint_of_the_whole_network_starts_from_its_weights(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    stock = mask_rcnn.Backend(3, SMALL).model
+    state = {name: value for name, value in stock.state_dict().items() if "quality_head" not in name}
+    torch.save(state, tmp_path / "stock.pth")
+    torch.manual_seed(2)
+    ours = mask_rcnn.Backend(3, SMALL.model_copy(update={"checkpoint": tmp_path / "stock.pth"}))
+    assert torch.equal(ours.model.rpn.head.cls_logits.weight, stock.rpn.head.cls_logits.weight)

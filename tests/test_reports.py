@@ -1,0 +1,248 @@
+"""Do the reports say what was measured, of whole grids and of half-finished ones?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from pais_bench import plugins
+from pais_bench.config import DatasetChoice, Run, SplitGrid, Study, StudyMethod, StudyNetwork, Training
+from pais_bench.reporting import write_reports
+from pais_bench.reports import _style, convergence
+from pais_bench.reports._cells import cells
+from pais_bench.reports.main_table import Report, terminal_table
+from pais_bench.results import Results
+
+# AP of the fabricated runs in percent: a number per percent of labels, plus a gain per method, plus 1 per fold after 1
+BASE = {1.0: 10.0, 10.0: 30.0}
+GAIN = {"base_line": 0.0, "pais": 2.5, "worse": -0.5}
+
+
+def make_study(folds: tuple[int, ...] = (1,), networks: tuple[str, ...] = ("small",)) -> Study:
+    return Study(
+        name="try_out",
+        dataset=DatasetChoice(name="shapes", label="my_shapes"),
+        split=SplitGrid(percents=(1, 10), folds=folds),
+        training=Training(steps=20),
+        networks={name: StudyNetwork(backend="torchvision", name="mask_rcnn") for name in networks},
+        methods={"base_line": StudyMethod(name="supervised"), "pais": StudyMethod(), "worse": StudyMethod(name="pais")},
+    )
+
+
+def reached(run: Run) -> float:
+    return (BASE[run.split.percent] + GAIN[run.method.label] + run.split.fold - 1) / 100
+
+
+def fabricate(study: Study, root: Path, progress: Callable[[Run], float] = lambda run: 1.0) -> Results:
+    """Write the folders of the study's runs, each trained to a fraction 0..1 of its steps, and read them."""
+    for run in study.runs():
+        if progress(run) == 0:
+            continue
+        folder = root / run.folder
+        folder.mkdir(parents=True)
+        steps = range(5, int(20 * progress(run)) + 1, 5)
+        (folder / "log.jsonl").write_text("".join(evaluation(step, reached(run) * step / 20) for step in steps))
+        if progress(run) < 1:
+            continue
+        ap = reached(run)
+        numbers = {"segm": {"AP": ap, "AP50": ap * 2}, "bbox": {"AP": ap * 1.5}}
+        told = {"run": run.model_dump(mode="json"), "digest": run.digest, "commit": "c0ffee", "steps": 20}
+        (folder / "run.json").write_text(json.dumps(told))
+        (folder / "metrics.json").write_text(json.dumps({"digest": run.digest, "images": 240, **numbers}))
+    return Results.of(study, root)
+
+
+def evaluation(step: int, ap: float) -> str:
+    teacher = {"segm_AP": ap, "segm_AP50": ap, "bbox_AP": ap}
+    student = {**teacher, "segm_AP": ap / 2}
+    seen = {"event": "evaluation", "step": step, "seconds": step / 2, "images_seen": 12 * step}
+    return json.dumps({**seen, "student": student, "teacher": teacher}) + "\n"
+
+
+def half(run: Run) -> float:
+    """Let 1 % be done but for one fold of pais, and 10 % not begun but for a half of the baseline."""
+    if run.split.percent == 1:
+        return 0.5 if run.method.label == "pais" and run.split.fold == 2 else 1
+    return 0.5 if run.method.label == "base_line" else 0
+
+
+MD = """\
+Mask AP (%) of the teacher on my_shapes (240 images), by percent of labelled images. Splits: family soft_teacher, \
+2 folds. Evaluator: pycocotools, COCO AP at IoU 0.50:0.95, at most 100 detections per image. \
+Mean ± sample standard deviation over the folds. \
+In parentheses: gain over the supervised run of the same network, percent and fold.
+
+| network | method | 1 % | 10 % |
+| :-- | :-- | --: | --: |
+| small | base_line | 10.5 ± 0.7 | – |
+| small | pais | 12.5 (+2.5)† | – |
+| small | worse | 10.0 ± 0.7 (−0.5) | – |
+
+7 of 12 runs are missing: – no fold is finished, † some folds are not.
+"""
+
+TEX = r"""% Needs \usepackage{booktabs}
+\begin{table}[t]
+\centering
+\caption{Mask AP (\%) of the teacher on my\_shapes (240 images), by percent of labelled images. Splits: family soft\_teacher, 1 fold. Evaluator: pycocotools, COCO AP at IoU 0.50:0.95, at most 100 detections per image. In parentheses: gain over the supervised run of the same network, percent and fold.}
+\label{tab:try_out}
+\begin{tabular}{llr@{ }lr@{ }l}
+\toprule
+network & method & \multicolumn{2}{c}{1 \%} & \multicolumn{2}{c}{10 \%} \\
+\midrule
+small & base\_line & 10.0 &  & 30.0 &  \\
+ & pais & 12.5 & (+2.5) & 32.5 & (+2.5) \\
+ & worse & 9.5 & ($-$0.5) & 29.5 & ($-$0.5) \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""  # noqa: E501
+
+TERMINAL = """\
+Mask AP (%) of the teacher on my_shapes
+
+network  method     1 %                 10 %
+────────────────────────────────────────────
+small    base_line  10.5 ± 0.7          –
+small    pais             12.5 (+2.5)†  –
+small    worse      10.0 ± 0.7 (−0.5)   –
+
+7 of 12 runs are missing: – no fold is finished, † some folds are not."""
+
+
+def test_markdown_of_a_half_finished_grid(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    results = fabricate(study, tmp_path, half)
+    Report().write(study, results, tmp_path)
+    assert (tmp_path / "main_table.md").read_text() == MD
+
+
+def test_latex_of_a_whole_grid_of_one_fold(tmp_path: Path) -> None:
+    study = make_study()
+    Report().write(study, fabricate(study, tmp_path), tmp_path)
+    assert (tmp_path / "main_table.tex").read_text() == TEX
+
+
+def test_latex_marks_and_groups(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2), networks=("small", "k_net"))
+    Report().write(study, fabricate(study, tmp_path, half), tmp_path)
+    tex = (tmp_path / "main_table.tex").read_text()
+    assert tex.count(r"\midrule") == 2
+    assert r"k\_net & base\_line & 10.5 $\pm$ 0.7 &  & -- &  \\" in tex
+    assert r" & pais & 12.5 & (+2.5)$^{\dagger}$ & -- &  \\" in tex
+    assert r"\par\smallskip\footnotesize 14 of 24 runs are missing: -- no fold" in tex
+
+
+def test_csv_is_tidy(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    Report().write(study, fabricate(study, tmp_path, half), tmp_path)
+    lines = (tmp_path / "main_table.csv").read_text().splitlines()
+    assert lines[0] == (
+        "dataset,family,model,backend,network,method,percent,folds,folds_asked,AP,AP_std,gain,AP50,box_AP"
+    )
+    start = "my_shapes,soft_teacher,teacher,torchvision,small"
+    assert lines[1] == f"{start},base_line,1.0,2,2,10.5,0.7071,,21.0,15.75"
+    assert lines[3] == f"{start},pais,1.0,1,2,12.5,,2.5,25.0,18.75"
+    assert lines[4] == f"{start},pais,10.0,0,2,,,,,"
+    assert len(lines) == 1 + 3 * 2
+
+
+def test_terminal(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    text = terminal_table(study, fabricate(study, tmp_path, half))
+    assert text == TERMINAL
+
+
+def test_a_gain_is_paired_by_fold(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    only_second = fabricate(study, tmp_path, lambda run: float(run.method.label == "base_line" or run.split.fold == 2))
+    table = cells(study, only_second)
+    pais = table[(table["method"] == "pais") & (table["percent"] == 1)].iloc[0]
+    assert (pais["AP"], pais["gain"], pais["folds"]) == pytest.approx((13.5, 2.5, 1))
+
+
+def test_no_gain_without_a_supervised_method(tmp_path: Path) -> None:
+    study = make_study()
+    study = study.model_copy(update={"methods": {"pais": study.methods["pais"]}})
+    text = terminal_table(study, fabricate(study, tmp_path))
+    assert "12.5" in text and "(+" not in text
+
+
+def test_one_fold_has_no_spread(tmp_path: Path) -> None:
+    study = make_study()
+    assert "±" not in terminal_table(study, fabricate(study, tmp_path))
+
+
+def test_convergence_draws_the_mean_and_range_of_steps_that_all_folds_reached(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    results = fabricate(study, tmp_path, half)
+    convergence.Report().write(study, results, tmp_path)
+    drawn = pd.read_csv(tmp_path / "convergence.csv")
+    assert list(drawn.columns) == [
+        "network", "method", "percent", "model", "step", "AP", "AP_min", "AP_max", "folds",
+    ]  # fmt: skip
+    pais = drawn[(drawn["method"] == "pais") & (drawn["model"] == "teacher")]
+    assert list(pais["step"]) == [5, 10]
+    assert tuple(pais.iloc[1][["AP", "AP_min", "AP_max", "folds"]]) == pytest.approx((6.5, 6.25, 6.75, 2))
+    student = drawn[(drawn["method"] == "pais") & (drawn["model"] == "student")]
+    assert student["AP"].iloc[1] == pytest.approx(3.25)
+
+
+@pytest.mark.parametrize(
+    ("folds", "progress"),
+    [((1,), lambda run: 0), ((1, 2), half), ((1,), lambda run: 1)],
+    ids=["empty", "half", "whole"],
+)
+def test_every_report_is_written_of_any_grid(
+    folds: tuple[int, ...], progress: Callable[[Run], float], tmp_path: Path
+) -> None:
+    study = make_study(folds, networks=("small", "k_net"))
+    paths = write_reports(study, fabricate(study, tmp_path / "results", progress), tmp_path / "new" / "reports")
+    assert {"convergence.pdf", "convergence.png", "label_efficiency.csv", "main_table.tex"} <= {p.name for p in paths}
+    assert sorted(p.name for p in (tmp_path / "new" / "reports").iterdir()) == sorted(p.name for p in paths)
+    assert all(path.stat().st_size for path in paths)
+
+
+def test_figures_are_the_same_bytes_twice_with_embedded_truetype(tmp_path: Path) -> None:
+    study = make_study()
+    results = fabricate(study, tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        convergence.Report().write(study, results, tmp_path / name)
+    for kind in ("pdf", "png"):
+        first, second = ((tmp_path / name / f"convergence.{kind}").read_bytes() for name in ("a", "b"))
+        assert first == second
+    pdf = (tmp_path / "a" / "convergence.pdf").read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf and b"CreationDate" not in pdf
+
+
+def test_a_method_has_one_colour_in_every_figure_and_the_supervised_is_grey() -> None:
+    marks = _style.marks(make_study())
+    assert marks["base_line"].colour == _style.GREY
+    assert len({mark.colour for mark in marks.values()}) == len({mark.marker for mark in marks.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["pais"], ["mean_teacher"] * 5, ["noisy_boundaries_with_warm_up"] * 3, ["noisy_boundaries_of_old", *["pais"] * 4]],
+    ids=len,
+)
+def test_a_legend_fits_its_figure(labels: list[str]) -> None:
+    with matplotlib.rc_context(_style.LOOK):
+        figure = Figure(figsize=(3.5, 3), layout="constrained")
+        _style.legend(figure, [_style.Mark("black", "o").handle(label) for label in labels])
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
+def test_the_style_module_is_not_a_report() -> None:
+    assert plugins.names("reports") == [name for name in plugins.names("reports") if not name.startswith("_")]
+    assert {"main_table", "convergence", "label_efficiency"} <= set(plugins.names("reports"))

@@ -1,0 +1,217 @@
+"""Does the workflow make exactly what is missing? Dry-runs of the real Snakemake over a study whose files are faked."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pais_bench.config import load_study
+
+pytest.importorskip("snakemake", reason="no Snakemake here: this is not the environment of the workflow")
+
+ROOT = Path(__file__).parent.parent
+STUDY: dict[str, Any] = {
+    "name": "tiny",
+    "dataset": {"name": "shapes", "label": "tiny_shapes", "options": {"train": 40}},
+    "split": {"percents": [2.5, 10], "folds": [1]},
+    "networks": {"small": {"backend": "torchvision", "name": "mask_rcnn", "options": {"backbone": "small"}}},
+    "methods": {"supervised": {}, "mean_teacher": {}, "strict": {"name": "pais", "options": {"alpha": 8.0}}},
+}
+REPORTS = ("main_table.csv", "main_table.md", "main_table.tex") + tuple(
+    f"{name}.{kind}" for name in ("convergence", "label_efficiency") for kind in ("pdf", "png")
+)
+IN_STUDY, OF_RUN = {"report": 1, "all": 1}, ("train", "predict", "evaluate")
+
+
+@dataclass(frozen=True)
+class Project:
+    """Hold a copy of the project and its study."""
+
+    root: Path
+    study: dict[str, Any]
+
+    def edit(self, **sections: Any) -> Project:
+        """Change sections of the study file."""
+        project = Project(self.root, {**self.study, **sections})
+        (self.root / "tiny.yaml").write_text(yaml.safe_dump(project.study))
+        return project
+
+    def snakemake(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake in the project, whose package comes before an installed one; all that it says is in stdout."""
+        command = (sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/local", *words)
+        environment = {**os.environ, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def planned(self, *config: str, study: str = "tiny.yaml") -> list[tuple[str, str]]:
+        """Give (rule, first output) of the jobs of a dry-run; the target's output is empty."""
+        done = self.snakemake("-n", "--quiet", "host", "--config", f"study={study}", *config)
+        assert done.returncode == 0, done.stdout
+        blocks = re.split(r"^(?:local)?rule (\w+):\n", done.stdout, flags=re.MULTILINE)[1:]
+        outputs = (re.search(r"^    output: ([^,\n]+)", block, re.MULTILINE) for block in blocks[1::2])
+        return [(rule, found[1] if found else "") for rule, found in zip(blocks[::2], outputs, strict=True)]
+
+    def finish(self) -> None:
+        """Fake every output, in the order of the workflow, and let Snakemake record how it was made."""
+        study = load_study(self.root / "tiny.yaml")
+        results = self.root / "results"
+        folder = runpy.run_path(str(self.root / "envs" / "build.py"))["folder"]("torchvision")
+        dataset = results / "datasets" / study.dataset.label
+        runs = [results / run.folder for run in study.runs()]
+        splits = {run.split.stem for run in study.runs()}
+        files = [self.root / folder / "READY"]
+        files += [dataset / name for name in ("dataset.json", "train.json", "val.json")]
+        files += [results / "splits" / study.dataset.label / "soft_teacher" / f"{stem}.json" for stem in splits]
+        files += [run / name for name in ("run.json", "predictions.json", "metrics.json") for run in runs]
+        files += [results / "reports" / study.name / name for name in REPORTS]
+        for age, path in enumerate(files):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.utime(path, (1e9 + age, 1e9 + age))
+        done = self.snakemake("--touch", "--forceall", "--config", "study=tiny.yaml")
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    root = tmp_path_factory.mktemp("project")
+    for name in ("envs", "pais_bench", "profiles", "rules"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", root)
+    project = Project(root, STUDY).edit()
+    project.finish()
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    return Project(Path(shutil.copytree(finished.root, tmp_path / "project")), STUDY)
+
+
+def counts(planned: list[tuple[str, str]]) -> dict[str, int]:
+    return dict(Counter(rule for rule, _ in planned))
+
+
+def trained(planned: list[tuple[str, str]]) -> set[str]:
+    """Give percents and method of the planned trainings."""
+    found = (re.search(r"/([\d.]+)pct.*/(\w+)-[0-9a-f]{8}/run.json", path) for rule, path in planned if rule == "train")
+    return {f"{match[1]} {match[2]}" for match in found if match}
+
+
+def test_lint_is_clean() -> None:
+    words = (sys.executable, "-m", "snakemake", "--lint")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_fresh_study_is_the_whole_grid(project: Project) -> None:
+    shutil.rmtree(project.root / "results")
+    shutil.rmtree(project.root / ".envs")
+    planned = project.planned()
+    of_runs = dict.fromkeys(OF_RUN, 6)
+    assert counts(planned) == {"environment": 1, "prepare": 1, "split": 2, **of_runs, **IN_STUDY}
+    assert trained(planned) == {f"{p} {m}" for p in ("2.5", "10") for m in ("supervised", "mean_teacher", "strict")}
+
+
+def test_a_finished_study_has_nothing_to_do(project: Project) -> None:
+    assert project.planned() == []
+
+
+def test_missing_runs_are_seen_without_a_record_of_earlier_calls(project: Project) -> None:
+    shutil.rmtree(project.root / ".snakemake")
+    methods = {**STUDY["methods"], "strict": {"name": "pais", "options": {"alpha": 9.0}}}
+    assert trained(project.edit(methods=methods).planned()) == {"2.5 strict", "10 strict"}
+
+
+def test_an_edited_option_repeats_the_runs_that_have_it(project: Project) -> None:
+    methods = {**STUDY["methods"], "strict": {"name": "pais", "options": {"alpha": 9.0}}}
+    planned = project.edit(methods=methods).planned()
+    assert trained(planned) == {"2.5 strict", "10 strict"}
+    assert counts(planned) == {**dict.fromkeys(OF_RUN, 2), **IN_STUDY}
+
+
+def test_a_new_method_file_and_its_name_run_only_it(project: Project) -> None:
+    folder = project.root / "pais_bench" / "methods"
+    shutil.copy(folder / "mean_teacher.py", folder / "brand_new.py")
+    planned = project.edit(methods={**STUDY["methods"], "brand_new": {}}).planned()
+    assert trained(planned) == {"2.5 brand_new", "10 brand_new"}
+    assert counts(planned) == {**dict.fromkeys(OF_RUN, 2), **IN_STUDY}
+
+
+def test_a_new_percent_draws_its_split_and_runs_only_it(project: Project) -> None:
+    planned = project.edit(split={"percents": [2.5, 5, 10], "folds": [1]}).planned()
+    assert counts(planned) == {"split": 1, **dict.fromkeys(OF_RUN, 3), **IN_STUDY}
+
+
+def test_a_run_that_leaves_the_study_repeats_the_report_only(project: Project) -> None:
+    methods = {name: method for name, method in STUDY["methods"].items() if name != "mean_teacher"}
+    assert counts(project.edit(methods=methods).planned()) == IN_STUDY
+
+
+def test_an_option_of_the_dataset_prepares_it_again_and_repeats_all(project: Project) -> None:
+    dataset = {**STUDY["dataset"], "options": {"train": 50}}
+    planned = counts(project.edit(dataset=dataset).planned())
+    assert planned == {"prepare": 1, "split": 2, **dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+
+
+def test_comments_and_the_place_of_the_study_repeat_nothing(project: Project) -> None:
+    root = project.root
+    (root / "elsewhere.yaml").write_text("# The same grid.\n" + (root / "tiny.yaml").read_text())
+    for path in (root / "rules" / "runs.smk", root / "envs" / "torchvision.txt"):
+        path.write_text("# A comment.\n" + path.read_text())
+    assert project.planned(study="elsewhere.yaml") == []
+
+
+def test_new_pins_of_a_backend_build_beside_and_train_again(project: Project) -> None:
+    lock = project.root / "envs" / "torchvision.txt"
+    lock.write_text(lock.read_text().replace("torchvision==", "torchvision==1"))
+    planned = project.planned()
+    assert counts(planned) == {"environment": 1, **dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+    (built,) = (path for rule, path in planned if rule == "environment")
+    assert not (project.root / built).exists()
+
+
+def test_an_environment_that_was_built_again_trains_nothing(project: Project) -> None:
+    (ready,) = project.root.glob(".envs/torchvision-*/READY")
+    ready.touch()
+    assert project.planned() == []
+
+
+def test_an_interpreter_of_the_user_is_taken_and_nothing_is_built(project: Project) -> None:
+    shutil.rmtree(project.root / "results")
+    shutil.rmtree(project.root / ".envs")
+    assert "environment" not in counts(project.planned("python=/opt/python/bin/python"))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("study=nowhere", "nowhere: no such study file"),
+        ("study=typo.yaml", "typo.yaml: unknown key 'dataest'"),
+    ],
+)
+def test_a_faulty_study_is_told_in_a_sentence(project: Project, word: str, message: str) -> None:
+    (project.root / "typo.yaml").write_text(yaml.safe_dump({**STUDY, "dataest": {}}))
+    done = project.snakemake("-n", "--config", word)
+    assert done.returncode != 0
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_backend_without_a_lock_is_named(project: Project) -> None:
+    (project.root / "envs" / "torchvision.txt").unlink()
+    done = project.snakemake("-n", "--config", "study=tiny.yaml")
+    assert done.returncode != 0
+    assert "torchvision.txt: missing" in done.stdout
