@@ -26,7 +26,7 @@ LABELLED, UNLABELLED = 0, 1
 
 
 class Stream(Dataset[Batch]):
-    """Give the batch of any step, for one rank: its share of the total batch sizes of the run."""
+    """Give the batch of any step, for one rank: its share of the total batch sizes; in the burn-in, labels only."""
 
     def __init__(self, run: Run, store: Store, labelled: tuple[int, ...], rank: int = 0, world: int = 1) -> None:
         self.run, self.store, self.rank, self.world = run, store, rank, world
@@ -39,7 +39,8 @@ class Stream(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         training = self.run.training
         labelled = self._positions(step, training.labelled_batch)
-        unlabelled = self._positions(step, training.unlabelled_batch) if self.pools[UNLABELLED] else []
+        wanted = self.pools[UNLABELLED] and step >= training.burn_in
+        unlabelled = self._positions(step, training.unlabelled_batch) if wanted else []
         return Batch(step, [self._labelled(p) for p in labelled], [self._unlabelled(p) for p in unlabelled])
 
     def loader(self, start: int, workers: int, unlabelled: bool) -> Iterator[Batch]:

@@ -115,7 +115,7 @@ class Trainer:
         truth = [Targets.of_truth(one.instances.to(fabric.device)) for one in batch.labelled]
         streams = {"labelled": (images, truth)}
         pseudo: list[Targets] = []
-        if batch.unlabelled and self.step >= training.burn_in:
+        if batch.unlabelled:
             pseudo = self._pseudo_label(batch)
             strong = [one.strong.image.to(fabric.device) for one in batch.unlabelled]
             streams["unlabelled"] = (strong, self._project(batch, pseudo))
@@ -157,10 +157,11 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, Any]:
         """Measure student and teacher on the validation set, on the first rank."""
-        seen = self.run.training.labelled_batch
+        training = self.run.training
+        seen = self.step * training.labelled_batch
         if self.method.unlabelled:
-            seen += self.run.training.unlabelled_batch
-        line: dict[str, Any] = {"seconds": round(self.seconds, 3), "images_seen": self.step * seen}
+            seen += max(0, self.step - training.burn_in) * training.unlabelled_batch
+        line: dict[str, Any] = {"seconds": round(self.seconds, 3), "images_seen": seen}
         if self.fabric.is_global_zero:
             with self.fabric.autocast():
                 for name in ("student", "teacher"):
