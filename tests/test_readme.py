@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,7 @@ README = (ROOT / "README.md").read_text()
 def test_the_method_of_the_readme_keeps_the_best_half(monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     ranked = ModuleType("ranked")
-    monkeypatch.setitem(__import__("sys").modules, "ranked", ranked)
+    monkeypatch.setitem(sys.modules, "ranked", ranked)
     exec(compile("from __future__ import annotations\n" + code, "README.md", "exec"), ranked.__dict__)
     method = ranked.Method(ranked.Options())
     targets = method.weigh(instances([[0, 0, 9, 9]] * 4, scores=[0.2, 0.9, 0.4, 0.8]))
