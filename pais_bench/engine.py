@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pais_bench import geometry, inference, plugins
 from pais_bench.config import Run, Training
@@ -52,11 +53,14 @@ class Learner(nn.Module):
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
         self.student = student
+        self.momentum = {module: module.momentum for module in student.modules() if isinstance(module, _BatchNorm)}
 
     def forward(self, step: Streams) -> Losses:
-        """Give every stream's losses by the name stream/term."""
+        """Give losses as stream/term; running statistics follow labelled views: patches and shears are for training."""
         losses: Losses = {}
         for stream, (images, targets) in step.streams.items():
+            for norm, momentum in self.momentum.items():
+                norm.momentum = momentum if stream == "labelled" else 0.0
             named = self.student.loss(images, targets)  # type: ignore[operator]
             losses |= {f"{stream}/{term}": loss for term, loss in named.items()}
         return losses

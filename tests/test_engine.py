@@ -199,3 +199,22 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) 
     with pytest.raises(AttributeError):
         engine.write_checkpoint(path, {"step": lambda: None})
     assert torch.load(path, weights_only=True) == {"step": 1}
+
+
+def test_running_statistics_follow_the_labelled_views_alone() -> None:
+    class Student(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(1)
+
+        def loss(self, images: list[torch.Tensor], targets: list[Any]) -> dict[str, torch.Tensor]:
+            return {"class": self.norm(torch.stack(images)).sum()}
+
+    def step(**streams: torch.Tensor) -> torch.Tensor:
+        learner = engine.Learner(Student())
+        learner(engine.Streams(**{name: (list(images), []) for name, images in streams.items()}))
+        return learner.student.norm.running_mean  # type: ignore[union-attr, return-value]
+
+    labelled, unlabelled = torch.rand(2, 1, 4, 4), 5 + torch.rand(2, 1, 4, 4)
+    torch.testing.assert_close(step(labelled=labelled, unlabelled=unlabelled), step(labelled=labelled))
+    assert step(labelled=unlabelled) > 0.4

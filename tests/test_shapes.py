@@ -97,7 +97,7 @@ def test_classes_are_balanced(notes: list[dict[str, Any]]) -> None:
 def test_instances_per_image(store: Store) -> None:
     counts = [sum(not note["iscrowd"] for note in store.annotations(image_id)) for image_id in store.image_ids]
     assert set(counts) == set(range(8))
-    assert 1.9 < np.mean(counts) < 2.7
+    assert 2.8 < np.mean(counts) < 3.5
     assert 0.03 < np.mean([not store.annotations(image_id) for image_id in store.image_ids]) < 0.1
 
 

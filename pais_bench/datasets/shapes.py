@@ -29,19 +29,16 @@ CLASSES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES
 
 EMPTY, CROWD, TOUCHING = 0.06, 0.04, 0.3
 """Chances that an image is empty or holds a crowd, and that an object is set beside an earlier one."""
-INSTANCES = (0.30, 0.28, 0.20, 0.11, 0.06, 0.03, 0.02)
-"""Chances of wanting 1..7 instances in an image that is not empty."""
-SMALLEST, LARGEST = 0.3, 0.62
-"""Range of an object's diameter, in image sizes: 29 to 60 px at 96."""
-HUE = 0.05
-"""Spread of the hues of a shape, in turns; the shapes' means are a quarter turn apart."""
-TURN = 0.5
-"""Largest rotation of an object either way, in radians."""
-PERIOD = (0.075, 0.09)
-"""Range of the distance between stripes, in image sizes: about 8 px at 96."""
+INSTANCES = (0.10, 0.18, 0.24, 0.20, 0.14, 0.09, 0.05)  # chances of wanting 1..7 in an image that is not empty
+SMALLEST, LARGEST = 0.3, 0.56  # range of an object's diameter, in image sizes: 29 to 54 px at 96
+HUE = 0.03  # spread of the hues of a shape, in turns; the shapes' means are a quarter turn apart
+TURN = 0.5  # largest rotation of an object either way, in radians
+PERIOD = (0.075, 0.085)
+"""Range of the distance between stripes, in image sizes: about 8 px at 96, two cells of a map of stride 4."""
+CONTRAST = 0.25  # how much lighter and darker than its plain colour an object's stripes are
 SEEN, SEEN_PIXELS = 0.5, 24
 """An object keeps at least this share of its pixels and this many; what would hide more is not drawn."""
-ARMS = {"triangle": (3, 0.5), "star": (5, 0.55)}
+ARMS = {"triangle": (3, 0.5), "star": (5, 0.45)}
 """Tips of a shape, and the radius of the notch between two of them; without a notch the edge is straight."""
 AREA = {"disc": 1.0, "ring": 1.1, "triangle": 1.3, "star": 1.3}
 """Radius of a shape relative to a disc's, so that its area tells less."""
@@ -217,15 +214,14 @@ class Scene:
         return outline(shape, u * stretch, v / stretch, radius * AREA[shape])
 
     def _texture(self, category: int, scale: float = 1.0) -> Plane:
-        """Give the colour f64[3,H,W] of a class: one tone of a hue, or dark and light stripes of it."""
+        """Give the colour f64[3,H,W] of a class: of a hue, or stripes whose mean is no different."""
         hue = ((category - 1) // len(TEXTURES) / len(SHAPES) + self.rng.normal(0, HUE)) % 1
+        paint = 0.3 + 0.4 * tint(hue) + self.rng.uniform(-0.05, 0.05)
         if TEXTURES[(category - 1) % len(TEXTURES)] == "plain":
-            return np.asarray(tone(hue, 1.0, self.rng.uniform(0.25, 0.7)) + 0 * self.x)
-        dark, light = tone(hue, 1.0, self.rng.uniform(0.2, 0.35)), tone(hue, 1.0, self.rng.uniform(0.6, 0.75))
+            return np.asarray(paint + 0 * self.x)
         period = scale * self.size * self.rng.uniform(*PERIOD)
         along, _ = rotated(self.x, self.y, self.rng.uniform(0, 2 * math.pi))
-        share = 0.5 + 0.5 * ripple(along + self.rng.uniform(0, period), period)
-        return dark + (light - dark) * share
+        return np.asarray(paint + CONTRAST * ripple(along + self.rng.uniform(0, period), period))
 
     def _cover(self, distance: Plane, colour: Plane | Colour, category: int = 0, *, crowd: bool = False) -> bool:
         """Paint a layer unless some object, or the layer itself, would be nearly invisible; tell whether it was.
@@ -269,12 +265,16 @@ def rotated(x: Plane, y: Plane, turn: float) -> tuple[Plane, Plane]:
     return x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
 
 
+def tint(hue: float, saturation: float = 1.0) -> Colour:
+    """Give the brightest colour f64[3,1,1] of a hue and a saturation, all 0..1."""
+    return np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0))[:, None, None]
+
+
 def tone(hue: float, saturation: float, luma: float) -> Colour:
     """Give the colour f64[3,1,1] of a hue that has a luma, all 0..1."""
-    pure = np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0))
-    bright = float(pure @ (0.299, 0.587, 0.114))
-    colour = pure * (luma / bright) if luma < bright else 1 - (1 - pure) * (1 - luma) / (1 - bright + 1e-9)
-    return colour[:, None, None]
+    pure = tint(hue, saturation)
+    bright = float(pure[:, 0, 0] @ (0.299, 0.587, 0.114))
+    return pure * (luma / bright) if luma < bright else 1 - (1 - pure) * (1 - luma) / (1 - bright + 1e-9)
 
 
 def region(mask: npt.NDArray[np.bool_], crowd: bool) -> dict[str, Any]:

@@ -56,4 +56,4 @@ def box_head(channels: int, convs: Sequence[int], features: int) -> nn.Module:
 
 
 def _conv(before: int, width: int) -> list[nn.Module]:
-    return [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU(inplace=True)]
+    return [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
