@@ -1,6 +1,6 @@
 """What can a method be tried on in seconds? Textured shapes in clutter: the embedded data, drawn from a seed.
 
-A class is a shape and a texture. Hue hints at the shape: colour alone is right in fewer than two cases in three.
+A class is a shape and a texture. Hue gives the shape away; mean colour says nothing of the texture.
 Objects occlude, touch and leave the frame; strokes and plain blobs belong to no class; some images are empty, and some
 hold a crowd region of many tiny shapes.
 """
