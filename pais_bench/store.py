@@ -14,7 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from pais_bench.types import BenchError
 
@@ -36,6 +38,14 @@ class Part:
     images: Sequence[Record]
     annotations: Sequence[Record]
     categories: Sequence[Record]
+
+
+class Objects(NamedTuple):
+    """Hold all annotations of a part as columns, in the order of its images: image_id, category_id i64[n], crowd bool[n]."""
+
+    image_id: np.ndarray
+    category_id: np.ndarray
+    crowd: np.ndarray
 
 
 class Store:
@@ -87,6 +97,12 @@ class Store:
         A mask may cover no pixel: COCO's train2017 has two boxes of height 0.
         """
         return list(self._annotations.get(image_id, ()))
+
+    def objects(self) -> Objects:
+        """Give what splits are drawn by, without the masks."""
+        notes = [note for image_id in self.image_ids for note in self._annotations.get(image_id, ())]
+        image, category, crowd = ([note[key] for note in notes] for key in ("image_id", "category_id", "iscrowd"))
+        return Objects(np.array(image, dtype=np.int64), np.array(category, dtype=np.int64), np.array(crowd, dtype=bool))
 
     def coco_dict(self) -> dict[str, Any]:
         """Give all records as pycocotools takes them; it may add keys, the store keeps its own."""

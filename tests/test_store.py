@@ -72,6 +72,13 @@ def test_gives_back_what_was_written(records: dict[str, Any], tmp_path: Path) ->
     assert found.annotations(5) == []
 
 
+def test_objects_are_columns_in_the_order_of_the_images(records: dict[str, Any], tmp_path: Path) -> None:
+    found = store(records, tmp_path).objects()
+    assert found.image_id.tolist() == [30, 30, 12]
+    assert found.category_id.tolist() == [7, 7, 7]
+    assert found.crowd.tolist() == [False, True, False]
+
+
 def test_manifest(records: dict[str, Any], tmp_path: Path) -> None:
     found = store(records, tmp_path)
     manifest = json.loads((tmp_path / "dataset.json").read_text())
