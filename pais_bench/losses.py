@@ -17,6 +17,19 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values.flatten(1).mean(1) * weights).mean() if values.dim() > 1 else (values * weights).mean()
 
 
+def boundary_weights(logits: Tensor, mean: float) -> Tensor:
+    """Weigh the pixels of mask logits f32[n,h,w] by how much the predicted mask changes there, `mean` on average.
+
+    The map is |Laplace(sigmoid(logits))| of a 3x3 kernel with 8 in the centre and -1 around, without a gradient [Noisy
+    Boundaries, CVPR 2022; paper.md 7 and 9.7]. The release averages the loss before it multiplies, so that its map acts
+    as a constant; here it acts pixel by pixel, as published.
+    """
+    kernel = logits.new_full((1, 1, 3, 3), -1.0)
+    kernel[0, 0, 1, 1] = 8.0
+    change = F.conv2d(logits.detach().sigmoid()[:, None], kernel, padding=1)[:, 0].abs()
+    return mean * change / change.mean((1, 2), keepdim=True).clamp(min=1e-6)
+
+
 def mask_iou(predicted: Tensor, truth: Tensor, outside: Tensor | float = 0.0) -> Tensor:
     """Give the IoU f32[n] of binary maps predicted bool[n,h,w] and soft maps truth f32[n,h,w] in 0..1.
 

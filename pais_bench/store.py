@@ -41,7 +41,7 @@ class Part:
 
 
 class Objects(NamedTuple):
-    """Hold all annotations of a part as columns, in the order of its images: image_id, category_id i64[n], crowd bool[n]."""
+    """Hold all annotations of a part as columns, in the order of its images: ids i64[n], crowd bool[n]."""
 
     image_id: np.ndarray
     category_id: np.ndarray

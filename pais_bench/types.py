@@ -7,7 +7,7 @@ coordinates: the first pixel covers 0..1. Images are RGB float32 0..1, neither p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
@@ -54,14 +54,15 @@ class Targets:
 
     class_weight, mask_weight, box_weight f32[K] >= 0 multiply the loss of whatever a network assigned to the
     instance: what it is, which pixels are its own, and where it is. background >= 0 multiplies the class loss of
-    whatever was assigned to no instance. Ground truth has 1 everywhere.
+    whatever was assigned to no instance; as a function it gives the weights f32[n] of boxes f32[n,4] of the view, for
+    networks that have boxes. Ground truth has 1 everywhere.
     """
 
     instances: Instances
     class_weight: Tensor
     mask_weight: Tensor
     box_weight: Tensor
-    background: float = 1.0
+    background: float | Callable[[Tensor], Tensor] = 1.0
 
     @staticmethod
     def of_truth(instances: Instances) -> Targets:
