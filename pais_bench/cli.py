@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pais_bench import __version__, plugins, provenance
-from pais_bench.config import Run, Study, load_study
+from pais_bench.config import Run, Study
+from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
 
 INTERRUPTED = 85
@@ -70,7 +71,7 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     fabric.launch()
     folder = results / run.folder
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = engine.Trainer(run, stores, labelled, folder, fabric)
+    trainer = engine.Trainer(run, stores, labelled, folder, fabric, results)
 
     def stop(number: int, frame: object) -> None:
         trainer.stopping = True

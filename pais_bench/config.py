@@ -8,13 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pais_bench import plugins
 from pais_bench.types import BenchError
-
-STUDIES = Path(__file__).parent / "studies"
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -128,6 +125,8 @@ class Run(Frozen):
     views: Views
     training: Training
     model: Literal["teacher", "student"]
+    teacher: Run | None = None
+    """The run whose trained network gives pseudo-labels, for methods that want one."""
 
     @property
     def seed(self) -> int:
@@ -150,19 +149,28 @@ class Run(Frozen):
 
 
 class StudyNetwork(Frozen):
-    """Say one network of a study; name defaults to its key, training overrides keys of the study's training."""
+    """Say one network of a study; name defaults to its key, training overrides keys of the study's training.
+
+    methods are the ones that train it: all where none are named.
+    """
 
     backend: str
     name: str | None = None
     options: Options = {}
     training: Options = {}
+    methods: tuple[str, ...] | None = None
 
 
 class StudyMethod(Frozen):
-    """Say one method of a study; name defaults to its key."""
+    """Say one method of a study; name defaults to its key, training overrides keys of the network's training.
+
+    teacher is the label of the method whose trained network, of the same split, gives the pseudo-labels.
+    """
 
     name: str | None = None
     options: Options = {}
+    training: Options = {}
+    teacher: str | None = None
 
 
 class Study(Frozen):
@@ -184,48 +192,28 @@ class Study(Frozen):
             self.run(percent, fold, network, method)
             for percent in self.split.percents
             for fold in self.split.folds
-            for network in self.networks
-            for method in self.methods
+            for network, chosen in self.networks.items()
+            for method in chosen.methods or self.methods
         ]
 
     def run(self, percent: float, fold: int, network: str, method: str) -> Run:
         """Give one run of the grid by its labels."""
         chosen, told = self.networks[network], self.methods[method]
+        asked = getattr(plugins.load("methods", told.name or method).Method, "network", {})
         return Run(
             dataset=self.dataset.label,
             dataset_name=self.dataset.name,
             dataset_options=self.dataset.options,
             split=SplitChoice(family=self.split.family, percent=percent, fold=fold),
             network=NetworkChoice(
-                backend=chosen.backend, name=chosen.name or network, label=network, options=chosen.options
+                backend=chosen.backend, name=chosen.name or network, label=network, options=chosen.options | asked
             ),
             method=MethodChoice(name=told.name or method, label=method, options=told.options),
             views=self.views,
-            training=Training(**{**self.training.model_dump(), **chosen.training}),
+            training=Training(**{**self.training.model_dump(), **chosen.training, **told.training}),
             model=self.model,
+            teacher=self.run(percent, fold, network, told.teacher) if told.teacher else None,
         )
-
-
-def load_study(source: str | Path) -> Study:
-    """Read a study from a YAML file, or by the name of one that is shipped.
-
-    Raises BenchError that names the file and the key for anything unknown, missing or out of range.
-    """
-    path = Path(source)
-    if not path.suffix:
-        path = STUDIES / f"{source}.yaml"
-    if not path.is_file():
-        shipped = ", ".join(sorted(study.stem for study in STUDIES.glob("*.yaml")))
-        raise BenchError(f"{source}: no such study file; give a path, or one of the shipped studies: {shipped}")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise BenchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise BenchError(f"{path}: a study is a mapping of keys; see {STUDIES / 'demo.yaml'}")
-    study = parse(Study, values, str(path))
-    _check_plugins(study, str(path))
-    return _resolve(study, path)
 
 
 def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
@@ -246,40 +234,3 @@ def _sentences(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
             yield f"missing key '{key}'"
         else:
             yield f"'{key}': {fault['msg'][0].lower()}{fault['msg'][1:]}, got {json.dumps(fault['input'], default=str)}"
-
-
-def _check_plugins(study: Study, source: str) -> None:
-    chosen = [("datasets", study.dataset.name, study.dataset.options, "dataset")]
-    for label, network in study.networks.items():
-        chosen.append(("backends", f"{network.backend}/{network.name or label}", network.options, f"networks.{label}"))
-    for label, method in study.methods.items():
-        chosen.append(("methods", method.name or label, method.options, f"methods.{label}"))
-    for shelf, name, options, key in chosen:
-        try:
-            known = plugins.option_names(shelf, name)
-        except BenchError as error:
-            raise BenchError(f"{source}: {key}: {error}") from error
-        for unknown in sorted(set(options) - known):
-            offered = ", ".join(sorted(known)) or "none"
-            raise BenchError(f"{source}: {key}.options: unknown key '{unknown}'; known keys here: {offered}")
-    for label, network in study.networks.items():
-        parse(Training, {**study.training.model_dump(), **network.training}, f"{source}: networks.{label}.training")
-
-
-def _resolve(study: Study, path: Path) -> Study:
-    """Fill in the defaults of methods and datasets, so that a changed default is another run, and the data root."""
-    methods = {
-        label: method.model_copy(
-            update={"options": _defaults("methods", method.name or label, method.options, f"{path}: methods.{label}")}
-        )
-        for label, method in study.methods.items()
-    }
-    options = _defaults("datasets", study.dataset.name, study.dataset.options, f"{path}: dataset")
-    root = study.dataset.root and (path.parent / study.dataset.root.expanduser())
-    dataset = study.dataset.model_copy(update={"options": options, "root": root})
-    return study.model_copy(update={"methods": methods, "dataset": dataset})
-
-
-def _defaults(shelf: str, name: str, options: Options, source: str) -> Options:
-    chosen: BaseModel = parse(plugins.load(shelf, name).Options, options, f"{source}.options")
-    return chosen.model_dump(mode="json")

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from pais_bench import augment, geometry
 from pais_bench.config import Run
 from pais_bench.store import Store
-from pais_bench.types import Batch, BenchError, Instances, Labelled, Unlabelled
+from pais_bench.types import Batch, BenchError, Instances, Labelled, Unlabelled, View
 
 LABELLED, UNLABELLED = 0, 1
 
@@ -49,6 +49,16 @@ class Stream(Dataset[Batch]):
             self.pools = self.pools[LABELLED], ()
         steps = range(start, self.run.training.steps)
         return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers))
+
+    def unlabelled_sample(self, count: int) -> Iterator[View]:
+        """Give test views of at most count unlabelled images, evenly spread: always the same ones."""
+        pool = self.pools[UNLABELLED]
+        for image_id in pool[:: max(1, len(pool) // count)][:count]:
+            yield augment.test(read_stored(self.store, image_id), self.run.views)
+
+    def labels(self) -> list[Instances]:
+        """Give the truth of every labelled image, in its original pixels."""
+        return [read_truth(self.store, image_id) for image_id in self.pools[LABELLED]]
 
     def _positions(self, step: int, size: int) -> list[int]:
         return list(range(step * size + self.rank, (step + 1) * size, self.world))

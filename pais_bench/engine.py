@@ -1,7 +1,8 @@
 """How does a run train? One loop for every method: a student learns, a teacher is its running average.
 
 A step:  teacher <- m teacher + (1 - m) student          [m = min(ema, 1 - 1/(t+1)), before the step; paper.md 2.1]
-         targets <- method.weigh(teacher(weak view)), projected into the strong view
+         targets <- method.weigh(teacher(weak view)), projected into the strong view;
+                    in the first guided_steps of a method that wants it, a network trained before is the teacher
          loss    <- student(labelled views) + unlabelled_weight * student(strong views)
 Every random draw is a function of (seed, step, rank), so a run that was killed goes on as if it had not been.
 """
@@ -9,9 +10,6 @@ Every random draw is a function of (seed, step, rank), so a run that was killed 
 from __future__ import annotations
 
 import copy
-import json
-import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,12 +22,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pais_bench import geometry, inference, plugins
-from pais_bench.config import Run, Training
+from pais_bench.checkpoint import Log, write_checkpoint
+from pais_bench.config import Run
 from pais_bench.data import Stream
 from pais_bench.diagnostics import describe
+from pais_bench.schedule import build_optimizer, ema_momentum, learning_rate, update_teacher
 from pais_bench.splits import Split
 from pais_bench.store import Store
-from pais_bench.types import Batch, BenchError, Method, Targets
+from pais_bench.types import Batch, BenchError, Method, Score, Targets
 
 Losses = dict[str, Tensor]
 
@@ -69,7 +69,16 @@ class Learner(nn.Module):
 class Trainer:
     """Hold everything of one run that a checkpoint holds: student, teacher, optimiser, step."""
 
-    def __init__(self, run: Run, stores: Mapping[str, Store], split: Split, folder: Path, fabric: Fabric) -> None:
+    def __init__(
+        self,
+        run: Run,
+        stores: Mapping[str, Store],
+        split: Split,
+        folder: Path,
+        fabric: Fabric,
+        results: Path = Path(),
+    ) -> None:
+        """Build or resume a run; results is where the run of its trained teacher lies, if it wants one."""
         self.run, self.val, self.folder, self.fabric = run, stores["val"], folder, fabric
         self.stream = Stream(run, stores["train"], split.ids, fabric.global_rank, fabric.world_size)
         plugin = plugins.load("methods", run.method.name)
@@ -77,10 +86,11 @@ class Trainer:
         torch.manual_seed(run.seed)
         self.student: Any = inference.build_backend(run, len(self.val.categories)).to(fabric.device)
         self.teacher: Any = copy.deepcopy(self.student).requires_grad_(False)
-        optimizer = _optimizer(self.student, run.training)
+        optimizer = build_optimizer(self.student, run.training)
         self.learner, self.optimizer = fabric.setup(Learner(self.student), optimizer)
         self.step, self.seconds, self.stopping = 0, 0.0, False
         self.log = Log(folder / "log.jsonl")
+        self.guide = self._trained_teacher(results)
         self._resume()
 
     def fit(self, workers: int = 0, progress: Callable[[dict[str, Any]], None] = lambda line: None) -> None:
@@ -143,9 +153,32 @@ class Trainer:
 
     def _pseudo_label(self, batch: Batch) -> list[Targets]:
         """Ask the teacher for the weak views, and the method for the worth of what it says."""
+        guided = self.guide is not None and self.step < getattr(self.method, "guided_steps", 0)
+        teacher = self.guide if guided else self.teacher
+        weigh_scored = getattr(self.method, "weigh_scored", None)
         with torch.no_grad(), self.fabric.autocast():
-            seen = self.teacher.predict([one.weak.image.to(self.fabric.device) for one in batch.unlabelled])
-            return [self.method.weigh(instances) for instances in seen]
+            images = [one.weak.image.to(self.fabric.device) for one in batch.unlabelled]
+            seen = teacher.predict(images)
+            if weigh_scored is None:
+                return [self.method.weigh(instances) for instances in seen]
+            return [weigh_scored(found, _asking(teacher, image)) for found, image in zip(seen, images, strict=True)]
+
+    def _trained_teacher(self, results: Path) -> Any:
+        """Load the network of the run that is to be the teacher, and let the method set its thresholds by it."""
+        if hasattr(self.method, "weigh_scored") and not hasattr(self.teacher, "score"):
+            network = f"{self.run.network.backend}/{self.run.network.name}"
+            raise BenchError(f"methods.{self.run.method.label}: needs the verb 'score', which {network} does not have")
+        if self.run.teacher is None:
+            return None
+        path = results / self.run.teacher.folder / "checkpoint.pt"
+        guide: Any = inference.load_trained(self.run.teacher, len(self.val.categories), path)
+        guide = guide.to(self.fabric.device).requires_grad_(False).eval()
+        if hasattr(self.method, "calibrate"):
+            seen = self.stream.unlabelled_sample(self.method.calibration_images)  # type: ignore[attr-defined]
+            with torch.no_grad(), self.fabric.autocast():
+                found = [guide.predict([view.image.to(self.fabric.device)])[0] for view in seen]
+            self.method.calibrate(found, self.stream.labels(), len(self.val.categories))
+        return guide
 
     def _project(self, batch: Batch, pseudo: Sequence[Targets]) -> list[Targets]:
         return [
@@ -207,82 +240,19 @@ class Trainer:
             self.log.keep_until(self.step)
 
 
+def _asking(teacher: Any, image: Tensor) -> Score:
+    """Give the verb `score` of one image, without a gradient."""
+
+    @torch.no_grad()
+    def score(boxes: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = teacher.score([image], [boxes])[0]
+        return found
+
+    return score
+
+
 class Interrupted(Exception):
     """Say that a run stopped before its last step, with everything saved."""
-
-
-class Log:
-    """Hold log.jsonl: one JSON object a line, every step at most once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def append(self, line: Mapping[str, Any]) -> None:
-        """Write one line at once."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def keep_until(self, step: int) -> None:
-        """Drop the lines of later steps and a torn last line."""
-        if not self.path.exists():
-            return
-        kept = [text for text in self.path.read_text().splitlines(keepends=True) if _step_of(text) <= step]
-        whole = self.path.with_suffix(".tmp")
-        whole.write_text("".join(kept))
-        os.replace(whole, self.path)
-
-
-def _step_of(text: str) -> float:
-    try:
-        return int(json.loads(text)["step"]) if text.endswith("\n") else math.inf
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
-def ema_momentum(step: int, cap: float) -> float:
-    """Give min(cap, 1 - 1/(step+1)): the mean of all students at first, a running mean later [paper.md 2.1, 9.5]."""
-    return min(cap, 1 - 1 / (step + 1))
-
-
-@torch.no_grad()
-def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Set teacher = momentum * teacher + (1 - momentum) * student, parameter by parameter; buffers are copied."""
-    for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
-        old.lerp_(new.detach(), 1 - momentum)
-    for stale, fresh in zip(teacher.buffers(), student.buffers(), strict=True):
-        stale.copy_(fresh)
-
-
-def learning_rate(training: Training, step: int) -> float:
-    """Give the factor on the base rate: a linear warm-up, then a decay at each milestone passed."""
-    passed = sum(step >= milestone for milestone in training.milestones)
-    warm = 1.0
-    if step < training.warmup_steps:
-        warm = training.warmup_factor + (1 - training.warmup_factor) * step / training.warmup_steps
-    return float(warm * training.decay**passed)
-
-
-def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint so that a reader finds the old one or the new one, whole."""
-    partial = path.with_suffix(".tmp")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def _optimizer(student: Any, training: Training) -> torch.optim.Optimizer:
-    backbone = {id(p) for p in student.backbone_parameters()}
-    rates: dict[float, list[nn.Parameter]] = {}
-    for p in student.parameters():
-        if p.requires_grad:
-            rate = training.lr * (training.backbone_lr_factor if id(p) in backbone else 1.0)
-            rates.setdefault(rate, []).append(p)
-    groups = [{"params": parameters, "lr": rate, "base_lr": rate} for rate, parameters in rates.items()]
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=training.lr, momentum=0.9, weight_decay=training.weight_decay)
-    return torch.optim.AdamW(groups, lr=training.lr, weight_decay=training.weight_decay, fused=True)
 
 
 def _seed(*parts: int) -> int:

@@ -6,6 +6,8 @@ centre is at +0.5. The same convention holds for boxes, images and masks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from pycocotools import mask as rle
@@ -75,15 +77,26 @@ def project(instances: Instances, matrix: Tensor, size: tuple[int, int]) -> tupl
 
 
 def project_targets(targets: Targets, matrix: Tensor, size: tuple[int, int]) -> Targets:
-    """Take targets into another view; the weights follow their instances."""
+    """Take targets into another view; the weights follow their instances, and a background that asks about boxes is
+    asked about them in its own view.
+    """
     instances, kept = project(targets.instances, matrix, size)
+    background, (height, width) = targets.background, targets.instances.masks.shape[-2:]
     return Targets(
         instances,
         class_weight=targets.class_weight[kept],
         mask_weight=targets.mask_weight[kept],
         box_weight=targets.box_weight[kept],
-        background=targets.background,
+        background=_seen_from(background, matrix, (height, width)) if callable(background) else background,
     )
+
+
+def _seen_from(
+    background: Callable[[Tensor], Tensor], matrix: Tensor, size: tuple[int, int]
+) -> Callable[[Tensor], Tensor]:
+    """Give a background for boxes of the view that matrix leads to, where the given one knows boxes of its own view."""
+    inverse = torch.linalg.inv(matrix)
+    return lambda boxes: background(warp_boxes(boxes, inverse, size))
 
 
 def flip(width: float) -> Tensor:

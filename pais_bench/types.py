@@ -115,11 +115,21 @@ class Batch:
     unlabelled: Sequence[Unlabelled]
 
 
+Score = Callable[["Tensor"], "tuple[Tensor, Tensor]"]
+"""Ask the teacher again about boxes f32[n,4] of the view: class probabilities f32[n,C+1], background first, and the
+boxes f32[n,C,4] that it makes of them for each class."""
+
+
 class Method(Protocol):
     """Decide what a teacher's prediction is worth: the only thing in which the methods differ.
 
     unlabelled says whether the unlabelled stream is used at all; unlabelled_weight >= 0 multiplies its whole loss and
-    term_weights single terms of it (a missing term counts 1).
+    term_weights single terms of it (a missing term counts 1). A method may also have
+        network             options that it sets of the network, by name
+        trained_teacher     True: a study names a run whose network gives the pseudo-labels of the first `guided_steps`
+        calibrate(seen, truth, classes)     asked once, with the trained teacher's predictions on `calibration_images`
+                                            unlabelled images and the labels of the labelled ones
+        weigh_scored(teacher, score)        asked instead of weigh, of a network that has the verb `score`
     """
 
     unlabelled: bool

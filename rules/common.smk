@@ -9,7 +9,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 
 from pais_bench import plugins
-from pais_bench.config import load_study
+from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
 
 try:

@@ -13,13 +13,21 @@ import torch
 from lightning_fabric import Fabric
 from tiny import study
 
-from pais_bench import engine, inference, plugins
+from pais_bench import checkpoint, engine, inference, plugins, schedule
 from pais_bench.config import Run, Study, Training
 from pais_bench.splits import Split, draw_split
 from pais_bench.store import Store
 from pais_bench.types import BenchError
 
 METHODS = plugins.names("methods")
+OPTIONS: dict[str, Any] = {
+    "soft_teacher": {"options": {"score_threshold": 0.0, "foreground_threshold": 0.0}},
+    "polite_teacher": {"options": {"score_threshold": 0.0}},
+    "unbiased_teacher": {"options": {"score_threshold": 0.0}},
+    "guided_distillation": {"options": {"score_threshold": 0.0, "guided_steps": 2}, "teacher": "supervised"},
+    "data_distillation": {"options": {"calibration_images": 3}, "teacher": "supervised"},
+    "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +44,7 @@ def one_thread() -> None:
 
 
 def a_run(method: str = "pais", **training: Any) -> Run:
-    values = study(methods={name: study()["methods"].get(name, {}) for name in METHODS})
+    values = study(methods={name: study()["methods"].get(name, OPTIONS.get(name, {})) for name in METHODS})
     values["training"] |= training
     return Study(**values).run(10, 1, "mask_rcnn", method)
 
@@ -46,10 +54,14 @@ def split_of(run: Run, stores: dict[str, Store]) -> Split:
 
 
 def trainer(run: Run, stores: dict[str, Store], folder: Path) -> engine.Trainer:
+    """Build a trainer in a folder; the run of its teacher, if it wants one, is trained first, below that folder."""
     folder.mkdir(exist_ok=True)
+    if run.teacher and not (folder / run.teacher.folder).exists():
+        (folder / run.teacher.folder).mkdir(parents=True)
+        trainer(run.teacher, stores, folder / run.teacher.folder).fit()
     fabric = Fabric(accelerator="cpu", devices=1)
     fabric.launch()
-    return engine.Trainer(run, stores, split_of(run, stores), folder, fabric)
+    return engine.Trainer(run, stores, split_of(run, stores), folder, fabric, results=folder)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -65,21 +77,21 @@ def timeless(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     [(0, 0), (1, 0.5), (2, 0.666667), (9, 0.9), (99, 0.99), (998, 0.998999), (999, 0.999), (5000, 0.999)],
 )
 def test_ema_momentum_of_the_fact_sheet(step: int, momentum: float) -> None:
-    assert engine.ema_momentum(step, 0.999) == pytest.approx(momentum, abs=1e-6)  # paper.md 9.5
+    assert schedule.ema_momentum(step, 0.999) == pytest.approx(momentum, abs=1e-6)  # paper.md 9.5
 
 
 def test_the_teacher_is_the_running_average_of_parameters() -> None:
     student, teacher = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     before = copy.deepcopy(teacher)
-    engine.update_teacher(teacher, student, 0.75)
+    schedule.update_teacher(teacher, student, 0.75)
     torch.testing.assert_close(teacher.weight, 0.75 * before.weight + 0.25 * student.weight)
-    engine.update_teacher(teacher, student, 0.0)
+    schedule.update_teacher(teacher, student, 0.0)
     assert torch.equal(teacher.weight, student.weight)
 
 
 def test_learning_rate_warms_up_and_falls_at_milestones() -> None:
     plan = Training(steps=100, warmup_steps=10, warmup_factor=0.001, milestones=(50, 80), decay=0.1)
-    factors = [engine.learning_rate(plan, step) for step in (0, 5, 10, 49, 50, 79, 80, 99)]
+    factors = [schedule.learning_rate(plan, step) for step in (0, 5, 10, 49, 50, 79, 80, 99)]
     assert factors == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
@@ -158,6 +170,29 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(stores: dict[str, 
         faulty.fit()
 
 
+def test_the_trained_teacher_labels_first_and_the_running_average_later(
+    stores: dict[str, Store], tmp_path: Path
+) -> None:
+    found = trainer(a_run("guided_distillation"), stores, tmp_path)
+    trained = inference.read_checkpoint(tmp_path / found.run.teacher.folder / "checkpoint.pt", found.run.teacher)
+    for name, value in found.guide.state_dict().items():
+        assert torch.equal(value, trained["teacher"][name])
+    asked = []
+    for name in ("guide", "teacher"):
+        network = getattr(found, name)
+        network.predict = lambda images, name=name, ask=network.predict: asked.append(name) or ask(images)
+    found._evaluate = lambda: {}
+    found.fit()
+    assert asked == ["guide", "guide", "teacher", "teacher"]
+
+
+def test_the_trained_teacher_must_be_there(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run("guided_distillation")
+    with pytest.raises(BenchError, match=r"checkpoint\.pt: no checkpoint; run `pais-bench train` first"):
+        (tmp_path / run.teacher.folder).mkdir(parents=True)
+        trainer(run, stores, tmp_path)
+
+
 def test_burn_in_leaves_the_unlabelled_stream_out(stores: dict[str, Store], tmp_path: Path) -> None:
     trainer(a_run(burn_in=2), stores, tmp_path).fit()
     used = ["unlabelled/class" in line["loss"] for line in lines(tmp_path) if line["event"] == "step"]
@@ -195,9 +230,9 @@ def test_damaged_and_foreign_checkpoints_are_refused(stores: dict[str, Store], t
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    engine.write_checkpoint(path, {"step": 1})
+    checkpoint.write_checkpoint(path, {"step": 1})
     with pytest.raises(AttributeError):
-        engine.write_checkpoint(path, {"step": lambda: None})
+        checkpoint.write_checkpoint(path, {"step": lambda: None})
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 

@@ -18,7 +18,18 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 SHELVES = ("methods", "backends", "datasets", "metrics", "reports")
 FRAMEWORKS = {"torchvision", "mmdet", "mmcv", "mmengine", "detectron2"}
 TORCH = FRAMEWORKS | {"torch", "lightning_fabric"}
-TORCH_FREE = ("config", "splits", "store", "plugins", "results", "types", "provenance", "reporting", "cli")
+TORCH_FREE = (
+    "config",
+    "study_file",
+    "splits",
+    "store",
+    "plugins",
+    "results",
+    "types",
+    "provenance",
+    "reporting",
+    "cli",
+)
 TORCH_FREE_SHELVES = ("methods", "datasets", "metrics", "reports")
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "base"}
 

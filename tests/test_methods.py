@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -111,3 +112,51 @@ def test_mean_teacher_trusts_what_it_keeps(teacher: Instances) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "supervised"])
 def test_the_quality_branch_learns_from_labels_only(name: str) -> None:
     assert method(name).unlabelled and method(name).term_weights["quality"] == 0
+
+
+def test_polite_teacher_filters_class_and_mask_apart() -> None:
+    seen = instances([[0, 0, 9, 9]] * 3, scores=[0.9, 0.8, 0.3], quality=[0.9, 0.2, 0.9])
+    targets = method("polite_teacher").weigh(seen)
+    assert targets.class_weight.tolist() == [1, 1] and targets.mask_weight.tolist() == [1, 0]
+
+
+def test_unbiased_teacher_learns_no_box_from_pseudo_labels() -> None:
+    found = method("unbiased_teacher")
+    assert found.term_weights["box"] == found.term_weights["proposal_box"] == 0 and found.unlabelled_weight == 4
+    assert found.weigh(instances([[0, 0, 9, 9]] * 2, scores=[0.71, 0.7])).instances.scores.tolist() == [
+        pytest.approx(0.71)
+    ]
+
+
+def test_guided_distillation_drops_specks() -> None:
+    seen = instances([[0, 0, 9, 9], [0, 0, 2, 2]], scores=[0.9, 0.9])
+    assert len(method("guided_distillation").weigh(seen).instances) == 1
+
+
+@pytest.mark.parametrize("name", ["data_distillation", "noisy_boundary"])
+def test_thresholds_find_as_many_objects_per_image_and_class_as_are_labelled(name: str) -> None:
+    found: Any = method(name)
+    box = [0, 0, 9, 9]
+    seen = [instances([box] * 4, labels=[0, 0, 0, 1], scores=[0.9, 0.6, 0.3, 0.2])] * 5
+    truth = [instances([box, box], labels=[0, 0]), instances([box, box, box], labels=[0, 0, 1])]
+    found.calibrate(seen, truth, classes=3)
+    assert 0.3 <= found.thresholds[0] < 0.6, "two of class 0 an image"
+    assert len(found.thresholds) == 3 and found.thresholds[2] == 0.1, "nothing of class 2 anywhere"
+    assert found.weigh(seen[0]).instances.scores.tolist() == pytest.approx([0.9, 0.6, 0.2])
+
+
+def test_soft_teacher_learns_steady_boxes_and_asks_about_background() -> None:
+    seen = instances([[0, 0, 20, 20], [30, 30, 50, 50]], labels=[0, 1], scores=[0.95, 0.7])
+    found: Any = method("soft_teacher", jitters=20)
+
+    def score(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bring every box near the first instance back to it, and leave the others where they are."""
+        near = (boxes[:, :1] < 20).float()[:, :, None]
+        home = near * torch.tensor([0.0, 0, 20, 20]) + (1 - near) * boxes[:, None]
+        return torch.tensor([[0.8, 0.1, 0.1]]).expand(len(boxes), 3), home.expand(-1, 2, 4)
+
+    torch.manual_seed(0)
+    targets = found.weigh_scored(seen, score)
+    assert targets.class_weight.tolist() == [1, 0] and targets.box_weight.tolist() == [1, 0]
+    assert targets.background(torch.rand(5, 4)).tolist() == pytest.approx([0.8] * 5)
+    assert len(found.weigh_scored(seen[:0], score).instances) == 0

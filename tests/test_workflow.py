@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pais_bench.config import load_study
+from pais_bench.study_file import load_study
+from pais_bench.types import BenchError
 
 pytest.importorskip("snakemake", reason="no Snakemake here: this is not the environment of the workflow")
 
@@ -148,6 +149,54 @@ def test_a_new_method_file_and_its_name_run_only_it(project: Project) -> None:
     planned = project.edit(methods={**STUDY["methods"], "brand_new": {}}).planned()
     assert trained(planned) == {"2.5 brand_new", "10 brand_new"}
     assert counts(planned) == {**dict.fromkeys(OF_RUN, 2), **IN_STUDY}
+
+
+def test_a_method_that_wants_a_trained_teacher_waits_for_it(project: Project) -> None:
+    methods = {"supervised": {}, "data_distillation": {"teacher": "supervised"}}
+    plan = project.edit(methods=methods, split={"percents": [2.5], "folds": [2]}).planned()
+    order = [re.search(r"/(\w+)-[0-9a-f]{8}/", path)[1] for rule, path in plan if rule == "train"]  # type: ignore[index]
+    assert order == ["supervised", "data_distillation"]
+    project.edit(methods={"supervised": {}})
+    assert trained(project.edit(methods=methods).planned()) == {"2.5 data_distillation", "10 data_distillation"}
+
+
+def test_another_teacher_is_another_run(project: Project) -> None:
+    methods = {"supervised": {}, "data_distillation": {"teacher": "supervised"}}
+    first = {path for rule, path in project.edit(methods=methods).planned() if "data_distillation" in path}
+    methods["supervised"] = {"training": {"lr": 0.5}}
+    second = {path for rule, path in project.edit(methods=methods).planned() if "data_distillation" in path}
+    assert len(first) == len(second) > 0 and not first & second
+
+
+@pytest.mark.parametrize(
+    ("networks", "methods", "message"),
+    [
+        ({}, {"data_distillation": {}}, "methods.data_distillation.teacher: missing; name a method of this study"),
+        ({}, {"supervised": {"teacher": "supervised"}}, "methods.supervised.teacher: given; it has no use for it"),
+        ({}, {"data_distillation": {"teacher": "nobody"}}, "'nobody' is no other method that trains 'small'"),
+        ({}, {"data_distillation": {"teacher": "data_distillation"}}, "is no other method that trains 'small'"),
+        ({}, {"supervised": {"training": {"stepps": 3}}}, "methods.supervised.training: unknown key 'stepps'"),
+        ({"methods": ["pais"]}, {"supervised": {}}, "networks.small.methods: there is no method 'pais'"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_told_in_a_sentence(
+    tmp_path: Path, networks: dict[str, Any], methods: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        yaml.safe_dump({**STUDY, "networks": {"small": STUDY["networks"]["small"] | networks}, "methods": methods})
+    )
+    with pytest.raises(BenchError, match=re.escape(message)):
+        load_study(path)
+
+
+def test_a_network_may_be_trained_with_some_of_the_methods_only(tmp_path: Path) -> None:
+    small = STUDY["networks"]["small"]
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, "networks": {"small": small, "other": small | {"methods": ["strict"]}}}))
+    runs = load_study(path).runs()
+    assert [run.method.label for run in runs if run.network.label == "other"] == ["strict", "strict"]
+    assert len(runs) == 8
 
 
 def test_a_new_percent_draws_its_split_and_runs_only_it(project: Project) -> None:
