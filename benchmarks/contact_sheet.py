@@ -32,7 +32,7 @@ COLOURS = ("#ff3b30", "#ff9f0a", "#ffe600", "#34ff5a", "#00e5ff", "#3f8cff", "#c
 
 
 class Sheet(NamedTuple):
-    """Say how a data set is laid out: rows, columns, the size of one image in inches, the share of colour inside."""
+    """Say how a data set is laid out: an image's size in inches, the share of colour inside, the width of lines in pt."""
 
     rows: int
     columns: int
@@ -67,7 +67,7 @@ def main(name: str, target: Path) -> None:
         drawn = io.BytesIO()
         figure.savefig(drawn, dpi=125)
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(drawn).convert("RGB").quantize(256).save(target, optimize=True)
+    Image.open(drawn).convert("RGB").quantize(256, kmeans=1).save(target, optimize=True)
 
 
 def draw(axis: Axes, store: Store, image_id: int, sheet: Sheet) -> None:

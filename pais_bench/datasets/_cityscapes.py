@@ -169,7 +169,8 @@ def draw(size: tuple[int, int], objects: Sequence[Mapping[str, Any]]) -> Image.I
             )
         value = LABELS[name]
         if value in seen and not group:
-            value, seen[value] = value * UNIT + seen[value], seen[value] + 1
+            number, seen[value] = seen[value], seen[value] + 1
+            value = value * UNIT + number
         if value < 0:
             continue
         try:

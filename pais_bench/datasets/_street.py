@@ -168,7 +168,7 @@ def box(camera: Camera, rng: np.random.Generator, label: str, x: float, z: float
     if label == "truck" and ahead:
         faces.append((camera.all(_upright(x - 0.03, x + 0.03, floor + 0.2, tall - 0.1, z)), shade(colour, 0.6)))
         faces.append((camera.all(_upright(x - half, x + half, floor, floor + 0.18, z)), TYRE))
-    else:
+    elif label != "trailer":
         faces.append((camera.all(_upright(x - half * 0.88, x + half * 0.88, tall * 0.48, tall * 0.84, z)), GLASS))
     if label == "bus":
         faces.append(

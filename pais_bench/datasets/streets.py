@@ -194,7 +194,8 @@ class Street:
                 faces.append((camera.all(pane), _street.shade(_street.GLASS, rng.uniform(0.9, 2.2))))
         eaves = camera.all([(x, tall - 0.5, near), (x, tall - 0.5, far), (x, tall, far), (x, tall, near)])
         faces.append((eaves, (0.42, 0.26, 0.21)))
-        self._add("building", _street.hull(front + gable), near, *faces)
+        # As far as its far end: whatever stands on the pavement is in front of the facade.
+        self._add("building", _street.hull(front + gable), far, *faces)
 
     def _tree(self, x: float, z: float) -> None:
         rng, tall, wide = self.rng, self.rng.uniform(4.5, 8), self.rng.uniform(1.3, 2.3)
@@ -253,7 +254,9 @@ class Street:
                 if label == "car":
                     self.things.append(_street.car(self.camera, rng, x, z, ahead=lane > 0))
                 elif label in _street.BOXES:
-                    self.things.append(_street.box(self.camera, rng, label, x, z + 3, ahead=lane > 0))
+                    self.things.append(
+                        _street.box(self.camera, rng, label, x, z + 3, ahead=lane > 0 or label == "trailer")
+                    )
                 else:
                     self._ride(label, x, z)
                 z += rng.uniform(9, 22) + (26 if label == "train" else 10 if label in _street.BOXES else 0)
