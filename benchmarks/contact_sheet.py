@@ -32,7 +32,7 @@ COLOURS = ("#ff3b30", "#ff9f0a", "#ffe600", "#34ff5a", "#00e5ff", "#3f8cff", "#c
 
 
 class Sheet(NamedTuple):
-    """Say how a data set is laid out: an image's size in inches, the share of colour inside, the width of lines in pt."""
+    """Say how a data set is laid out: an image's size in inches, how much colour is inside, and lines in pt."""
 
     rows: int
     columns: int

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from pais_bench.config import Frozen
-from pais_bench.datasets import _cityscapes
+from pais_bench.datasets._cityscapes import Frame, annotated, find, read
 from pais_bench.store import Part, write_store, write_text
 from pais_bench.types import BenchError
 
@@ -55,14 +55,14 @@ class Dataset:
         if not self.root.is_dir():
             raise BenchError(f"{self.root}: no such folder; set dataset.root to the folder that {_HOLDS}")
         places = {part: (self._place("leftImg8bit", part), self._place("gtFine", part)) for part in CITIES}
-        found = {part: _cityscapes.find(images) for part, (images, _) in places.items()}
+        found = {part: find(images) for part, (images, _) in places.items()}
         if self.options.complete:
             for part, frames in found.items():
                 _require_cities(places[part][0], part, frames)
         parts: dict[str, Part] = {}
         dropped: dict[str, list[str]] = {}
         for part, (images, truth) in places.items():
-            sources = _cityscapes.annotated(found[part], truth)
+            sources = annotated(found[part], truth)
             dropped[part] = [frame.image for frame in found[part] if frame not in sources]
             if dropped[part] and not (repair and sources):
                 raise BenchError(
@@ -70,7 +70,7 @@ class Dataset:
                     f"file, the first: {', '.join(dropped[part][:3])}; unzip {ARCHIVES['gtFine']}.zip again, or leave "
                     f"these images out with --repair"
                 )
-            parts[part] = _cityscapes.read(images, sources)
+            parts[part] = read(images, sources)
         write_store(folder, label, parts)
         _list(folder / DROPPED, dropped)
 
@@ -85,7 +85,7 @@ class Dataset:
         )
 
 
-def _require_cities(images: Path, part: str, frames: list[_cityscapes.Frame]) -> None:
+def _require_cities(images: Path, part: str, frames: list[Frame]) -> None:
     """Raise BenchError that names every city of a part whose number of images is not the official one."""
     found, expected = Counter(frame.city for frame in frames), CITIES[part]
     wrong = [
