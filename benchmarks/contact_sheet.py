@@ -1,6 +1,6 @@
-"""What does the embedded data look like? Draw its first images, each object outlined in its class's colour.
+"""What does the drawn data look like? Its first images, each object in its class's colour.
 
-python benchmarks/contact_sheet.py [docs/images/shapes.png]
+python benchmarks/contact_sheet.py [shapes|streets] [docs/images/shapes.png]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import io
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -19,26 +19,44 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from PIL import Image
 from pycocotools import mask as rle
 
-from pais_bench.datasets import shapes
+from pais_bench import plugins
 from pais_bench.store import Store
 
-ROWS, COLUMNS = 4, 8
 COLOURS = ("#ff3b30", "#ff9f0a", "#ffe600", "#34ff5a", "#00e5ff", "#3f8cff", "#c46bff", "#ff5fd2")
 
 
-def main(target: Path) -> None:
+class Sheet(NamedTuple):
+    """Say how a data set is laid out: an image's size in inches, how much colour is inside, and lines in pt."""
+
+    rows: int
+    columns: int
+    width: float
+    height: float
+    fill: float
+    line: float
+
+
+SHEETS = {"shapes": Sheet(4, 8, 1.25, 1.4, 0.0, 1.3), "streets": Sheet(4, 3, 2.9, 1.5, 0.3, 0.9)}
+
+
+def main(name: str, target: Path) -> None:
     """Draw the sheet to a PNG file of 256 colours."""
+    sheet = SHEETS[name]
+    plugin = plugins.load("datasets", name)
     with tempfile.TemporaryDirectory() as folder:
-        shapes.Dataset(shapes.Options(train=ROWS * COLUMNS, val=1), None).prepare(Path(folder), "shapes")
+        options = plugin.Options(train=sheet.rows * sheet.columns, val=1)
+        plugin.Dataset(options, None).prepare(Path(folder), name)
         store = Store.open(Path(folder), "train")
-        figure, axes = plt.subplots(ROWS, COLUMNS, figsize=(1.25 * COLUMNS, 1.4 * ROWS), layout="constrained")
+        figsize = (sheet.width * sheet.columns, sheet.height * sheet.rows)
+        figure, axes = plt.subplots(sheet.rows, sheet.columns, figsize=figsize, layout="constrained")
         for axis, image_id in zip(axes.flat, store.image_ids, strict=True):
-            draw(axis, store, image_id)
+            draw(axis, store, image_id, sheet)
         lines = [Line2D([], [], color=colour, linewidth=3) for colour in COLOURS]
         lines.append(Line2D([], [], color="white", linewidth=2, linestyle="dotted"))
         names = [name for _, name in store.categories] + ["crowd region"]
@@ -49,20 +67,29 @@ def main(target: Path) -> None:
         drawn = io.BytesIO()
         figure.savefig(drawn, dpi=125)
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(drawn).convert("RGB").quantize(256).save(target, optimize=True)
+    Image.open(drawn).convert("RGB").quantize(256, kmeans=1).save(target, optimize=True)
 
 
-def draw(axis: Axes, store: Store, image_id: int) -> None:
+def draw(axis: Axes, store: Store, image_id: int, sheet: Sheet) -> None:
     """Draw one image with the outlines of its objects, and of a crowd region dotted in white."""
-    axis.imshow(np.asarray(Image.open(store.path(image_id))), interpolation="bicubic")
+    pixels = np.array(Image.open(store.path(image_id)).convert("RGB"), dtype=float) / 255
+    notes = store.annotations(image_id)
+    for annotation in notes:
+        inside = mask(annotation).astype(bool)
+        pixels[inside] += sheet.fill * (np.array(to_rgb(colour_of(store, annotation))) - pixels[inside])
+    axis.imshow(pixels, interpolation="bicubic")
     axis.axis("off")
-    for annotation in store.annotations(image_id):
-        crowd = annotation["iscrowd"]
-        colour = "white" if crowd else COLOURS[store.label_of[annotation["category_id"]]]
+    for annotation in notes:
+        style = "dotted" if annotation["iscrowd"] else "solid"
         lines = axis.contour(
-            mask(annotation), [0.5], colors=colour, linewidths=1.3, linestyles="dotted" if crowd else "solid"
+            mask(annotation), [0.5], colors=colour_of(store, annotation), linewidths=sheet.line, linestyles=style
         )
-        lines.set_path_effects([withStroke(linewidth=2.6, foreground="black")])
+        lines.set_path_effects([withStroke(linewidth=2 * sheet.line, foreground="black")])
+
+
+def colour_of(store: Store, annotation: dict[str, Any]) -> str:
+    """Give the colour of the class, white for a crowd region."""
+    return "white" if annotation["iscrowd"] else COLOURS[store.label_of[annotation["category_id"]]]
 
 
 def mask(annotation: dict[str, Any]) -> npt.NDArray[np.uint8]:
@@ -74,4 +101,5 @@ def mask(annotation: dict[str, Any]) -> npt.NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images/shapes.png"))
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "shapes"
+    main(chosen, Path(sys.argv[2] if len(sys.argv) > 2 else f"docs/images/{chosen}.png"))
