@@ -90,18 +90,26 @@ def recolour(image: Tensor, name: str, level: int) -> Tensor:
 
 def move(view: View, rng: Generator) -> View:
     """Apply one of four geometric operations, uniformly: shift x or y by 10 %, rotate by 30 degrees, shear."""
-    height, width = view.size
-    kind, amount = rng.integers(4), rng.uniform(-1, 1)
-    if kind == 0:
-        matrix = geometry.shift(0.1 * amount * width, 0)
-    elif kind == 1:
-        matrix = geometry.shift(0, 0.1 * amount * height)
-    elif kind == 2:
-        matrix = geometry.about(rotation(30 * amount), width / 2, height / 2)
-    else:
-        matrix = shear(30 * amount, 30 * rng.uniform(-1, 1))
+    name, amount = MOVES[rng.integers(len(MOVES))], rng.uniform(-1, 1)
+    other = rng.uniform(-1, 1) if name == "shear" else 0.0
+    matrix = displacement(name, view.size, amount, other)
     image = geometry.warp(view.image.float(), matrix, view.size, fill=255 * FILL)
     return View(image.round().clamp(0, 255).to(torch.uint8), matrix @ view.matrix)
+
+
+MOVES = ("shift_x", "shift_y", "rotate", "shear")
+
+
+def displacement(name: str, size: tuple[int, int], amount: float, other: float = 0.0) -> Tensor:
+    """Give the matrix of a named move of a view (H, W) by amounts -1..1; a shear takes the other along y."""
+    height, width = size
+    moves: dict[str, Callable[[], Tensor]] = {
+        "shift_x": lambda: geometry.shift(0.1 * amount * width, 0),
+        "shift_y": lambda: geometry.shift(0, 0.1 * amount * height),
+        "rotate": lambda: geometry.about(rotation(30 * amount), width / 2, height / 2),
+        "shear": lambda: shear(30 * amount, 30 * other),
+    }
+    return moves[name]()
 
 
 def rotation(degrees: float) -> Tensor:

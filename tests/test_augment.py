@@ -119,3 +119,16 @@ def test_erase_paints_one_to_four_grey_patches_of_at_most_a_fifth() -> None:
         shares.append(float((view.image == 125).float().mean()))
     assert np.mean(shares) > 0 and max(shares) <= 4 * 0.2**2
     assert white.min() == 255
+
+
+@pytest.mark.parametrize("amount", [-1.0, -0.3, 0.7])
+@pytest.mark.parametrize("name", augment.MOVES)
+def test_each_move_takes_a_mask_where_it_takes_the_image(name: str, amount: float) -> None:
+    """The mask warped by the matrix equals the mask of the warped image, but for pixels that the edge runs through."""
+    image = torch.zeros(1, 60, 80)
+    image[:, 15:45, 20:60] = 255
+    matrix = augment.displacement(name, (60, 80), amount, other=-amount)
+    seen = geometry.warp(image, matrix, (60, 80))[0] > 127.5
+    moved = geometry.warp_masks(image > 0, matrix, (60, 80))[0]
+    near = torch.nn.functional.max_pool2d(moved.float()[None], 3, 1, 1)[0] > 0
+    assert not (seen & ~near).any() and (seen ^ moved).sum() <= 0.02 * moved.sum()
