@@ -65,6 +65,12 @@ def environment(wildcards):
     return ancient(str(FOLDERS[wildcards.backend] / "READY"))
 
 
+def trained_teacher(wildcards):
+    """Give what says that the run is trained whose network is to be the teacher; nothing for most methods."""
+    teacher = RUNS[RUN.format(**wildcards)].teacher
+    return [os.path.join(RES, teacher.folder, "run.json")] if teacher else []
+
+
 def interpreter(wildcards):
     """Give the Python that trains and predicts with a backend."""
     return config.get("python") or str(FOLDERS[wildcards.backend] / "bin" / "python")

@@ -1,12 +1,6 @@
 """How does one run of the grid become a number? Train, predict, evaluate."""
 
 
-def trained_teacher(wildcards):
-    """Give what says that the run is trained whose network is to be the teacher; nothing for most methods."""
-    teacher = RUNS[RUN.format(**wildcards)].teacher
-    return [os.path.join(RES, teacher.folder, "run.json")] if teacher else []
-
-
 # run.json alone is an output: Snakemake deletes the outputs of a job that fails, and checkpoint.pt and log.jsonl are
 # what the same command goes on from.
 rule train:
