@@ -9,25 +9,19 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pais_bench import plugins
+from pais_bench.frozen import Frozen as Frozen
+from pais_bench.split_choice import SplitChoice, SplitGrid
 from pais_bench.types import BenchError
 
 STUDIES = Path(__file__).parent / "studies"
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
-Percent = Annotated[float, Field(gt=0, le=100)]
-Fold = Annotated[int, Field(ge=0)]
 Steps = Annotated[int, Field(ge=1)]
 Options = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class Frozen(BaseModel):
-    """Refuse unknown keys, and change after construction."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DatasetChoice(Frozen):
@@ -42,27 +36,6 @@ class DatasetChoice(Frozen):
     @classmethod
     def _label_is_the_name(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {"label": values.get("name"), **values}
-
-
-class SplitChoice(Frozen):
-    """Name one set of labelled images."""
-
-    family: Literal["soft_teacher"]
-    percent: Percent
-    fold: Fold
-
-    @property
-    def stem(self) -> str:
-        """Give the part of a path that tells percent and fold."""
-        return f"{self.percent:g}pct-fold{self.fold}"
-
-
-class SplitGrid(Frozen):
-    """Name the sets of labelled images of a study."""
-
-    family: Literal["soft_teacher"] = "soft_teacher"
-    percents: tuple[Percent, ...] = Field(min_length=1)
-    folds: tuple[Fold, ...] = Field(default=(1,), min_length=1)
 
 
 class Views(Frozen):
@@ -195,7 +168,7 @@ class Study(Frozen):
             dataset=self.dataset.label,
             dataset_name=self.dataset.name,
             dataset_options=self.dataset.options,
-            split=SplitChoice(family=self.split.family, percent=percent, fold=fold),
+            split=SplitChoice(family=self.split.family, percent=percent, fold=fold, corruption=self.split.corruption),
             network=NetworkChoice(
                 backend=chosen.backend, name=chosen.name or network, label=network, options=chosen.options
             ),
@@ -250,6 +223,7 @@ def _sentences(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
 
 def _check_plugins(study: Study, source: str) -> None:
     chosen = [("datasets", study.dataset.name, study.dataset.options, "dataset")]
+    chosen.append(("families", study.split.family, {}, "split.family"))
     for label, network in study.networks.items():
         chosen.append(("backends", f"{network.backend}/{network.name or label}", network.options, f"networks.{label}"))
     for label, method in study.methods.items():
@@ -267,7 +241,7 @@ def _check_plugins(study: Study, source: str) -> None:
 
 
 def _resolve(study: Study, path: Path) -> Study:
-    """Fill in the defaults of methods and datasets, so that a changed default is another run, and the data root."""
+    """Fill in the defaults of methods and datasets, so that a changed default is another run, and the paths."""
     methods = {
         label: method.model_copy(
             update={"options": _defaults("methods", method.name or label, method.options, f"{path}: methods.{label}")}
@@ -277,7 +251,9 @@ def _resolve(study: Study, path: Path) -> Study:
     options = _defaults("datasets", study.dataset.name, study.dataset.options, f"{path}: dataset")
     root = study.dataset.root and (path.parent / study.dataset.root.expanduser())
     dataset = study.dataset.model_copy(update={"options": options, "root": root})
-    return study.model_copy(update={"methods": methods, "dataset": dataset})
+    source = study.split.source and (path.parent / study.split.source.expanduser())
+    split = study.split.model_copy(update={"source": source})
+    return study.model_copy(update={"methods": methods, "dataset": dataset, "split": split})
 
 
 def _defaults(shelf: str, name: str, options: Options, source: str) -> Options:

@@ -71,7 +71,7 @@ class Trainer:
 
     def __init__(self, run: Run, stores: Mapping[str, Store], split: Split, folder: Path, fabric: Fabric) -> None:
         self.run, self.val, self.folder, self.fabric = run, stores["val"], folder, fabric
-        self.stream = Stream(run, stores["train"], split.ids, fabric.global_rank, fabric.world_size)
+        self.stream = Stream(run, stores["train"], split.ids, fabric.global_rank, fabric.world_size, split)
         plugin = plugins.load("methods", run.method.name)
         self.method: Method = plugin.Method(plugin.Options(**run.method.options))
         torch.manual_seed(run.seed)
