@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pais_bench import masks
+from pais_bench import pixels
 from pais_bench.split_choice import Corruption
 from pais_bench.store import Store
 from pais_bench.types import BenchError
@@ -68,21 +68,21 @@ def apply(split: Split, notes: Iterable[Record], size: tuple[int, int]) -> list[
             continue
         changed = {**note, "category_id": flipped.get(note["id"], note["category_id"])}
         if (corruption.jitter or corruption.coarsen) and not note["iscrowd"]:
-            mask = masks.decode(note["segmentation"], size)
+            mask = pixels.decode(note["segmentation"], size)
             if corruption.jitter:
                 mask = jitter(mask, corruption.jitter, corruption.seed, note["id"])
             if corruption.coarsen:
                 mask = coarsen(mask, corruption.coarsen)
-            changed |= masks.shape(mask)
+            changed |= pixels.shape(mask)
         found.append(changed)
     return found
 
 
-def jitter(mask: np.ndarray, pixels: int, seed: int, annotation: int) -> np.ndarray:
-    """Move a mask bool[H,W] by -pixels..pixels along each axis, and grow it by 0..pixels; it never leaves the image."""
-    words, side = _words(seed, JITTER, annotation), 2 * pixels + 1
-    down, right, grown = int(words[0] % side) - pixels, int(words[1] % side) - pixels, int(words[2] % (pixels + 1))
-    reach = pixels + grown
+def jitter(mask: np.ndarray, most: int, seed: int, annotation: int) -> np.ndarray:
+    """Move a mask bool[H,W] by -most..most pixels along each axis, and grow it by 0..most; it never leaves the image."""
+    words, side = _words(seed, JITTER, annotation), 2 * most + 1
+    down, right, grown = int(words[0] % side) - most, int(words[1] % side) - most, int(words[2] % (most + 1))
+    reach = most + grown
     height, width = mask.shape
     wide = np.pad(mask, reach)
     sums = np.pad(wide.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pais_bench import augment, corruptions, geometry
 from pais_bench.config import Run
-from pais_bench.masks import decode
+from pais_bench.pixels import decode
 from pais_bench.splits import Split
 from pais_bench.store import Store
 from pais_bench.types import Batch, BenchError, Instances, Labelled, Unlabelled

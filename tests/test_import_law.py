@@ -20,7 +20,7 @@ FRAMEWORKS = {"torchvision", "mmdet", "mmcv", "mmengine", "detectron2"}
 TORCH = FRAMEWORKS | {"torch", "lightning_fabric"}
 TORCH_FREE = (
     *("config", "frozen", "split_choice", "pools", "corruptions", "splits", "store", "plugins"),
-    *("results", "types", "provenance", "reporting", "masks", "cli"),
+    *("results", "types", "provenance", "reporting", "pixels", "cli"),
 )
 TORCH_FREE_SHELVES = ("methods", "datasets", "metrics", "reports", "families", "verbs")
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "base"}
