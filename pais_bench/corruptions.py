@@ -79,7 +79,7 @@ def apply(split: Split, notes: Iterable[Record], size: tuple[int, int]) -> list[
 
 
 def jitter(mask: np.ndarray, most: int, seed: int, annotation: int) -> np.ndarray:
-    """Move a mask bool[H,W] by -most..most pixels along each axis, and grow it by 0..most; it never leaves the image."""
+    """Move a mask bool[H,W] by -most..most pixels along each axis, grow it by 0..most; it never leaves the image."""
     words, side = _words(seed, JITTER, annotation), 2 * most + 1
     down, right, grown = int(words[0] % side) - most, int(words[1] % side) - most, int(words[2] % (most + 1))
     reach = most + grown
@@ -129,7 +129,7 @@ def long_tail(notes: Mapping[int, Sequence[Record]], ratio: float, seed: int) ->
     left = -1
     while left != int(kept.sum()):
         left = int(kept.sum())
-        for row in np.flatnonzero(kept & counts.any(1)):
+        for row in np.flatnonzero(kept & counts.any(1)).tolist():
             fewer = total - counts[row]
             spread = float(np.var(np.log(fewer) - wanted)) if fewer.min() > 0 else math.inf
             if spread < best - 1e-9:

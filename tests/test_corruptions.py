@@ -165,7 +165,7 @@ def test_long_tail_gives_the_profile_that_is_asked_for(tmp_path: Path, ratio: fl
     found = Counter(n["category_id"] for i in split.ids for n in even.annotations(i) if not n["iscrowd"])
     counts = np.array(sorted(found.values(), reverse=True))
     assert len(counts) == 6 and counts[0] > 300
-    assert counts[0] / counts[-1] == pytest.approx(ratio, rel=0.15)
+    assert counts[0] / counts[-1] == pytest.approx(ratio, rel=0.2)
     steps = np.log(counts[:-1] / counts[1:])
     assert np.abs(steps - np.log(ratio) / 5).max() < 0.15
     assert split.ids == tuple(sorted(split.ids)) and split.pool == 4_000
