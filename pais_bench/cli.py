@@ -1,4 +1,4 @@
-"""Which verbs are there? Six, with the names of the workflow's rules; this file only wires them to the parts."""
+"""Which verbs are there? The workflow's six rules, wired to the parts here, and one for every file of verbs/."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def split(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
     run = _run(study, arguments)
     path = _split(run, results)
-    drawn = splits.draw_split(_store(study, results, "train"), run.dataset, run.split)
+    drawn = splits.draw_split(_store(study, results, "train"), run.dataset, run.split, study.split.source)
     splits.write_split(path, drawn)
-    _say(f"{path}: {len(drawn.ids)} of {drawn.pool} images labelled")
+    _say(f"{path}: {drawn.told}")
 
 
 def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
@@ -163,6 +163,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when it is done, 85 when it is to be continued, 2 after a message about a fault."""
     arguments = _parser().parse_args(words)
     try:
+        if arguments.verb not in VERBS:
+            return arguments.run(arguments) or 0
         return VERBS[arguments.verb](load_study(arguments.study), arguments.results, arguments) or 0
     except BenchError as error:
         print(f"pais-bench {arguments.verb}: error: {error}", file=sys.stderr)
@@ -192,6 +194,12 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")
             one.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
             one.add_argument("--workers", type=int, default=0, help="loader processes; changes no number (default: 0)")
+    for name in plugins.names("verbs"):
+        plugin = plugins.load("verbs", name)
+        told = (plugin.__doc__ or "").strip()
+        one = verbs.add_parser(name.replace("_", "-"), help=told.splitlines()[0], description=told)
+        plugin.add_arguments(one)
+        one.set_defaults(run=plugin.run)
     return parser
 
 
@@ -215,7 +223,9 @@ def _dataset(study: Study, results: Path) -> Path:
 
 
 def _split(run: Run, results: Path) -> Path:
-    return results / "splits" / run.dataset / run.split.family / f"{run.split.stem}.json"
+    from pais_bench import splits
+
+    return splits.split_path(results, run.dataset, run.split)
 
 
 def _store(study: Study, results: Path, part: str) -> Any:
@@ -228,7 +238,7 @@ def _read_split(run: Run, results: Path, store: Any) -> Any:
     from pais_bench import splits
 
     found = splits.read_split(_split(run, results))
-    splits.check_split(found, store)
+    splits.check_split(found, store, run.split)
     return found
 
 

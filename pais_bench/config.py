@@ -8,23 +8,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pais_bench import plugins
+from pais_bench.frozen import Frozen as Frozen
+from pais_bench.split_choice import SplitChoice, SplitGrid
 from pais_bench.types import BenchError
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
-Percent = Annotated[float, Field(gt=0, le=100)]
-Fold = Annotated[int, Field(ge=0)]
 Steps = Annotated[int, Field(ge=1)]
 Options = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class Frozen(BaseModel):
-    """Refuse unknown keys, and change after construction."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DatasetChoice(Frozen):
@@ -39,27 +33,6 @@ class DatasetChoice(Frozen):
     @classmethod
     def _label_is_the_name(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {"label": values.get("name"), **values}
-
-
-class SplitChoice(Frozen):
-    """Name one set of labelled images."""
-
-    family: Literal["soft_teacher"]
-    percent: Percent
-    fold: Fold
-
-    @property
-    def stem(self) -> str:
-        """Give the part of a path that tells percent and fold."""
-        return f"{self.percent:g}pct-fold{self.fold}"
-
-
-class SplitGrid(Frozen):
-    """Name the sets of labelled images of a study."""
-
-    family: Literal["soft_teacher"] = "soft_teacher"
-    percents: tuple[Percent, ...] = Field(min_length=1)
-    folds: tuple[Fold, ...] = Field(default=(1,), min_length=1)
 
 
 class Views(Frozen):
@@ -204,7 +177,7 @@ class Study(Frozen):
             dataset=self.dataset.label,
             dataset_name=self.dataset.name,
             dataset_options=self.dataset.options,
-            split=SplitChoice(family=self.split.family, percent=percent, fold=fold),
+            split=SplitChoice(family=self.split.family, percent=percent, fold=fold, corruption=self.split.corruption),
             network=NetworkChoice(
                 backend=chosen.backend, name=chosen.name or network, label=network, options=chosen.options | asked
             ),

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from pycocotools import mask as rle
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pais_bench import augment, geometry
+from pais_bench import augment, corruptions, geometry
 from pais_bench.config import Run
+from pais_bench.pixels import decode
+from pais_bench.splits import Split
 from pais_bench.store import Store
 from pais_bench.types import Batch, BenchError, Instances, Labelled, Unlabelled, View
 
@@ -26,10 +27,21 @@ LABELLED, UNLABELLED = 0, 1
 
 
 class Stream(Dataset[Batch]):
-    """Give the batch of any step, for one rank: its share of the total batch sizes; in the burn-in, labels only."""
+    """Give the batch of any step, for one rank: its share of the total batch sizes; in the burn-in, labels only.
 
-    def __init__(self, run: Run, store: Store, labelled: tuple[int, ...], rank: int = 0, world: int = 1) -> None:
-        self.run, self.store, self.rank, self.world = run, store, rank, world
+    The corruption of a split changes what the labelled images teach, and nothing else.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        store: Store,
+        labelled: tuple[int, ...],
+        rank: int = 0,
+        world: int = 1,
+        split: Split | None = None,
+    ) -> None:
+        self.run, self.store, self.rank, self.world, self.split = run, store, rank, world, split
         chosen = set(labelled)
         self.pools = labelled, tuple(i for i in store.image_ids if i not in chosen)
         for size in (run.training.labelled_batch, run.training.unlabelled_batch):
@@ -73,7 +85,7 @@ class Stream(Dataset[Batch]):
     def _labelled(self, position: int) -> Labelled:
         image_id, rng = self._draw(LABELLED, position)
         view = augment.labelled(read_stored(self.store, image_id), self.run.views, rng)
-        truth, _ = geometry.project(read_truth(self.store, image_id), view.matrix, view.size)
+        truth, _ = geometry.project(read_truth(self.store, image_id, self.split), view.matrix, view.size)
         return Labelled(image_id, view, truth)
 
     def _unlabelled(self, position: int) -> Unlabelled:
@@ -110,10 +122,12 @@ def read_stored(store: Store, image_id: int) -> Tensor:
     return image
 
 
-def read_truth(store: Store, image_id: int) -> Instances:
-    """Give an image's instances in its original pixels; crowd regions and empty masks are left out."""
-    size = store.size(image_id)
-    notes = [note for note in store.annotations(image_id) if not note.get("iscrowd", 0)]
+def read_truth(store: Store, image_id: int, split: Split | None = None) -> Instances:
+    """Give an image's instances in its original pixels, as a split spoils them; without crowds and empty masks."""
+    size, notes = store.size(image_id), store.annotations(image_id)
+    if split is not None:
+        notes = corruptions.apply(split, notes, size)
+    notes = [note for note in notes if not note.get("iscrowd", 0)]
     masks = [decode(note["segmentation"], size) for note in notes]
     filled = [i for i, mask in enumerate(masks) if mask.any()]
     pixels = np.stack([masks[i] for i in filled]) if filled else np.zeros((0, *size), dtype=bool)
@@ -121,14 +135,3 @@ def read_truth(store: Store, image_id: int) -> Instances:
     labels = torch.tensor([store.label_of[notes[i]["category_id"]] for i in filled], dtype=torch.int64)
     one = torch.ones(len(filled))
     return Instances(geometry.boxes_of(stacked), labels, stacked, scores=one, quality=one)
-
-
-def decode(segmentation: object, size: tuple[int, int]) -> np.ndarray:
-    """Decode COCO polygons, or compressed or uncompressed RLE, as bool[H,W]."""
-    if isinstance(segmentation, list):
-        packed = rle.merge(rle.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
-        packed = rle.frPyObjects(segmentation, *size)
-    else:
-        packed = segmentation
-    return np.asarray(rle.decode(packed), dtype=bool)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from pais_bench.types import BenchError
 
-SHELVES = ("methods", "backends", "datasets", "metrics", "reports")
+SHELVES = ("methods", "backends", "datasets", "metrics", "reports", "families", "verbs")
 _PACKAGE = Path(__file__).parent
 
 

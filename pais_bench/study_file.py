@@ -38,6 +38,7 @@ def load_study(source: str | Path) -> Study:
 
 def _check_plugins(study: Study, source: str) -> None:
     chosen = [("datasets", study.dataset.name, study.dataset.options, "dataset")]
+    chosen.append(("families", study.split.family, {}, "split.family"))
     for label, network in study.networks.items():
         chosen.append(("backends", f"{network.backend}/{network.name or label}", network.options, f"networks.{label}"))
     for label, method in study.methods.items():
@@ -87,7 +88,7 @@ def _check_pair(study: Study, source: str, network: str, label: str) -> None:
 
 
 def _resolve(study: Study, path: Path) -> Study:
-    """Fill in the defaults of methods and datasets, so that a changed default is another run, and the data root."""
+    """Fill in the defaults of methods and datasets, so that a changed default is another run, and the paths."""
     methods = {
         label: method.model_copy(
             update={"options": _defaults("methods", method.name or label, method.options, f"{path}: methods.{label}")}
@@ -97,7 +98,9 @@ def _resolve(study: Study, path: Path) -> Study:
     options = _defaults("datasets", study.dataset.name, study.dataset.options, f"{path}: dataset")
     root = study.dataset.root and (path.parent / study.dataset.root.expanduser())
     dataset = study.dataset.model_copy(update={"options": options, "root": root})
-    return study.model_copy(update={"methods": methods, "dataset": dataset})
+    source = study.split.source and (path.parent / study.split.source.expanduser())
+    split = study.split.model_copy(update={"source": source})
+    return study.model_copy(update={"methods": methods, "dataset": dataset, "split": split})
 
 
 def _defaults(shelf: str, name: str, options: Options, source: str) -> Options:

@@ -5,10 +5,13 @@ import os
 import re
 import runpy
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from pais_bench import plugins
+from pais_bench.split_choice import IMPORTED
+from pais_bench.splits import split_path
 from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
 
@@ -20,15 +23,27 @@ except BenchError as error:
 RES = config.get("results", "results")
 LOGS = os.path.join(RES, "logs")
 DATASET = os.path.join("datasets", "{dataset}")
-SPLIT = os.path.join("splits", "{dataset}", "{family}", "{percent}pct-fold{fold}")
+SPOILT = f"-{STUDY.split.corruption.name}" if STUDY.split.corruption else ""
+STEM = f"{{percent}}pct-fold{{fold}}{SPOILT}"
+SPLIT = os.path.join("splits", "{dataset}", "{family}", STEM)
 RUN = os.path.join(
     "runs",
     "{dataset}",
-    "{percent}pct-fold{fold}",
+    STEM,
     "{backend}-{network}",
     "{method}-{digest}",
 )
 RUNS = {str(run.folder): run for run in STUDY.runs()}
+
+# A list of the user is no job's output: no rule could make it again, and Snakemake removes what it is to make.
+if STUDY.split.family == IMPORTED:
+    for run in RUNS.values():
+        path = split_path(Path(RES), run.dataset, run.split)
+        if not path.exists():
+            raise WorkflowError(
+                f"{path}: missing; after `pais-bench prepare`, run `pais-bench import-split {config.get('study')} FILE "
+                f"--percent {run.split.percent:g} --fold {run.split.fold} --results {RES}`"
+            )
 
 
 wildcard_constraints:

@@ -35,17 +35,19 @@ rule prepare:
         "{resources.python:q} -m pais_bench prepare {resources.study:q} --results {resources.results:q} 2>&1 | tee -i {log:q}"
 
 
-rule split:
-    input:
-        rules.prepare.output,
-    output:
-        os.path.join(RES, f"{SPLIT}.json"),
-    log:
-        os.path.join(LOGS, f"{SPLIT}.log"),
-    conda:
-        "../envs/python.yaml"
-    resources:
-        **HERE,
-    shell:
-        "{resources.python:q} -m pais_bench split {resources.study:q} --results {resources.results:q}"
-        " --percent {wildcards.percent} --fold {wildcards.fold} 2>&1 | tee -i {log:q}"
+if STUDY.split.family != IMPORTED:
+
+    rule split:
+        input:
+            rules.prepare.output,
+        output:
+            os.path.join(RES, f"{SPLIT}.json"),
+        log:
+            os.path.join(LOGS, f"{SPLIT}.log"),
+        conda:
+            "../envs/python.yaml"
+        resources:
+            **HERE,
+        shell:
+            "{resources.python:q} -m pais_bench split {resources.study:q} --results {resources.results:q}"
+            " --percent {wildcards.percent} --fold {wildcards.fold} 2>&1 | tee -i {log:q}"

@@ -71,10 +71,10 @@ class Project:
         folder = runpy.run_path(str(self.root / "envs" / "build.py"))["folder"]("torchvision")
         dataset = results / "datasets" / study.dataset.label
         runs = [results / run.folder for run in study.runs()]
-        splits = {run.split.stem for run in study.runs()}
+        splits = {(run.split.family, run.split.stem) for run in study.runs()}
         files = [self.root / folder / "READY"]
         files += [dataset / name for name in ("dataset.json", "train.json", "val.json")]
-        files += [results / "splits" / study.dataset.label / "soft_teacher" / f"{stem}.json" for stem in splits]
+        files += [results / "splits" / study.dataset.label / family / f"{stem}.json" for family, stem in splits]
         files += [run / name for name in ("run.json", "predictions.json", "metrics.json") for run in runs]
         files += [results / "reports" / study.name / name for name in REPORTS]
         for age, path in enumerate(files):
@@ -202,6 +202,29 @@ def test_a_network_may_be_trained_with_some_of_the_methods_only(tmp_path: Path) 
 def test_a_new_percent_draws_its_split_and_runs_only_it(project: Project) -> None:
     planned = project.edit(split={"percents": [2.5, 5, 10], "folds": [1]}).planned()
     assert counts(planned) == {"split": 1, **dict.fromkeys(OF_RUN, 3), **IN_STUDY}
+
+
+def test_a_corruption_draws_its_splits_beside_the_others_and_trains_all(project: Project) -> None:
+    split = {**STUDY["split"], "corruption": {"flip": 20, "drop": 2.5}}
+    planned = project.edit(split=split).planned()
+    assert counts(planned) == {"split": 2, **dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+    assert {path for rule, path in planned if rule == "split"} == {
+        f"results/splits/tiny_shapes/soft_teacher/{percent}pct-fold1-drop2.5-flip20.json" for percent in ("2.5", "10")
+    }
+
+
+def test_an_imported_split_is_asked_for_and_never_made(project: Project) -> None:
+    imported = project.edit(split={**STUDY["split"], "family": "imported"})
+    done = imported.snakemake("-n", "--config", "study=tiny.yaml")
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    told = " ".join(done.stdout.split())
+    assert "imported/2.5pct-fold1.json: missing; after `pais-bench prepare`, run `pais-bench import-split" in told
+    assert "--percent 2.5 --fold 1" in told
+    for percent in ("2.5", "10"):
+        path = project.root / f"results/splits/tiny_shapes/imported/{percent}pct-fold1.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert counts(imported.planned()) == {**dict.fromkeys(OF_RUN, 6), **IN_STUDY}
 
 
 def test_a_run_that_leaves_the_study_repeats_the_report_only(project: Project) -> None:

@@ -99,9 +99,10 @@ def _cell(row: pd.Series) -> _Cell:
 def _caption(title: str, study: Study, results: Results) -> str:
     images = results.runs["images"].dropna().unique()
     folds = len(study.split.folds)
+    spoilt = f", labels spoilt: {study.split.corruption.name}" if study.split.corruption else ""
     told = [
         f"{title}{f' ({images[0]:.0f} images)' if len(images) == 1 else ''}, by percent of labelled images.",
-        f"Splits: family {study.split.family}, {folds} fold{'s' if folds > 1 else ''}.",
+        f"Splits: family {study.split.family}, {folds} fold{'s' if folds > 1 else ''}{spoilt}.",
         "Evaluator: pycocotools, COCO AP at IoU 0.50:0.95, at most 100 detections per image.",
     ]
     if folds > 1:
