@@ -70,6 +70,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Raises BenchError where the file is missing, is no state dict, or its names or shapes do not fit.
     """
+    path = path.expanduser()
     if not path.is_file():
         raise BenchError(f"{path}: no such file of pretrained weights; download it, or leave out the option 'weights'")
     try:
