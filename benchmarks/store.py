@@ -44,8 +44,9 @@ def main(source: Path) -> None:
         "build the store: read, check, write (memory at its peak)": {**build, "memory": build["peak"]},
         "open the store, read one image's annotations": read,
         "every further image": {**read, "wall": read["again"], "cpu": read["again"], "memory": 0},
-        f"{WORKERS} workers, {READS} random images each: sum of PSS": workers,
-        f"{WORKERS} workers, {READS} random images each: sum of USS": {**workers, "memory": workers["private"]},
+        f"{WORKERS} workers, {READS} random images each: USS together": {**workers, "memory": workers["private"]},
+        "the same: PSS together, without the mapped files": {**workers, "memory": workers["other"]},
+        "the same: PSS of the mapped files, clean pages of the page cache": {**workers, "memory": workers["file"]},
     }
     for name, one in rows.items():
         print(f"| {name} | {_seconds(one['wall'])} | {_seconds(one['cpu'])} | {one['memory'] / 1e6:.0f} MB |")
@@ -118,7 +119,8 @@ def _work(store: Any, steps: Barrier, queue: Any, seed: int) -> None:
     wall, cpu = time.perf_counter() - start, time.process_time() - busy
     steps.wait()
     after = _shares()
-    queue.put({"wall": wall, "cpu": cpu, "memory": after[0] - before[0], "private": after[1] - before[1]})
+    more = dict(zip(("file", "other", "private"), (b - a for a, b in zip(before, after, strict=True)), strict=True))
+    queue.put({"wall": wall, "cpu": cpu, **more})
     steps.wait()
 
 
@@ -151,13 +153,13 @@ def _status(key: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
-def _shares() -> tuple[int, int]:
-    """Give the proportional and the private share of this process's memory in bytes."""
+def _shares() -> tuple[int, int, int]:
+    """Give this process's share in bytes of mapped files and of other memory, and what it alone holds of either."""
     sizes: dict[str, int] = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         key, size = line.split()[:2]
         sizes[key] = 1024 * int(size)
-    return sizes["Pss:"], sizes["Private_Clean:"] + sizes["Private_Dirty:"]
+    return sizes["Pss_File:"], sizes["Pss_Anon:"], sizes["Private_Clean:"] + sizes["Private_Dirty:"]
 
 
 MEASURES = {"load": _load, "build": _build, "read": _read, "share": _share}

@@ -44,6 +44,8 @@ ANNOTATIONS = pa.schema(
 )
 """A row per annotation, image after image; position is its place in the source's list. extra is JSON, or empty."""
 
+DTYPES = {pa.int64(): np.int64, pa.uint32(): np.uint32, pa.uint8(): np.uint8, pa.float64(): np.float64}
+
 
 class Table:
     """Give the columns of a batch as arrays that share its memory."""
@@ -121,17 +123,21 @@ def digest(batches: Mapping[str, pa.RecordBatch]) -> str:
 
 
 def _views(column: pa.Array) -> list[np.ndarray[Any, Any]]:
-    """Give the offsets of every level and then the values of a column that begins at the start of its buffers."""
+    """Give the offsets of every level and then the values of a column that begins at the start of its buffers.
+
+    Not by to_numpy(), whose first call imports pandas.
+    """
     kind = column.type
-    if not len(column) and (pa.types.is_large_string(kind) or pa.types.is_large_list(kind)):
-        column = pa.array([None], kind)  # an empty column may have no offsets at all; a null has, and no value
-        return [borders[:1] if len(borders) == 2 else borders for borders in _views(column)]
-    if pa.types.is_large_string(kind):
-        _, offsets, symbols = column.buffers()
-        borders = np.frombuffer(offsets, dtype=np.int64)[: len(column) + 1]
-        return [borders, np.frombuffer(symbols or b"", dtype=np.uint8)[: borders[-1]]]
     if pa.types.is_large_list(kind):
-        return [column.offsets.to_numpy(), *_views(column.values)]
+        return [_offsets(column), *_views(column.values)]
+    if pa.types.is_large_string(kind):
+        borders = _offsets(column)
+        return [borders, np.frombuffer(column.buffers()[2] or b"", dtype=np.uint8)[: borders[-1]]]
     if pa.types.is_fixed_size_list(kind):
-        return [column.values.to_numpy().reshape(-1, kind.list_size)]
-    return [column.to_numpy()]
+        return [_views(column.values)[0].reshape(-1, kind.list_size)]
+    return [np.frombuffer(column.buffers()[1] or b"", dtype=DTYPES[kind])[: len(column)]]
+
+
+def _offsets(column: pa.Array) -> np.ndarray[Any, Any]:
+    """Give the n + 1 borders of the rows; Arrow may leave them out of an empty column."""
+    return np.frombuffer(column.buffers()[1], dtype=np.int64)[: len(column) + 1] if len(column) else np.zeros(1, int)
