@@ -25,6 +25,12 @@ def test_the_file_that_is_broken_is_sound(trial: Trial) -> None:
     assert trial.run(json.dumps(SOUND).encode(), repair=False) == "prepared"
 
 
+@pytest.mark.parametrize("seed", [101847, 104532, 104900])
+def test_a_name_or_id_with_a_line_break_stays_in_one_line(trial: Trial, seed: int) -> None:
+    """Seeds at which benchmarks/fuzz.py once found a message of two lines."""
+    assert trial.run(mutated(random.Random(seed)), repair=seed % 2 == 1) == "refused"
+
+
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), repair=st.booleans())
 def test_a_broken_file_is_refused_or_sound(trial: Trial, seed: int, repair: bool) -> None:

@@ -98,7 +98,7 @@ def _with_images(part: Part, repair: bool) -> Part:
         if isinstance(name, str) and name:
             if name not in present:
                 missing.append(name)
-                reason = f"{part.folder / name}: no such image; put it there"
+                reason = f"{part.folder / _line(name)}: no such image; put it there"
             else:
                 reason = _unreadable(part, image)
         if not reason:
@@ -108,12 +108,17 @@ def _with_images(part: Part, repair: bool) -> Part:
         elif not missing:
             raise BenchError(reason)
     if missing and not repair:
-        first = ", ".join(missing[:3])
+        first = ", ".join(map(_line, missing[:3]))
         raise BenchError(
             f"{part.folder}: {len(missing)} of the {len(part.images)} images of {part.source} are missing, the first: "
             f"{first}; put them there"
         )
     return replace(part, images=kept, dropped=dropped)
+
+
+def _line(name: str) -> str:
+    """Give a name as it is, or escaped where it would break a message."""
+    return name if name.isprintable() else ascii(name)
 
 
 def _unreadable(part: Part, image: Mapping[str, Any]) -> str:
@@ -126,9 +131,9 @@ def _unreadable(part: Part, image: Mapping[str, Any]) -> str:
         return f"{path}: unreadable image ({' '.join(str(error).split())}); replace the file"
     sides = (image.get("width"), image.get("height"))
     if all(type(side) is int and side > 0 for side in sides) and sides != (width, height):
-        recorded = f"{sides[0]} x {sides[1]} in {part.source}"
+        number, recorded = _line(str(image.get("id"))), f"{sides[0]} x {sides[1]} in {part.source}"
         raise BenchError(
-            f"{path}: {width} x {height} pixels, but image {image.get('id')} is {recorded}; replace the file, or "
+            f"{path}: {width} x {height} pixels, but image {number} is {recorded}; replace the file, or "
             f"correct the record"
         )
     return ""
