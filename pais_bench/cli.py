@@ -36,7 +36,8 @@ def prepare(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     """Turn the raw data of a dataset into its store."""
     plugin, choice = plugins.load("datasets", study.dataset.name), study.dataset
     folder = _dataset(study, results)
-    plugin.Dataset(plugin.Options(**choice.options), choice.root).prepare(folder, choice.label)
+    dataset = plugin.Dataset(plugin.Options(**choice.options), choice.root)
+    dataset.prepare(folder, choice.label, repair=arguments.repair, tell=_say)
     _say(f"{folder}: prepared")
 
 
@@ -46,7 +47,9 @@ def split(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
     run = _run(study, arguments)
     path = _split(run, results)
-    drawn = splits.draw_split(_store(study, results, "train"), run.dataset, run.split, study.split.source)
+    store = _store(study, results, "train")
+    store.verify()
+    drawn = splits.draw_split(store, run.dataset, run.split, study.split.source)
     splits.write_split(path, drawn)
     _say(f"{path}: {drawn.told}")
 
@@ -184,6 +187,8 @@ def _parser() -> argparse.ArgumentParser:
         if name not in ("prepare", "report"):
             one.add_argument("--percent", type=float, required=True, help="percent of the images that is labelled")
             one.add_argument("--fold", type=int, required=True, help="fold, which is also the seed")
+        if name == "prepare":
+            one.add_argument("--repair", action="store_true", help="drop faulty records of a dataset, and list them")
         if name in ("train", "predict", "evaluate"):
             one.add_argument("--network", required=True, help="label of a network in the study")
             one.add_argument("--method", required=True, help="label of a method in the study")

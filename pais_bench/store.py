@@ -1,43 +1,39 @@
 """What does a prepared dataset hold? COCO records of its parts, where their images lie, and what identifies them.
 
-dataset.json holds the label, the classes, and of each part its image folder, its number of images and annotations, and
-the sha256 of its records; train.json and val.json hold these in COCO instances format, images in the source's order.
+dataset.json holds the label, the classes, and of each part its image folder, its number of images and annotations,
+the files of its two tables with their sizes, and the sha256 of their content. The tables are mapped into memory: loader
+processes share them, and reading an image touches a few pages.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from pais_bench.parts import Converted, Dropped, Part, convert
+from pais_bench.tables import ANNOTATIONS, IMAGES, Table, digest, map_table, write_table
 from pais_bench.types import BenchError
 
-MANIFEST = "dataset.json"
+__all__ = ["Dropped", "Objects", "Part", "Store", "Tell", "silent", "write_store", "write_text"]
+
+MANIFEST, REPAIRED = "dataset.json", "repaired.json"
+SCHEMAS = {"images": IMAGES, "annotations": ANNOTATIONS}
 PREPARE = "run `pais-bench prepare` for this dataset"
-IMAGE_KEYS = ("id", "file_name", "height", "width")
-ANNOTATION_KEYS = ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "segmentation")
-CATEGORY_KEYS = ("id", "name")
 
-Record = Mapping[str, Any]
+Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Part:
-    """Hold the COCO records of one part; source is the file that a message about them names."""
-
-    source: str
-    folder: Path
-    images: Sequence[Record]
-    annotations: Sequence[Record]
-    categories: Sequence[Record]
+def silent(line: str) -> None:
+    """Tell nobody."""
 
 
 class Objects(NamedTuple):
@@ -51,82 +47,164 @@ class Objects(NamedTuple):
 class Store:
     """Give the annotations of one part of a prepared dataset, and where its images lie; no image is opened.
 
-    digest is the sha256 of the part's records | image_ids are in the order of the source file | categories are
-    (id, name), sorted by id | label_of takes a category id to 0..C-1.
+    digest is the sha256 of the part's records | categories are (id, name), sorted by id | label_of takes a category id
+    to 0..C-1. A copy in another process maps the same files.
     """
 
-    def __init__(self, folder: Path, digest: str, records: dict[str, Any]) -> None:
-        """Index COCO records whose images lie in a folder."""
-        self.digest = digest
-        self._folder, self._records = folder, records
-        self._images = {image["id"]: image for image in records["images"]}
-        self._annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in records["annotations"]:
-            self._annotations[annotation["image_id"]].append(annotation)
-        self.image_ids: tuple[int, ...] = tuple(self._images)
-        self.categories: tuple[tuple[int, str], ...] = tuple((one["id"], one["name"]) for one in records["categories"])
+    def __init__(self, folder: Path, part: str, entry: Mapping[str, Any]) -> None:
+        """Map the tables that a part's entry in the manifest tells of."""
+        self.digest: str = entry["sha256"]
+        self._place = folder, part
+        self._folder: Path = folder / entry["folder"]
+        tables = {name: _mapped(folder / file, entry["files"][file]) for name, file in _files(part).items()}
+        self._images, self._annotations = Table(tables["images"]), Table(tables["annotations"])
+        about = tables["images"].schema.metadata
+        self._categories, self._extra = json.loads(about[b"categories"]), about[b"extra"]
+        self.categories: tuple[tuple[int, str], ...] = tuple(
+            sorted((one["id"], one["name"]) for one in self._categories)
+        )
         self.label_of: dict[int, int] = {number: label for label, (number, _) in enumerate(self.categories)}
 
     @staticmethod
     def open(folder: Path, part: str) -> Store:
-        """Open part 'train' or 'val'; raise BenchError where it is not prepared, or was changed since."""
+        """Open a part, 'train' say; raise BenchError where it is not prepared, or where a file is not the written one.
+
+        The values are not read: verify() does that.
+        """
         entries = _read_entries(folder)
         if part not in entries:
             raise BenchError(f"{folder}: there is no part '{part}'; choose one of {', '.join(entries)}")
-        images, digest = entries[part]
-        path = folder / f"{part}.json"
-        if not path.is_file():
-            raise BenchError(f"{path}: the records of part '{part}' are missing; {PREPARE} again")
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise BenchError(f"{path}: not the records that {MANIFEST} tells of; {PREPARE} again")
-        return Store(folder / images, digest, json.loads(content))
+        try:
+            return Store(folder, part, entries[part])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _no_manifest(folder) from error
+
+    @staticmethod
+    def parts(folder: Path) -> tuple[str, ...]:
+        """Give the names of the prepared parts, 'train' and 'val' at least; raise BenchError where there are none."""
+        return tuple(_read_entries(folder))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send the place instead of the tables to another process."""
+        return Store.open, self._place
+
+    @cached_property
+    def image_ids(self) -> tuple[int, ...]:
+        """Give the ids of all images in the order of the source file."""
+        return tuple(self.id_column.tolist())
+
+    @property
+    def id_column(self) -> np.ndarray:
+        """Give image_ids as a mapped column i64[n]."""
+        return self._images.numbers("id")
 
     def path(self, image_id: int) -> Path:
         """Give the image's file."""
-        return self._folder / str(self._images[image_id]["file_name"])
+        return self._folder / self._images.text("file_name", self._row(image_id))
 
     def size(self, image_id: int) -> tuple[int, int]:
         """Give (height, width) in pixels."""
-        image = self._images[image_id]
-        return image["height"], image["width"]
+        row = self._row(image_id)
+        return int(self._images.numbers("height")[row]), int(self._images.numbers("width")[row])
 
     def annotations(self, image_id: int) -> list[dict[str, Any]]:
         """Give the COCO records of an image, crowds included.
 
         A mask may cover no pixel: COCO's train2017 has two boxes of height 0.
         """
-        return list(self._annotations.get(image_id, ()))
+        return self._records(self._row(image_id))
 
     def objects(self) -> Objects:
         """Give what splits are drawn by, without the masks."""
-        notes = [note for image_id in self.image_ids for note in self._annotations.get(image_id, ())]
-        image, category, crowd = ([note[key] for note in notes] for key in ("image_id", "category_id", "iscrowd"))
-        return Objects(np.array(image, dtype=np.int64), np.array(category, dtype=np.int64), np.array(crowd, dtype=bool))
+        image_id = np.repeat(self.id_column, self._images.numbers("count"))
+        crowd = self._annotations.numbers("iscrowd").astype(bool)
+        return Objects(image_id, self._annotations.numbers("category_id").copy(), crowd)
 
     def coco_dict(self) -> dict[str, Any]:
-        """Give all records as pycocotools takes them; it may add keys, the store keeps its own."""
-        return {key: [dict(record) for record in records] for key, records in self._records.items()}
+        """Give all records as the source had them, in its order; whoever takes them may change them."""
+        position = self._annotations.numbers("position").tolist()
+        grouped = (record for row in range(len(self.image_ids)) for record in self._records(row))
+        ordered = [record for _, record in sorted(zip(position, grouped, strict=True), key=lambda pair: pair[0])]
+        images = [self._image(row) for row in range(len(self.image_ids))]
+        rest = json.loads(self._extra)
+        return {**rest, "images": images, "annotations": ordered, "categories": [dict(one) for one in self._categories]}
+
+    def verify(self) -> None:
+        """Read everything; raise BenchError where the content has not the sha256 of the manifest."""
+        tables = {"images": self._images.batch, "annotations": self._annotations.batch}
+        try:
+            for batch in tables.values():
+                batch.validate(full=True)
+            sound = digest(tables) == self.digest
+        except (pa.ArrowException, ValueError):
+            sound = False
+        if not sound:
+            folder, part = self._place
+            raise BenchError(f"{folder}: the records of part '{part}' were changed since; {PREPARE} again")
+
+    def _row(self, image_id: int) -> int:
+        ids = self._images.numbers("sorted_id")
+        place = int(np.searchsorted(ids, image_id))
+        if place == len(ids) or ids[place] != image_id:
+            raise KeyError(image_id)
+        return int(self._images.numbers("sorted_row")[place])
+
+    def _image(self, row: int) -> dict[str, Any]:
+        numbers = {key: int(self._images.numbers(key)[row]) for key in ("id", "height", "width")}
+        return {**numbers, "file_name": self._images.text("file_name", row), **_extra(self._images, row)}
+
+    def _records(self, row: int) -> list[dict[str, Any]]:
+        start = int(self._images.numbers("offset")[row])
+        size = [int(self._images.numbers(key)[row]) for key in ("height", "width")]
+        image_id, table = int(self.id_column[row]), self._annotations
+        found = []
+        for index in range(start, start + int(self._images.numbers("count")[row])):
+            extra = _extra(table, index)
+            mask: list[Any] | dict[str, Any] = table.list("polygons", index)
+            if not mask:
+                counts = table.text("packed", index) or table.list("runs", index)
+                mask = {"size": list(size), "counts": counts, **extra.pop("segmentation", {})}
+            found.append(
+                {
+                    "id": int(table.numbers("id")[index]),
+                    "image_id": image_id,
+                    "category_id": int(table.numbers("category_id")[index]),
+                    "iscrowd": int(table.numbers("iscrowd")[index]),
+                    "area": float(table.numbers("area")[index]),
+                    "bbox": table.numbers("bbox")[index].tolist(),
+                    "segmentation": mask,
+                    **extra,
+                }
+            )
+        return found
 
 
-def write_store(folder: Path, label: str, parts: Mapping[str, Part]) -> None:
+def write_store(folder: Path, label: str, parts: Mapping[str, Part], repair: bool = False, tell: Tell = silent) -> None:
     """Validate and write the parts of a dataset, the manifest last.
 
-    Raises BenchError that names the file and the id of the first wrong record, or two parts whose classes differ; then
-    nothing is written.
+    A repair drops the annotations that records.KINDS calls mended into repaired.json; tell takes a line of progress, or
+    about each kind of what was dropped. Raises BenchError that names the file and the id of the first wrong record, or
+    two parts whose classes differ; then nothing is written.
     """
-    valid = {name: _checked(part) for name, part in parts.items()}
-    classes = _same_classes({part.source: valid[name]["categories"] for name, part in parts.items()})
+    done: dict[str, Converted] = {}
+    for name, part in parts.items():
+        tell(f"{part.source}: checking {len(part.images)} images, {len(part.annotations)} annotations")
+        done[name] = convert(part, repair)
+    classes = _same_classes({part.source: done[name].classes for name, part in parts.items()})
+    folder.mkdir(parents=True, exist_ok=True)
     entries = {}
     for name, part in parts.items():
-        content = json.dumps(valid[name], separators=(",", ":"))
-        write_text(folder / f"{name}.json", content)
+        files = {table: folder / file for table, file in _files(name).items()}
+        for table, path in files.items():
+            write_table(path, done[name].tables[table])
         entries[name] = {
             "folder": _relative(part.folder, folder),
-            "images": len(part.images),
-            "annotations": len(part.annotations),
-            "sha256": hashlib.sha256(content.encode()).hexdigest(),
+            **{table: batch.num_rows for table, batch in done[name].tables.items()},
+            "repaired": len(done[name].dropped),
+            "files": {path.name: path.stat().st_size for path in files.values()},
+            "sha256": digest(done[name].tables),
         }
+    _write_repaired(folder, {name: one.dropped for name, one in done.items()}, tell)
     write_text(folder / MANIFEST, json.dumps({"label": label, "classes": classes, "parts": entries}, indent=2) + "\n")
 
 
@@ -138,15 +216,51 @@ def write_text(path: Path, content: str) -> None:
     os.replace(partial, path)
 
 
-def _read_entries(folder: Path) -> dict[str, tuple[str, str]]:
-    """Give the image folder and the sha256 of every part in a manifest."""
+def _write_repaired(folder: Path, dropped: Mapping[str, list[Dropped]], tell: Tell) -> None:
+    (folder / REPAIRED).unlink(missing_ok=True)
+    if any(dropped.values()):
+        told = {name: [asdict(one) for one in some] for name, some in dropped.items() if some}
+        write_text(folder / REPAIRED, json.dumps(told, indent=1) + "\n")
+    for some in dropped.values():
+        for kind, count in Counter(one.kind for one in some).items():
+            first = next(one.reason for one in some if one.kind == kind)
+            tell(f"dropped {count} {'record' if count == 1 else 'records'} ({kind}), the first: {first}")
+
+
+def _files(part: str) -> dict[str, str]:
+    """Give the name of each table's file."""
+    return {table: f"{part}.{table}.arrow" for table in SCHEMAS}
+
+
+def _mapped(path: Path, size: int) -> pa.RecordBatch:
+    if not path.is_file():
+        raise BenchError(f"{path}: the records are missing; {PREPARE} again")
+    if path.stat().st_size != size:
+        raise BenchError(f"{path}: not the records that {MANIFEST} tells of; {PREPARE} again")
+    return map_table(path, SCHEMAS[path.name.split(".")[-2]], f"{PREPARE} again")
+
+
+def _extra(table: Table, row: int) -> dict[str, Any]:
+    text = table.text("extra", row)
+    return json.loads(text) if text else {}
+
+
+def _read_entries(folder: Path) -> dict[str, Any]:
+    """Give the entry of every part in a manifest."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return {name: (entry["folder"], entry["sha256"]) for name, entry in manifest["parts"].items()}
+        return {
+            name: {key: entry[key] for key in ("folder", "sha256", "files")}
+            for name, entry in manifest["parts"].items()
+        }
     except FileNotFoundError as error:
         raise BenchError(f"{folder}: not a prepared dataset; {PREPARE} first") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BenchError(f"{folder / MANIFEST}: not the manifest of a dataset; {PREPARE} again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _no_manifest(folder) from error
+
+
+def _no_manifest(folder: Path) -> BenchError:
+    return BenchError(f"{folder / MANIFEST}: not the manifest of a dataset; {PREPARE} again")
 
 
 def _relative(images: Path, folder: Path) -> str:
@@ -162,102 +276,3 @@ def _same_classes(classes: Mapping[str, list[dict[str, Any]]]) -> list[dict[str,
         if found != known:
             raise BenchError(f"{source}: its categories differ from those of {first}; give both the same ids and names")
     return known
-
-
-def _checked(part: Part) -> dict[str, Any]:
-    """Give a part's records, valid, with the keys that the format needs and no others; categories sorted by id."""
-    categories = _by_id(part, part.categories, "category", CATEGORY_KEYS)
-    images = _by_id(part, part.images, "image", IMAGE_KEYS)
-    annotations = _by_id(part, part.annotations, "annotation", ANNOTATION_KEYS)
-    for category in categories.values():
-        if not isinstance(category["name"], str):
-            raise _fault(part, "category", category["id"], f"has name {category['name']}", "give it a name in quotes")
-    for image in images.values():
-        _check_image(part, image)
-    for annotation in annotations.values():
-        _check_annotation(part, annotation, images, categories)
-    return {
-        "images": list(images.values()),
-        "annotations": list(annotations.values()),
-        "categories": sorted(categories.values(), key=lambda category: category["id"]),
-    }
-
-
-def _by_id(part: Part, records: Iterable[Record], noun: str, keys: Sequence[str]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    for position, record in enumerate(records):
-        number = record.get("id") if isinstance(record, Mapping) else None
-        if not isinstance(number, int):
-            raise BenchError(f"{part.source}: {noun} number {position} of the list has no 'id'; give it an integer")
-        missing = [key for key in keys if key not in record]
-        if missing:
-            raise _fault(part, noun, number, f"has no '{missing[0]}'", "add the key, as the COCO format has it")
-        if number in found:
-            raise _fault(part, noun, number, "is there twice", f"give every {noun} an id of its own")
-        found[number] = {key: record[key] for key in keys}
-    if not found and noun != "annotation":
-        raise BenchError(f"{part.source}: it has no {noun}; give a file that has some")
-    return found
-
-
-def _check_image(part: Part, image: Record) -> None:
-    size = (image["height"], image["width"])
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        what = f"has height {size[0]} and width {size[1]}"
-        raise _fault(part, "image", image["id"], what, "give the size of the file in whole pixels")
-    if not isinstance(image["file_name"], str) or not image["file_name"]:
-        raise _fault(part, "image", image["id"], "has an empty 'file_name'", "name its file in the image folder")
-
-
-def _check_annotation(
-    part: Part, record: Record, images: Mapping[int, Record], categories: Mapping[int, Record]
-) -> None:
-    number = record["id"]
-    for key, known in (("image_id", images), ("category_id", categories)):
-        if not isinstance(record[key], int) or record[key] not in known:
-            what = f"has {key} {record[key]}, which the file does not list"
-            raise _fault(part, "annotation", number, what, "remove the annotation, or add what it refers to")
-    if record["iscrowd"] not in (0, 1):
-        raise _fault(part, "annotation", number, f"has iscrowd {record['iscrowd']}", "give 0, or 1 for a crowd region")
-    # A side of 0 passes: COCO's own train2017 has two, and a split of it must keep its identity.
-    if not (_finite(record["bbox"], 4) and min(record["bbox"][2:]) >= 0):
-        what = f"has bbox {record['bbox']}"
-        raise _fault(part, "annotation", number, what, "give x, y, width, height in pixels, none negative or infinite")
-    if not (_finite([record["area"]], 1) and record["area"] >= 0):
-        raise _fault(part, "annotation", number, f"has area {record['area']}", "give the number of its pixels")
-    image = images[record["image_id"]]
-    _check_mask(part, number, record["segmentation"], [image["height"], image["width"]])
-
-
-def _check_mask(part: Part, number: int, mask: Any, size: list[int]) -> None:
-    if isinstance(mask, Mapping):
-        if list(mask.get("size", ())) != size or not isinstance(mask.get("counts"), (str, list)):
-            what = f"has an RLE of size {mask.get('size')} on an image of {size}"
-            raise _fault(part, "annotation", number, what, "encode the mask at the image's height and width")
-        if isinstance(mask["counts"], list) and not _covers(mask["counts"], size[0] * size[1]):
-            what = f"has an RLE whose counts are not those of {size[0] * size[1]} pixels"
-            raise _fault(part, "annotation", number, what, "encode the mask again")
-    elif not isinstance(mask, list) or not mask:
-        raise _fault(part, "annotation", number, "has no segmentation", "give polygons or an RLE, or remove it")
-    elif not all(_is_polygon(points) for points in mask):
-        what = "has a polygon with fewer than 3 points, or an odd or infinite coordinate"
-        raise _fault(part, "annotation", number, what, "give x0, y0, x1, y1, x2, y2, ... in pixels")
-
-
-def _covers(counts: Sequence[Any], pixels: int) -> bool:
-    return all(isinstance(run, int) and run >= 0 for run in counts) and sum(counts) == pixels
-
-
-def _is_polygon(points: Any) -> bool:
-    return isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0 and _finite(points, len(points))
-
-
-def _finite(values: Any, count: int) -> bool:
-    try:
-        return len(values) == count and all(map(math.isfinite, values))
-    except TypeError:
-        return False
-
-
-def _fault(part: Part, noun: str, number: int, what: str, remedy: str) -> BenchError:
-    return BenchError(f"{part.source}: {noun} {number} {what}; {remedy}")

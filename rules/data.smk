@@ -21,8 +21,10 @@ rule environment:
 rule prepare:
     output:
         os.path.join(RES, DATASET, "dataset.json"),
-        os.path.join(RES, DATASET, "train.json"),
-        os.path.join(RES, DATASET, "val.json"),
+        os.path.join(RES, DATASET, "train.images.arrow"),
+        os.path.join(RES, DATASET, "train.annotations.arrow"),
+        os.path.join(RES, DATASET, "val.images.arrow"),
+        os.path.join(RES, DATASET, "val.annotations.arrow"),
     log:
         os.path.join(LOGS, DATASET, "prepare.log"),
     conda:

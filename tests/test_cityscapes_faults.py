@@ -180,13 +180,14 @@ def test_incomplete_cities_are_counted_and_named(root: Path, tmp_path: Path) -> 
 def test_repair_leaves_out_and_lists_what_has_no_annotation(root: Path, tmp_path: Path) -> None:
     hidden = [path.rename(path.with_name(f"{path.name}.old")) for path in root.rglob(f"{FIRST}_gtFine*")]
     folder = prepare(root, tmp_path / "out", repair=True)
-    dropped = json.loads((folder / "dropped.json").read_text())
-    assert dropped == {"train": [f"{FIRST}_leftImg8bit.png"], "val": []}
+    repaired = json.loads((folder / "repaired.json").read_text())
+    assert [one["record"]["file_name"] for one in repaired["train"]] == [f"{FIRST}_leftImg8bit.png"]
+    assert "val" not in repaired
     assert len(Store.open(folder, "train").image_ids) == 2
     for path in hidden:
         path.rename(path.with_name(path.name.removesuffix(".old")))
     assert len(Store.open(prepare(root, folder, repair=True), "train").image_ids) == 3
-    assert not (folder / "dropped.json").exists()
+    assert not (folder / "repaired.json").exists()
 
 
 def test_repair_does_not_leave_out_everything(root: Path, tmp_path: Path) -> None:

@@ -121,3 +121,31 @@ def test_real_coco(shared_data: Path, tmp_path: Path) -> None:
     assert stores["train"].label_of[90] == 79
     with Image.open(stores["val"].path(stores["val"].image_ids[0])) as image:
         assert image.size[::-1] == stores["val"].size(stores["val"].image_ids[0])
+
+
+def unlabelled(root: Path, number: int) -> None:
+    """Lay out one unlabelled image, as COCO has it: no list of annotations."""
+    (root / "unlabeled2017").mkdir()
+    Image.new("RGB", (6, 4)).save(root / "unlabeled2017" / f"{number}.png")
+    image = {"id": number, "file_name": f"{number}.png", "height": 4, "width": 6}
+    content = {"images": [image], "categories": [{"id": 1, "name": "one"}]}
+    (root / "annotations" / "image_info_unlabeled2017.json").write_text(json.dumps(content))
+
+
+def test_an_unlabelled_part(root: Path, tmp_path: Path) -> None:
+    unlabelled(root, 9)
+    prepare(root, tmp_path / "out")
+    assert Store.parts(tmp_path / "out") == ("train", "val")
+    prepare(root, tmp_path / "out", unlabelled_annotations="annotations/image_info_unlabeled2017.json")
+    assert Store.parts(tmp_path / "out") == ("train", "val", "unlabelled")
+    store = Store.open(tmp_path / "out", "unlabelled")
+    assert store.image_ids == (9,)
+    assert store.annotations(9) == []
+    assert store.path(9).is_file()
+
+
+def test_an_unlabelled_image_is_no_training_image(root: Path, tmp_path: Path) -> None:
+    unlabelled(root, 2)
+    with pytest.raises(BenchError, match=r"unlabeled2017\.json: image 2 is in .*instances_train2017\.json too; remove"):
+        prepare(root, tmp_path / "out", unlabelled_annotations="annotations/image_info_unlabeled2017.json")
+    assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tiny import study
 
 from pais_bench import data, plugins
 from pais_bench.config import Study
-from pais_bench.store import Store
+from pais_bench.store import Part, Store, write_store
 from pais_bench.types import Batch, BenchError
 
 
@@ -85,7 +86,7 @@ def test_without_the_unlabelled_stream_the_labelled_one_is_the_same(store: Store
 def test_truth_leaves_out_crowds_and_decodes_every_kind(tmp_path: Path) -> None:
     packed = rle.encode(np.asfortranarray(np.eye(8, 10, dtype=np.uint8)))
     compressed = {"size": [8, 10], "counts": packed["counts"].decode()}
-    records = {
+    records: dict[str, Any] = {
         "images": [{"id": 7, "file_name": "a.png", "height": 8, "width": 10}],
         "categories": [{"id": 3, "name": "x"}, {"id": 9, "name": "y"}],
         "annotations": [
@@ -101,7 +102,10 @@ def test_truth_leaves_out_crowds_and_decodes_every_kind(tmp_path: Path) -> None:
             },
         ],
     }
-    truth = data.read_truth(Store(tmp_path, "", records), 7)
+    for note in records["annotations"]:
+        note |= {"area": 1, "bbox": [0, 0, 1, 1]}
+    write_store(tmp_path, "mine", {"train": Part("file.json", tmp_path, **records)})
+    truth = data.read_truth(Store.open(tmp_path, "train"), 7)
     assert truth.labels.tolist() == [1, 0, 0]
     assert truth.boxes[0].tolist() == [1, 1, 5, 4]
     assert truth.masks.sum((1, 2)).tolist() == [12, 8, 4]

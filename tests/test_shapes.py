@@ -166,7 +166,8 @@ def test_seed_and_part_change_the_images(folder: Path, tmp_path: Path) -> None:
 def test_preparing_again_leaves_nothing_of_before(tmp_path: Path) -> None:
     prepare(tmp_path, train=6, val=2)
     prepare(tmp_path, train=3, val=1, seed=5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "images", "train.json", "val.json"]
+    tables = {f"{part}.{table}.arrow" for part in ("train", "val") for table in ("images", "annotations")}
+    assert {path.name for path in tmp_path.iterdir()} == {"dataset.json", "images", *tables}
     assert len(list((tmp_path / "images" / "train").iterdir())) == 3
     assert json.loads((tmp_path / "dataset.json").read_text())["parts"]["train"]["images"] == 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from pycocotools import mask as rle
 from pais_bench.store import Part, Store, write_store
 from pais_bench.types import BenchError
 
+TABLES = ("images", "annotations")
+DIGEST = "f7c3419c92232bcf04a18f6b73bd67e0176a457655c78089cd89a12879842105"
+"""That of the records below. Should it ever change, so does the identity of every split that was drawn."""
+MIXED = '{"parts": {"train": {"folder": "images", "sha256": "0", "files": []}}}'
 SQUARE = [10.25, 10.0, 20.0, 10.0, 20.0, 20.5]
 
 
@@ -72,6 +77,33 @@ def test_gives_back_what_was_written(records: dict[str, Any], tmp_path: Path) ->
     assert found.annotations(5) == []
 
 
+def test_gives_back_all_that_the_source_had(records: dict[str, Any], tmp_path: Path) -> None:
+    records["annotations"][0] |= {"score": 0.5, "attributes": {"hidden": [None, True]}}
+    records["annotations"][1]["segmentation"]["tool"] = "\ud800"
+    records["images"][1] |= {"id": -(2**63), "coco_url": None}
+    extra = {"info": {"year": 2017}, "licenses": [{"id": 4}], "big": 10**30}
+    write_store(tmp_path, "mine", {"train": Part("file.json", tmp_path, **records, extra=extra)})
+    assert Store.open(tmp_path, "train").coco_dict() == {**extra, **records}
+
+
+def test_a_copy_in_another_process_maps_the_same_files(records: dict[str, Any], tmp_path: Path) -> None:
+    found = store(records, tmp_path)
+    sent = pickle.dumps(found)
+    assert len(sent) < 1000
+    assert pickle.loads(sent).annotations(12) == found.annotations(12)
+
+
+def test_any_part(records: dict[str, Any], tmp_path: Path) -> None:
+    plain = {**records, "annotations": []}
+    write_store(tmp_path, "mine", {"train": part(records, tmp_path), "unlabelled": part(plain, tmp_path)})
+    assert Store.parts(tmp_path) == ("train", "unlabelled")
+    found = Store.open(tmp_path, "unlabelled")
+    assert found.annotations(5) == []
+    assert len(found.objects().image_id) == 0
+    assert found.coco_dict() == plain
+    found.verify()
+
+
 def test_objects_are_columns_in_the_order_of_the_images(records: dict[str, Any], tmp_path: Path) -> None:
     found = store(records, tmp_path).objects()
     assert found.image_id.tolist() == [30, 30, 12]
@@ -84,8 +116,11 @@ def test_manifest(records: dict[str, Any], tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "dataset.json").read_text())
     assert manifest["label"] == "mine"
     assert manifest["classes"] == [{"id": 7, "name": "dog"}, {"id": 9, "name": "cat"}]
-    assert manifest["parts"]["train"] == {"folder": "images", "images": 3, "annotations": 3, "sha256": found.digest}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "train.json", "val.json"]
+    files = {f"train.{table}.arrow": (tmp_path / f"train.{table}.arrow").stat().st_size for table in TABLES}
+    counts = {"images": 3, "annotations": 3, "repaired": 0}
+    assert manifest["parts"]["train"] == {"folder": "images", **counts, "files": files, "sha256": found.digest}
+    written = {"dataset.json"} | {f"{name}.{table}.arrow" for name in ("train", "val") for table in TABLES}
+    assert {path.name for path in tmp_path.iterdir()} == written
 
 
 def test_digest_tells_content_from_place(records: dict[str, Any], tmp_path: Path) -> None:
@@ -93,6 +128,16 @@ def test_digest_tells_content_from_place(records: dict[str, Any], tmp_path: Path
     assert store(records, tmp_path / "b").digest == first
     records["annotations"][0]["bbox"] = [10.25, 10, 9.75, 10.25]
     assert store(records, tmp_path / "c").digest != first
+
+
+def test_digest_is_of_values_alone(records: dict[str, Any], tmp_path: Path) -> None:
+    """Whole numbers for floats, and another order of keys, are the same content; another order of records is not."""
+    assert store(records, tmp_path / "a").digest == DIGEST
+    records["annotations"][0]["bbox"] = [10.25, 10.0, 9.75, 10.5]
+    records["images"][0] = dict(reversed(records["images"][0].items()))
+    assert store(records, tmp_path / "b").digest == DIGEST
+    records["annotations"].reverse()
+    assert store(records, tmp_path / "c").digest != DIGEST
 
 
 def test_images_inside_move_along_images_outside_stay(records: dict[str, Any], tmp_path: Path) -> None:
@@ -123,7 +168,7 @@ def test_unknown_part(records: dict[str, Any], tmp_path: Path) -> None:
         Store.open(tmp_path, "test")
 
 
-@pytest.mark.parametrize("manifest", ["{", "[]", "{}", '{"parts": {"train": {"folder": "images"}}}'])
+@pytest.mark.parametrize("manifest", ["{", "[]", "{}", '{"parts": {"train": {"folder": "images"}}}', MIXED])
 def test_damaged_manifest(records: dict[str, Any], tmp_path: Path, manifest: str) -> None:
     store(records, tmp_path)
     (tmp_path / "dataset.json").write_text(manifest)
@@ -133,12 +178,21 @@ def test_damaged_manifest(records: dict[str, Any], tmp_path: Path, manifest: str
 
 def test_changed_or_missing_records(records: dict[str, Any], tmp_path: Path) -> None:
     store(records, tmp_path)
-    path = tmp_path / "train.json"
-    path.write_text(path.read_text().replace("51.5", "51.6"))
-    with pytest.raises(BenchError, match=r"train\.json: not the records .* again"):
+    path = tmp_path / "train.annotations.arrow"
+    content = path.read_bytes()
+    changed = content.replace(np.float64(51.5).tobytes(), np.float64(51.75).tobytes(), 1)
+    path.write_bytes(changed)
+    Store.open(tmp_path, "val").verify()
+    with pytest.raises(BenchError, match="the records of part 'train' were changed since; .* again"):
+        Store.open(tmp_path, "train").verify()
+    path.write_bytes(content[:-10] + bytes(10))
+    with pytest.raises(BenchError, match=r"train\.annotations\.arrow: not readable \(.*\); .* again"):
+        Store.open(tmp_path, "train")
+    path.write_bytes(content[:-10])
+    with pytest.raises(BenchError, match=r"train\.annotations\.arrow: not the records that dataset\.json tells of"):
         Store.open(tmp_path, "train")
     path.unlink()
-    with pytest.raises(BenchError, match=r"train\.json: the records of part 'train' are missing"):
+    with pytest.raises(BenchError, match=r"train\.annotations\.arrow: the records are missing; .* again"):
         Store.open(tmp_path, "train")
 
 
@@ -161,7 +215,11 @@ WRONG = [
     ("images", 0, {"id": "30"}, "image number 0 of the list has no 'id'"),
     ("images", 0, {"height": 0}, "image 30 has height 0 and width 30"),
     ("images", 0, {"width": 30.5}, "image 30 has height 40 and width 30.5"),
-    ("images", 0, {"file_name": ""}, "image 30 has an empty 'file_name'"),
+    ("images", 0, {"width": 2**29}, "image 30 has height 40 and width 536870912"),
+    ("images", 0, {"width": True}, "image 30 has height 40 and width True"),
+    ("images", 0, {"file_name": "a\0b"}, "image 30 has file_name 'a\\x00b'"),
+    ("images", 0, {"file_name": "\ud800"}, "image 30 has file_name"),
+    ("images", 0, {"file_name": ""}, "image 30 has file_name ''"),
     ("categories", 0, {"id": 7}, "category 7 is there twice"),
     ("categories", 0, {"name": 3}, "category 9 has name 3"),
     ("annotations", 0, {"id": 3}, "annotation 3 is there twice"),
@@ -219,10 +277,22 @@ def test_refuses_an_empty_list(records: dict[str, Any], tmp_path: Path, key: str
         store(records, tmp_path)
 
 
-def test_real_records_pass_unchanged(shared_data: Path, tmp_path: Path) -> None:
-    given = json.loads((shared_data / "cocoapi_eval" / "instances_val2014_100.json").read_text())
-    lists = {key: given[key] for key in ("images", "annotations", "categories")}
-    found = store(lists, tmp_path)
-    keys = ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "segmentation")
-    assert found.coco_dict()["annotations"] == [{key: record[key] for key in keys} for record in given["annotations"]]
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cocoapi_eval/instances_val2014_100.json",
+        "coco_mini/annotations/instances_train2017.json",
+        "coco_mini/annotations/instances_val2017.json",
+    ],
+)
+def test_real_records_pass_unchanged(shared_data: Path, tmp_path: Path, name: str) -> None:
+    given = json.loads((shared_data / name).read_text())
+    keys = ("images", "annotations", "categories")
+    extra = {key: value for key, value in given.items() if key not in keys}
+    write_store(tmp_path, "mine", {"val": Part(name, tmp_path, *map(given.get, keys), extra=extra)})
+    found = Store.open(tmp_path, "val")
+    assert found.coco_dict() == given
     assert found.image_ids == tuple(image["id"] for image in given["images"])
+    for image in given["images"]:
+        notes = [note for note in given["annotations"] if note["image_id"] == image["id"]]
+        assert found.annotations(image["id"]) == notes

@@ -92,7 +92,8 @@ def test_image_k_is_the_same_whatever_the_number(tmp_path: Path) -> None:
 def test_preparing_again_leaves_nothing_of_before(tmp_path: Path) -> None:
     prepare(tmp_path, train=6, val=2, size=64)
     prepare(tmp_path, train=3, val=1, size=64)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "train.json", "tree", "val.json"]
+    tables = [f"{part}.{table}.arrow" for part in ("train", "val") for table in ("annotations", "images")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["dataset.json", "tree", *tables])
     assert len(list(tmp_path.rglob("*_leftImg8bit.png"))) == 4
 
 

@@ -29,6 +29,7 @@ STUDY: dict[str, Any] = {
     "networks": {"small": {"backend": "torchvision", "name": "mask_rcnn", "options": {"backbone": "small"}}},
     "methods": {"supervised": {}, "mean_teacher": {}, "strict": {"name": "pais", "options": {"alpha": 8.0}}},
 }
+TABLES = [f"{part}.{table}.arrow" for part in ("train", "val") for table in ("images", "annotations")]
 REPORTS = ("main_table.csv", "main_table.md", "main_table.tex") + tuple(
     f"{name}.{kind}" for name in ("convergence", "label_efficiency") for kind in ("pdf", "png")
 )
@@ -73,7 +74,7 @@ class Project:
         runs = [results / run.folder for run in study.runs()]
         splits = {(run.split.family, run.split.stem) for run in study.runs()}
         files = [self.root / folder / "READY"]
-        files += [dataset / name for name in ("dataset.json", "train.json", "val.json")]
+        files += [dataset / name for name in ("dataset.json", *TABLES)]
         files += [results / "splits" / study.dataset.label / family / f"{stem}.json" for family, stem in splits]
         files += [run / name for name in ("run.json", "predictions.json", "metrics.json") for run in runs]
         files += [results / "reports" / study.name / name for name in REPORTS]

@@ -7,7 +7,6 @@ the instance. Where that file is absent, the polygons of *_gtFine_polygons.json 
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from pais_bench.store import Part
+from pais_bench.store import Part, Tell, silent
 from pais_bench.types import BenchError
 
 # Names and ids: github.com/mcordts/cityscapesScripts, helpers/labels.py. The id is the place in the list.
@@ -41,8 +40,6 @@ UNIT = 1000  # a pixel of instance n of a label is UNIT * id + n
 AGAIN = "unzip the archive again"
 _READERS = 8  # threads; each holds one decoded file, about 50 MB at 2048 x 1024
 _EVERY = 250  # images between two lines of progress
-
-_log = logging.getLogger(__name__)
 
 
 class Frame(NamedTuple):
@@ -77,7 +74,7 @@ def annotated(frames: Sequence[Frame], annotations: Path) -> dict[Frame, Path]:
     return found
 
 
-def read(images: Path, sources: Mapping[Frame, Path]) -> Part:
+def read(images: Path, sources: Mapping[Frame, Path], tell: Tell = silent) -> Part:
     """Read frames from their annotation files, several at a time; only the encoded masks are kept.
 
     Image ids are 1..n in the order of the frames, annotation ids 1..m. Raises BenchError that names the first faulty
@@ -92,7 +89,7 @@ def read(images: Path, sources: Mapping[Frame, Path]) -> Part:
             records.append({"id": number, "file_name": frame.image, "height": size[0], "width": size[1]})
             notes += [{"id": len(notes) + k, "image_id": number, **note} for k, note in enumerate(found, start=1)]
             if number % _EVERY == 0 or number == len(paths):
-                _log.info("%s: %d of %d images read", images, number, len(paths))
+                tell(f"{images}: {number} of {len(paths)} images read")
     categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
     return Part(str(images), images, records, notes, categories)
 

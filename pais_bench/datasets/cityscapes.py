@@ -5,14 +5,13 @@ Source: gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip of cityscapes-d
 
 from __future__ import annotations
 
-import json
-import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from pais_bench.config import Frozen
 from pais_bench.datasets._cityscapes import Frame, annotated, find, read
-from pais_bench.store import Part, write_store, write_text
+from pais_bench.store import Dropped, Part, Tell, silent, write_store
 from pais_bench.types import BenchError
 
 CITIES = {
@@ -25,10 +24,8 @@ CITIES = {
 }
 """Images of each city: 2,975 for training, 500 for validation."""
 ARCHIVES = {"gtFine": "gtFine_trainvaltest", "leftImg8bit": "leftImg8bit_trainvaltest"}
-DROPPED = "dropped.json"
 _HOLDS = f"holds {' and '.join(ARCHIVES)}"
-
-_log = logging.getLogger(__name__)
+_NO_FILE = ("image without an annotation file", "gtFine has neither its instances nor its polygons")
 
 
 class Options(Frozen):
@@ -46,10 +43,10 @@ class Dataset:
             raise BenchError(f"dataset.root: missing; give the folder that {_HOLDS}")
         self.options, self.root = options, root
 
-    def prepare(self, folder: Path, label: str, repair: bool = False) -> None:
+    def prepare(self, folder: Path, label: str, repair: bool = False, tell: Tell = silent) -> None:
         """Write the store of both parts into a folder; the images stay where they are.
 
-        With repair an image without an annotation file is left out, and dropped.json lists it. Raises BenchError that
+        With repair an image without an annotation file is left out, and repaired.json lists it. Raises BenchError that
         names the archive, the city or the file of the first thing that is missing or wrong.
         """
         if not self.root.is_dir():
@@ -60,19 +57,18 @@ class Dataset:
             for part, frames in found.items():
                 _require_cities(places[part][0], part, frames)
         parts: dict[str, Part] = {}
-        dropped: dict[str, list[str]] = {}
         for part, (images, truth) in places.items():
             sources = annotated(found[part], truth)
-            dropped[part] = [frame.image for frame in found[part] if frame not in sources]
-            if dropped[part] and not (repair and sources):
+            bare = [(place, frame.image) for place, frame in enumerate(found[part]) if frame not in sources]
+            if bare and not (repair and sources):
                 raise BenchError(
-                    f"{truth}: {len(dropped[part])} of the {len(found[part])} images of {images} have no annotation "
-                    f"file, the first: {', '.join(dropped[part][:3])}; unzip {ARCHIVES['gtFine']}.zip again, or leave "
-                    f"these images out with --repair"
+                    f"{truth}: {len(bare)} of the {len(found[part])} images of {images} have no annotation file, the "
+                    f"first: {', '.join(image for _, image in bare[:3])}; unzip {ARCHIVES['gtFine']}.zip again, or "
+                    f"leave these images out with --repair"
                 )
-            parts[part] = read(images, sources)
-        write_store(folder, label, parts)
-        _list(folder / DROPPED, dropped)
+            dropped = [Dropped("images", place, *_NO_FILE, {"file_name": image}) for place, image in bare]
+            parts[part] = replace(read(images, sources, tell), dropped=dropped)
+        write_store(folder, label, parts, repair, tell)
 
     def _place(self, kind: str, part: str) -> Path:
         """Find the folder of a part in either layout."""
@@ -98,12 +94,3 @@ def _require_cities(images: Path, part: str, frames: list[Frame]) -> None:
             f"{images}: {len(frames)} images instead of {sum(expected.values())}: {', '.join(wrong)}; unzip "
             f"{ARCHIVES['leftImg8bit']}.zip again, or set dataset.options.complete to false"
         )
-
-
-def _list(path: Path, dropped: dict[str, list[str]]) -> None:
-    """Write which images were left out; no file says that none was."""
-    if any(dropped.values()):
-        write_text(path, json.dumps(dropped, indent=2) + "\n")
-        _log.warning("%s: %d images without an annotation file left out", path, sum(map(len, dropped.values())))
-    else:
-        path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from pycocotools import mask as rle
 from pydantic import Field
 
 from pais_bench.config import Frozen
-from pais_bench.store import Part, write_store
+from pais_bench.store import Part, Tell, silent, write_store
 
 SHAPES = ("disc", "ring", "triangle", "star")
 TEXTURES = ("plain", "striped")
@@ -63,8 +63,8 @@ class Dataset:
         """Keep the options; root is not needed."""
         self.options = options
 
-    def prepare(self, folder: Path, label: str) -> None:
-        """Write the images and the store of both parts into a folder."""
+    def prepare(self, folder: Path, label: str, repair: bool = False, tell: Tell = silent) -> None:
+        """Write the images and the store of both parts into a folder; there is nothing to repair."""
         drawing, images = folder / "images.partial", folder / "images"
         shutil.rmtree(drawing, ignore_errors=True)
         parts = {
@@ -73,7 +73,7 @@ class Dataset:
         }
         shutil.rmtree(images, ignore_errors=True)
         drawing.replace(images)
-        write_store(folder, label, parts)
+        write_store(folder, label, parts, repair, tell)
 
     def _draw(self, drawing: Path, images: Path, name: str, part: int, count: int) -> Part:
         (drawing / name).mkdir(parents=True)

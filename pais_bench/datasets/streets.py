@@ -17,7 +17,7 @@ from pydantic import Field
 import pais_bench.datasets._cityscapes as files
 from pais_bench.config import Frozen
 from pais_bench.datasets._scene import Street
-from pais_bench.store import write_store
+from pais_bench.store import Tell, silent, write_store
 
 CITIES = {"train": ("aachen", "bochum", "ulm"), "val": ("frankfurt", "lindau")}
 
@@ -38,7 +38,7 @@ class Dataset:
         """Keep the options; root is not needed."""
         self.options = options
 
-    def prepare(self, folder: Path, label: str, repair: bool = False) -> None:
+    def prepare(self, folder: Path, label: str, repair: bool = False, tell: Tell = silent) -> None:
         """Write the tree and the store of both parts into a folder; what is drawn needs no repair."""
         drawing, tree = folder / "tree.partial", folder / "tree"
         shutil.rmtree(drawing, ignore_errors=True)
@@ -52,7 +52,7 @@ class Dataset:
             images = tree / "leftImg8bit" / part
             frames = files.find(images)
             parts[part] = files.read(images, files.annotated(frames, tree / "gtFine" / part))
-        write_store(folder, label, parts)
+        write_store(folder, label, parts, repair, tell)
 
     def _write(self, tree: Path, part: str, index: int, rng: np.random.Generator) -> None:
         """Write the four files of one image."""
