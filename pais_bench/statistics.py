@@ -163,8 +163,8 @@ class _Table:
         right = [np.flatnonzero(row) for row in matched & ~ignored]
         return _Table(matches.image[here][index], copy, right, [np.flatnonzero(row) for row in ignored])
 
-    def ap(self, counts: Ints, total: Ints) -> Floats:
-        """Give AP f64[B], a mean over thresholds, for counts i64[I,B] of the images and total i64[B] objects."""
+    def ap(self, counts: Floats, total: Floats) -> Floats:
+        """Give AP f64[B], a mean over thresholds, for counts f64[I,B] of the images and total f64[B] objects."""
         weight = counts[self.image]
         single = self.copy >= 0
         weight[single] = weight[single] > self.copy[single, None]
@@ -189,7 +189,7 @@ def _by_score(score: Floats, image: Ints, copies: int) -> tuple[Ints, Ints]:
     return order[place[sort]], np.where(alone[place], -1, copy)[sort]
 
 
-def _under(weight: Ints, seen: Ints, right: Ints, ignored: Ints, total: Ints) -> Floats:
+def _under(weight: Floats, seen: Floats, right: Ints, ignored: Ints, total: Floats) -> Floats:
     """Give the mean over 101 recalls of the best precision at that recall or a higher one, f64[B].
 
     Only places of right detections [n,B] matter: between two of them precision falls and recall stays.
