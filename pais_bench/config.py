@@ -177,6 +177,7 @@ class Study(Frozen):
     networks: dict[Label, StudyNetwork] = Field(min_length=1)
     methods: dict[Label, StudyMethod] = Field(min_length=1)
     model: Literal["teacher", "student"] = "teacher"
+    metrics: tuple[Label, ...] = ("coco",)
 
     def runs(self) -> list[Run]:
         """Expand the grid, in the order percent, fold, network, method."""
@@ -254,6 +255,9 @@ def _check_plugins(study: Study, source: str) -> None:
         chosen.append(("backends", f"{network.backend}/{network.name or label}", network.options, f"networks.{label}"))
     for label, method in study.methods.items():
         chosen.append(("methods", method.name or label, method.options, f"methods.{label}"))
+    chosen += [("metrics", name, {}, "metrics") for name in study.metrics]
+    if "coco" not in study.metrics:
+        raise BenchError(f"{source}: 'metrics': the tables need COCO AP; add coco to the list")
     for shelf, name, options, key in chosen:
         try:
             known = plugins.option_names(shelf, name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import special
 
 if TYPE_CHECKING:
     from pais_bench.metrics._matching import Matches
@@ -44,7 +44,7 @@ def over_folds(values: ArrayLike, confidence: float = 0.95) -> Interval:
     if array.size < 2:
         return Interval(float(array.mean()) if array.size else np.nan, np.nan, np.nan, np.nan)
     mean, sd = float(array.mean()), float(array.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, array.size - 1)) * sd / np.sqrt(array.size)
+    half = float(special.stdtrit(array.size - 1, (1 + confidence) / 2)) * sd / np.sqrt(array.size)
     return Interval(mean, sd, mean - half, mean + half)
 
 
@@ -58,16 +58,10 @@ def minimum_detectable(sd: float, folds: int, alpha: float = 0.05, power: float 
     if folds < 2 or not sd >= 0:
         return float("nan")
     freedom = folds - 1
-    bound = float(stats.t.ppf(1 - alpha / 2, freedom))
+    bound = float(special.stdtrit(freedom, 1 - alpha / 2))
 
-    def missing(shift: float) -> float:
-        # The other side of the test adds less than alpha / 2 at shift 0, and nothing near the power that is asked for.
-        return power - float(stats.nct.sf(bound, freedom, shift))
-
-    largest = bound
-    while missing(largest) > 0:
-        largest *= 1.5
-    return sd * float(optimize.brentq(missing, 1e-6, largest)) / float(np.sqrt(folds))
+    # The other side of the test adds nothing near the power that is asked for.
+    return sd * float(special.nctdtrinc(freedom, 1 - power, bound)) / float(np.sqrt(folds))
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -96,24 +90,32 @@ class Difference:
 def compare(
     first: Sequence[Matches], second: Sequence[Matches], draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
 ) -> Difference:
-    """Give the mean over pairs of AP(second) - AP(first) with its paired bootstrap over images.
+    """Give the mean over pairs of AP(second) - AP(first) with its paired bootstrap over images; see difference."""
+    counts = draw(len(first[0].images), draws, seed)
+    old, new = ([bootstrap_ap(one, counts) for one in side] for side in (first, second))
+    return difference(old, new, confidence)
 
-    Each pair (one per fold) is matched with the same truth. A draw takes as many images as there are, with replacement,
-    and the same ones for every set of predictions. p is twice the smaller share of draws on a side of zero, each with
-    one draw added, at most 1: the level at which the percentile interval begins to hold zero.
+
+def difference(first: Sequence[Floats], second: Sequence[Floats], confidence: float = 0.95) -> Difference:
+    """Give the mean over pairs (one per fold) of second - first, each f64[1+B]: AP on the data, and on B draws of it.
+
+    Draw b has the same images in every array. p is twice the smaller share of draws on a side of zero, one draw added
+    to each, at most 1: the level at which the percentile interval begins to hold zero. NaN where nothing was drawn.
     Source: Efron & Tibshirani (1993), An introduction to the bootstrap, chapters 13.3 and 15.4; Davison & Hinkley
     (1997), Bootstrap methods and their application, chapter 4.
     """
-    images = len(first[0].images)
-    counts = np.vstack([np.ones((1, images), dtype=np.int64), multiplicities(images, draws, seed)])
-    pairs = zip(first, second, strict=True)
-    gains = np.mean([bootstrap_ap(new, counts) - bootstrap_ap(old, counts) for old, new in pairs], axis=0)
+    gains = np.mean([new - old for old, new in zip(first, second, strict=True)], axis=0)
     drawn = gains[1:][~np.isnan(gains[1:])]
     if not len(drawn):
         return Difference(float(gains[0]), np.nan, np.nan, np.nan)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     side = min((drawn <= 0).sum(), (drawn >= 0).sum())
     return Difference(float(gains[0]), float(low), float(high), min(1.0, 2 * float(side + 1) / (len(drawn) + 1)))
+
+
+def draw(images: int, draws: int = DRAWS, seed: int = 0) -> Ints:
+    """Give i64[1+draws, images]: every image once, and then draws of as many images with replacement."""
+    return np.vstack([np.ones((1, images), dtype=np.int64), multiplicities(images, draws, seed)])
 
 
 def multiplicities(images: int, draws: int, seed: int) -> Ints:
