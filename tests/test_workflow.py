@@ -28,7 +28,8 @@ STUDY: dict[str, Any] = {
     "networks": {"small": {"backend": "torchvision", "name": "mask_rcnn", "options": {"backbone": "small"}}},
     "methods": {"supervised": {}, "mean_teacher": {}, "strict": {"name": "pais", "options": {"alpha": 8.0}}},
 }
-REPORTS = ("main_table.csv", "main_table.md", "main_table.tex") + tuple(
+TABLES = ("main_table", "per_class", "cost", "significance", "paper_ledger")
+REPORTS = tuple(f"{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex")) + tuple(
     f"{name}.{kind}" for name in ("convergence", "label_efficiency") for kind in ("pdf", "png")
 )
 IN_STUDY, OF_RUN = {"report": 1, "all": 1}, ("train", "predict", "evaluate")
