@@ -94,7 +94,7 @@ def _table(study: Study, frame: pd.DataFrame) -> Table:
     ]
     caption = (
         f"Mask AP (%) in papers and ours ({study.dataset.label}, split family {study.split.family}, {study.model}). "
-        "Protocol: COCO AP at IoU 0.50:0.95. A difference stands only where dataset, splits, detector and backbone agree."
+        "Protocol: COCO AP at IoU 0.50:0.95. A difference stands only where data, splits, detector, backbone agree."
     )
     notes = [
         "Published value without mark: read in the paper's own abstract or page; *: in a later paper's table or on a "

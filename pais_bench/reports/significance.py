@@ -93,8 +93,8 @@ def _table(study: Study, gains: pd.DataFrame) -> Table:
     caption = (
         f"Gain in mask AP (points) of the {study.model} over the supervised run of the same network, percent and fold "
         f"on {study.dataset.label}. Interval and p: paired bootstrap over images, {statistics.DRAWS} draws; p "
-        f"corrected by Holm over the methods of a network and percent; bold where p < {LEVEL:g}. Detectable: the true gain "
-        "that a paired t test over these folds finds with power 0.8."
+        f"corrected by Holm over the methods of a network and percent; bold where p < {LEVEL:g}. Detectable: the true "
+        "gain that a paired t test over these folds finds with power 0.8."
     )
     notes = []
     if baseline(study) is None:
