@@ -31,7 +31,7 @@ def replicate(folder: Path, copies: int) -> tuple[dict[str, Any], list[dict[str,
 
 
 def main(folder: Path, copies: int) -> None:
-    """Print CPU seconds, which other work on the machine changes least, of both on masks, and the largest difference of the twelve numbers."""
+    """Print CPU seconds of both on masks, and the largest difference of the twelve numbers."""
     truth, records = replicate(folder, copies)
     print(f"{len(truth['images'])} images, {len(truth['annotations'])} annotations, {len(records)} detections")
     began = time.process_time()
