@@ -128,10 +128,12 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
 
 def evaluate(study: Study, results: Path, arguments: argparse.Namespace) -> None:
-    """Measure a run's predictions with pycocotools."""
+    """Measure a run's predictions with every metric of the study."""
+    from pais_bench import evaluation
+
     run = _run(study, arguments)
     store, folder = _store(study, results, "val"), results / run.folder
-    found = plugins.load("metrics", "coco").evaluate(store.coco_dict(), _read_json(folder / "predictions.json"))
+    found = evaluation.measure(study, store.coco_dict(), _read_json(folder / "predictions.json"))
     _write_json(
         folder / "metrics.json",
         {"digest": run.digest, "model": run.model, "images": len(store.image_ids), **found},

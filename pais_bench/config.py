@@ -158,6 +158,7 @@ class Study(Frozen):
     networks: dict[Label, StudyNetwork] = Field(min_length=1)
     methods: dict[Label, StudyMethod] = Field(min_length=1)
     model: Literal["teacher", "student"] = "teacher"
+    metrics: tuple[Label, ...] = ("coco",)
 
     def runs(self) -> list[Run]:
         """Expand the grid, in the order percent, fold, network, method."""

@@ -12,10 +12,15 @@ from typing import Any
 import pandas as pd
 
 from pais_bench.config import Run, Study, parse
+from pais_bench.evaluation import PROTOCOLS
+from pais_bench.store import MANIFEST, Store
 from pais_bench.types import BenchError
 
 KEYS = ("dataset", "family", "percent", "fold", "backend", "network", "method", "digest")
-RUN_COLUMNS = (*KEYS, "state", "model", "images", "wall_seconds", "commit", "segm_AP", "segm_AP50", "bbox_AP")
+HARDWARE = ("device", "devices", "peak_memory_mib", "peak_device_memory_mib", "energy_kwh")
+NUMBERS = ("segm_AP", "segm_AP50", "bbox_AP")
+RUN_COLUMNS = (*KEYS, "folder", "state", "model", "images", "wall_seconds", "commit", *HARDWARE, *NUMBERS)
+CLASS_COLUMNS = (*KEYS, "class", "AP")
 CURVE_COLUMNS = (*KEYS, "step", "seconds", "images_seen", "model", "AP", "AP50", "bbox_AP")
 
 
@@ -23,13 +28,16 @@ CURVE_COLUMNS = (*KEYS, "step", "seconds", "images_seen", "model", "AP", "AP50",
 class Results:
     """Hold what a study has measured; every AP is a fraction 0..1, NaN where there is none.
 
-    runs: one row per run of the grid, RUN_COLUMNS and a column segm_NAME or bbox_NAME per number of the evaluator;
+    runs: one row per run of the grid, RUN_COLUMNS and a column PROTOCOL_NAME (segm_AP75) per number of an evaluator;
     state is done (evaluated), trained, started or missing | curves: one row per evaluation in a training's log and
-    model (teacher, student), CURVE_COLUMNS.
+    model (teacher, student), CURVE_COLUMNS | classes: one row per class of an evaluated run, CLASS_COLUMNS, mask AP |
+    root: the results folder.
     """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
+    classes: pd.DataFrame
+    root: Path
 
     @staticmethod
     def of(study: Study, root: Path) -> Results:
@@ -40,16 +48,29 @@ class Results:
         """
         rows: list[dict[str, Any]] = []
         points: list[dict[str, Any]] = []
+        classes: list[dict[str, Any]] = []
         for asked in study.runs():
             folder = root / asked.folder
             described = _read(folder / "run.json", "run")
             run = asked if described is None else parse(Run, described["run"], str(folder / "run.json"))
             _check_digest(run.digest, asked, folder / "run.json")
-            rows.append({**_keys(run), **_measured(run, described or {}, folder)})
+            rows.append({**_keys(run), "folder": str(asked.folder), **_measured(run, described or {}, folder)})
+            classes.extend({**_keys(run), **one} for one in _classes(folder / "metrics.json"))
             points.extend({**_keys(run), **point} for point in _curve(folder / "log.jsonl"))
         runs = pd.DataFrame(rows)
         columns = [*RUN_COLUMNS, *(name for name in runs.columns if name not in RUN_COLUMNS)]
-        return Results(runs.reindex(columns=columns), pd.DataFrame(points, columns=list(CURVE_COLUMNS)))
+        curves = pd.DataFrame(points, columns=list(CURVE_COLUMNS))
+        return Results(runs.reindex(columns=columns), curves, pd.DataFrame(classes, columns=list(CLASS_COLUMNS)), root)
+
+    def predictions(self, folder: str) -> list[dict[str, Any]] | None:
+        """Read the COCO result records of the run in a folder of `runs`; None where there are none (yet)."""
+        path = self.root / folder / "predictions.json"
+        return _parse(path.read_text(), str(path), list) if path.exists() else None
+
+    def truth(self, study: Study) -> dict[str, Any] | None:
+        """Read the COCO records of the validation images; None where the dataset is not prepared here."""
+        folder = self.root / "datasets" / study.dataset.label
+        return Store.open(folder, "val").coco_dict() if (folder / MANIFEST).exists() else None
 
 
 def _keys(run: Run) -> dict[str, Any]:
@@ -60,19 +81,25 @@ def _keys(run: Run) -> dict[str, Any]:
 
 def _measured(run: Run, described: dict[str, Any], folder: Path) -> dict[str, Any]:
     metrics = _read(folder / "metrics.json", "digest", "segm", "bbox")
+    hardware = described.get("hardware", {})
     about = {
+        **{key: hardware.get(key) if key == "device" else _number(hardware.get(key)) for key in HARDWARE},
         "state": _state(run, described, metrics is not None, (folder / "log.jsonl").exists()),
         "wall_seconds": _number(described.get("wall_seconds")),
         "commit": described.get("commit"),
-        "segm_AP": math.nan,
-        "segm_AP50": math.nan,
-        "bbox_AP": math.nan,
+        **dict.fromkeys(NUMBERS, math.nan),
     }
     if metrics is None:
         return {**about, "model": run.model, "images": math.nan}
     _check_digest(metrics["digest"], run, folder / "metrics.json")
-    numbers = {f"{kind}_{name}": _number(value) for kind in ("segm", "bbox") for name, value in metrics[kind].items()}
+    protocols = {kind: metrics[kind] for kind in PROTOCOLS if kind in metrics}
+    numbers = {f"{kind}_{name}": _number(value) for kind, one in protocols.items() for name, value in one.items()}
     return {**about, "model": metrics.get("model", run.model), "images": _number(metrics.get("images")), **numbers}
+
+
+def _classes(path: Path) -> list[dict[str, Any]]:
+    metrics = _read(path) or {}
+    return [{"class": name, "AP": _number(value)} for name, value in metrics.get("per_class", {}).items()]
 
 
 def _state(run: Run, described: dict[str, Any], evaluated: bool, logged: bool) -> str:
@@ -114,20 +141,21 @@ def _read(path: Path, *keys: str) -> dict[str, Any] | None:
     """Give the content of a JSON file that has these keys; None where there is no file."""
     if not path.exists():
         return None
-    content = _parse(path.read_text(), str(path))
+    content: dict[str, Any] = _parse(path.read_text(), str(path))
     for key in keys:
         if key not in content:
             raise BenchError(f"{path}: missing key '{key}'; remove the file and make it again")
     return content
 
 
-def _parse(text: str, source: str) -> dict[str, Any]:
+def _parse(text: str, source: str, kind: type = dict) -> Any:
     try:
         content = json.loads(text)
     except ValueError as error:
         raise BenchError(f"{source}: not valid JSON ({error}); remove the file and make it again") from error
-    if not isinstance(content, dict):
-        raise BenchError(f"{source}: not a JSON object; remove the file and make it again")
+    if not isinstance(content, kind):
+        what = "object" if kind is dict else "list"
+        raise BenchError(f"{source}: not a JSON {what}; remove the file and make it again")
     return content
 
 

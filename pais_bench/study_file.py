@@ -43,6 +43,9 @@ def _check_plugins(study: Study, source: str) -> None:
         chosen.append(("backends", f"{network.backend}/{network.name or label}", network.options, f"networks.{label}"))
     for label, method in study.methods.items():
         chosen.append(("methods", method.name or label, method.options, f"methods.{label}"))
+    chosen += [("metrics", name, {}, "metrics") for name in study.metrics]
+    if "coco" not in study.metrics:
+        raise BenchError(f"{source}: 'metrics': the tables need COCO AP; add coco to the list")
     for shelf, name, options, key in chosen:
         try:
             known = plugins.option_names(shelf, name)

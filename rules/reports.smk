@@ -20,6 +20,30 @@ rule report:
             ".pdf",
             ".png",
         ),
+        multiext(
+            os.path.join(RES, "reports", STUDY.name, "per_class"),
+            ".csv",
+            ".md",
+            ".tex",
+        ),
+        multiext(
+            os.path.join(RES, "reports", STUDY.name, "cost"),
+            ".csv",
+            ".md",
+            ".tex",
+        ),
+        multiext(
+            os.path.join(RES, "reports", STUDY.name, "significance"),
+            ".csv",
+            ".md",
+            ".tex",
+        ),
+        multiext(
+            os.path.join(RES, "reports", STUDY.name, "paper_ledger"),
+            ".csv",
+            ".md",
+            ".tex",
+        ),
     log:
         os.path.join(LOGS, "reports", f"{STUDY.name}.log"),
     conda:

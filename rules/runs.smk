@@ -58,6 +58,8 @@ rule evaluate:
         "../envs/python.yaml"
     resources:
         **HERE,
+    params:
+        metrics=STUDY.metrics,
     shell:
         "{resources.python:q} -m pais_bench evaluate {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"

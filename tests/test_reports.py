@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import coco_random
 import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -14,10 +17,11 @@ from matplotlib.figure import Figure
 from pais_bench import plugins
 from pais_bench.config import DatasetChoice, Run, SplitGrid, Study, StudyMethod, StudyNetwork, Training
 from pais_bench.reporting import write_reports
-from pais_bench.reports import _style, convergence
+from pais_bench.reports import _style, convergence, cost, per_class, significance
 from pais_bench.reports._cells import cells
 from pais_bench.reports.main_table import Report, terminal_table
 from pais_bench.results import Results
+from pais_bench.store import Part, write_store
 
 # AP of the fabricated runs in percent: a number per percent of labels, plus a gain per method, plus 1 per fold after 1
 BASE = {1.0: 10.0, 10.0: 30.0}
@@ -53,8 +57,11 @@ def fabricate(study: Study, root: Path, progress: Callable[[Run], float] = lambd
         ap = reached(run)
         numbers = {"segm": {"AP": ap, "AP50": ap * 2}, "bbox": {"AP": ap * 1.5}}
         told = {"run": run.model_dump(mode="json"), "digest": run.digest, "commit": "c0ffee", "steps": 20}
+        told |= {"wall_seconds": 1800.0, "hardware": {"device": "cpu", "devices": 1, "peak_memory_mib": 512}}
         (folder / "run.json").write_text(json.dumps(told))
-        (folder / "metrics.json").write_text(json.dumps({"digest": run.digest, "images": 240, **numbers}))
+        classes = {"disc": ap - 0.01, "bar": None, "a_b": ap + 0.01}
+        told = {"digest": run.digest, "images": 240, **numbers, "per_class": classes}
+        (folder / "metrics.json").write_text(json.dumps(told))
     return Results.of(study, root)
 
 
@@ -220,6 +227,69 @@ def test_figures_are_the_same_bytes_twice_with_embedded_truetype(tmp_path: Path)
         assert first == second
     pdf = (tmp_path / "a" / "convergence.pdf").read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf and b"CreationDate" not in pdf
+
+
+def test_classes_by_methods(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    per_class.Report().write(study, fabricate(study, tmp_path, half), tmp_path)
+    text = (tmp_path / "per_class.md").read_text()
+    assert "| network | labels | class | base_line | pais | worse |" in text
+    assert "| small | 1 % | disc | 9.5 | 11.5 | 9.0 |" in text
+    assert "| small | 1 % | bar | – | – | – |" in text
+    assert r"small & 1 \% & a\_b & 11.5 & 13.5 & 11.0 \\" in (tmp_path / "per_class.tex").read_text()
+    assert "per_class" not in text and "10 %" not in text
+
+
+def test_cost_of_what_was_trained(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    cost.Report().write(study, fabricate(study, tmp_path, half), tmp_path)
+    text = (tmp_path / "cost.md").read_text()
+    assert "| network | method | labels | device | hours | images/s | memory (GiB) |\n" in text
+    assert "| small | base_line | 1 % | cpu | 0.50 | 0.1 | 0.5 |" in text
+    assert "| small | pais | 10 % | – | – | – | – |" in text
+    assert "4 of 6 cells lack folds." in text
+
+
+def with_predictions(study: Study, root: Path, keep: dict[str, float]) -> Results:
+    """Fabricate a grid whose methods find some share of the objects of one drawn data set."""
+    truth, records = coco_random.draw(11, images=80)
+    notes = [{**note, "segmentation": note["segmentation"]} for note in truth["annotations"]]
+    images = [{**image, "file_name": f"{image['id']}.png"} for image in truth["images"]]
+    part = Part("drawn", root, images, notes, truth["categories"])
+    write_store(root / "datasets" / study.dataset.label, study.dataset.label, {"val": part})
+    fabricate(study, root)
+    for run in study.runs():
+        rng = np.random.default_rng(run.split.fold)
+        kept = [record for record in records if rng.random() < keep[run.method.label]]
+        (root / run.folder / "predictions.json").write_text(json.dumps(kept))
+    return Results.of(study, root)
+
+
+def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    results = with_predictions(study, tmp_path, {"base_line": 0.5, "pais": 1.0, "worse": 0.52})
+    significance.Report().write(study, results, tmp_path)
+    frame = pd.read_csv(tmp_path / "significance.csv").set_index(["percent", "method"])
+    pais, worse = frame.loc[(1, "pais")], frame.loc[(1, "worse")]
+    assert pais["significant"] and pais["low"] > 0 and pais["folds"] == 2
+    assert not worse["significant"] and worse["low"] < 0 < worse["high"]
+    assert pais["p_holm"] == pytest.approx(2 * pais["p"], abs=1e-4)
+    text = (tmp_path / "significance.md").read_text()
+    assert f"| **+{pais['gain']:.1f}** | [+" in text
+    assert r"\textbf{+" in (tmp_path / "significance.tex").read_text()
+
+
+def test_a_gain_needs_predictions_of_both(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    results = with_predictions(study, tmp_path, {"base_line": 0.5, "pais": 1.0, "worse": 0.5})
+    for run in study.runs():
+        if run.split.fold == 2 and run.method.label == "pais" or run.split.percent == 10:
+            (tmp_path / run.folder / "predictions.json").unlink()
+    significance.Report().write(study, results, tmp_path)
+    frame = pd.read_csv(tmp_path / "significance.csv").set_index(["percent", "method"])
+    assert list(frame["folds"]) == [1, 2, 0, 0]
+    assert math.isnan(frame.loc[(1, "pais"), "detectable"])
+    assert "| small | 10 % | pais | 0 | – | – | – | – |" in (tmp_path / "significance.md").read_text()
 
 
 def test_a_method_has_one_colour_in_every_figure_and_the_supervised_is_grey() -> None:

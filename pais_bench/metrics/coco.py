@@ -15,7 +15,11 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pais_bench.metrics._curves import numbers
+from pais_bench.metrics._matching import Matches, match
 from pais_bench.types import BenchError
+
+__all__ = ["NAMES", "Matches", "evaluate", "match", "numbers"]
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The twelve numbers of COCO, in the order of COCOeval.stats."""

@@ -11,18 +11,8 @@ import pandas as pd
 from pais_bench.config import Study
 from pais_bench.reports._cells import baseline, cells
 from pais_bench.reports._style import write, write_csv
+from pais_bench.reports._table import escape
 from pais_bench.results import Results
-
-_TEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "†": r"$^{\dagger}$",
-}
 
 
 class Report:
@@ -140,12 +130,12 @@ def _markdown(table: _Table) -> str:
 
 def _latex(table: _Table, name: str) -> str:
     """Write a table environment; each percent is two columns, so that values end and gains begin on a line."""
-    heads = "".join(rf" & \multicolumn{{2}}{{c}}{{{_escape(percent)}}}" for percent in table.percents)
+    heads = "".join(rf" & \multicolumn{{2}}{{c}}{{{escape(percent)}}}" for percent in table.percents)
     lines = [
         "% Needs \\usepackage{booktabs}",
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{_escape(table.caption)}}}",
+        rf"\caption{{{escape(table.caption)}}}",
         rf"\label{{tab:{name}}}",
         rf"\begin{{tabular}}{{ll{'r@{ }l' * len(table.percents)}}}",
         r"\toprule",
@@ -153,7 +143,7 @@ def _latex(table: _Table, name: str) -> str:
         *_latex_rows(table),
         r"\bottomrule",
         r"\end{tabular}",
-        *([rf"\par\smallskip\footnotesize {_escape(table.footnote)}"] if table.footnote else []),
+        *([rf"\par\smallskip\footnotesize {escape(table.footnote)}"] if table.footnote else []),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -166,10 +156,6 @@ def _latex_rows(table: _Table) -> list[str]:
             lines.append(r"\midrule")
         label = row.network if row.network != network else ""
         values = [part for cell in row.cells for part in (cell.value, cell.gain)]
-        lines.append(" & ".join(_escape(text) for text in (label, row.method, *values)) + r" \\")
+        lines.append(" & ".join(escape(text) for text in (label, row.method, *values)) + r" \\")
         network = row.network
     return lines
-
-
-def _escape(text: str) -> str:
-    return "".join(_TEX.get(sign, sign) for sign in text)

@@ -1,0 +1,45 @@
+"""What do the papers report? published.yaml, cell by cell, each with what it rests on; imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field
+
+from pais_bench.config import Frozen, parse
+
+LEDGER = Path(__file__).parent / "published.yaml"
+
+
+class Cell(Frozen):
+    """Hold one published mask AP in percent, where it was read, and how well that is known."""
+
+    percent: float = Field(gt=0, le=100)
+    ap: float = Field(ge=0, le=100)
+    tag: Literal["verified", "secondary", "unverified"]
+    source: str = Field(min_length=1)
+
+
+class Row(Frozen):
+    """Hold what one method reports on one dataset with one network."""
+
+    method: str
+    detector: str
+    backbone: str
+    dataset: Literal["coco", "cityscapes"]
+    split_family: Literal["soft_teacher", "noisy_boundaries", "guided_distillation", "unknown"]
+    protocol: Literal["coco", "cityscapes"]
+    cells: tuple[Cell, ...] = Field(min_length=1)
+
+
+class Published(Frozen):
+    """Hold every row of the ledger."""
+
+    rows: tuple[Row, ...]
+
+
+def read(path: Path = LEDGER) -> tuple[Row, ...]:
+    """Read the ledger; raise BenchError that names the file and the key of anything unknown or out of range."""
+    return parse(Published, yaml.safe_load(path.read_text()), str(path)).rows
