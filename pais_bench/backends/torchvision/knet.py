@@ -69,9 +69,10 @@ class Backend(nn.Module):
         small = options.backbone == "small"
         levels, channels = 3 if small else 4, options.channels
         self.detections, self.stride, self.multiple = options.detections, options.stride, 2 ** (levels + 1)
-        self.backbone: Any = Small() if small else resnet50_fpn(options.weights)
-        self.backbone.fpn.extra_blocks = None  # no P6
-        self.semantic_fpn = SemanticFPN(levels, self.backbone.out_channels, channels, options.groups, options.stride)
+        backbone: Any = Small() if small else resnet50_fpn(options.weights)
+        backbone.fpn.extra_blocks = None  # no P6
+        self.backbone = backbone
+        self.semantic_fpn = SemanticFPN(levels, backbone.out_channels, channels, options.groups, options.stride)
         self.kernel_head = KernelHead(options.kernels, classes, channels, options.groups)
         self.stages = nn.ModuleList(
             KernelUpdate(classes, channels, options.heads, options.ffn) for _ in range(options.stages)
