@@ -163,9 +163,10 @@ def test_a_network_that_diverged_gives_losses_that_are_not_finite() -> None:
     assert not torch.isfinite(losses["mask"])
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forked because a spawned rank imports torch again
 def test_the_number_of_matched_queries_is_averaged_over_ranks(tmp_path: Path) -> None:
     assert _set_losses.mean_over_ranks(3, torch.device("cpu")) == 3
-    torch.multiprocessing.spawn(_rank, (tmp_path / "rendezvous",), nprocs=2)
+    torch.multiprocessing.start_processes(_rank, (tmp_path / "rendezvous",), nprocs=2, start_method="fork")
 
 
 def _rank(rank: int, place: Path) -> None:
