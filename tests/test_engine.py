@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
-from tiny import study
+from tiny import KNET, study
 
 from pais_bench import checkpoint, engine, inference, plugins, schedule
 from pais_bench.config import Run, Study, Training
@@ -20,6 +20,7 @@ from pais_bench.store import Store
 from pais_bench.types import BenchError
 
 METHODS = plugins.names("methods")
+NETWORKS = ("mask_rcnn", "knet")
 OPTIONS: dict[str, Any] = {
     "soft_teacher": {"options": {"score_threshold": 0.0, "foreground_threshold": 0.0}},
     "polite_teacher": {"options": {"score_threshold": 0.0}},
@@ -28,6 +29,12 @@ OPTIONS: dict[str, Any] = {
     "data_distillation": {"options": {"calibration_images": 3}, "teacher": "supervised"},
     "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
 }
+FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
+"""What these ask for, K-Net does not have."""
+CORE = ("supervised", "pais")
+PAIRS = [
+    (network, name) for network in NETWORKS for name in METHODS if network == "mask_rcnn" or name not in FOR_REGIONS
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +50,11 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def a_run(method: str = "pais", **training: Any) -> Run:
+def a_run(method: str = "pais", network: str = "mask_rcnn", **training: Any) -> Run:
     values = study(methods={name: study()["methods"].get(name, OPTIONS.get(name, {})) for name in METHODS})
+    values["networks"]["knet"] = {"backend": "torchvision", "options": KNET}
     values["training"] |= training
-    return Study(**values).run(10, 1, "mask_rcnn", method)
+    return Study(**values).run(10, 1, network, method)
 
 
 def split_of(run: Run, stores: dict[str, Store]) -> Split:
@@ -95,9 +103,9 @@ def test_learning_rate_warms_up_and_falls_at_milestones() -> None:
     assert factors == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_and_logs(method: str, stores: dict[str, Store], tmp_path: Path) -> None:
-    trainer(a_run(method), stores, tmp_path).fit()
+@pytest.mark.parametrize(("network", "method"), PAIRS)
+def test_every_method_trains_and_logs(method: str, network: str, stores: dict[str, Store], tmp_path: Path) -> None:
+    trainer(a_run(method, network), stores, tmp_path).fit()
     log = lines(tmp_path)
     assert [line["step"] for line in log if line["event"] == "step"] == [1, 2, 3, 4]
     evaluations = [line for line in log if line["event"] == "evaluation"]
@@ -112,12 +120,14 @@ def test_every_method_trains_and_logs(method: str, stores: dict[str, Store], tmp
         assert log[0]["pseudo"].keys() >= {"kept_per_image", "precision", "class_weight", "mask_weight"}
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("network", "method", "stop"),
+    [(network, method, stop) for network, method in PAIRS for stop in ((1, 2, 3) if method in CORE else (2,))],
+)
 def test_a_run_that_is_stopped_ends_bit_for_bit_like_one_that_is_not(
-    method: str, stop: int, stores: dict[str, Store], tmp_path: Path
+    method: str, network: str, stop: int, stores: dict[str, Store], tmp_path: Path
 ) -> None:
-    run = a_run(method)
+    run = a_run(method, network)
     whole = trainer(run, stores, tmp_path / "whole")
     whole.fit()
 
@@ -205,8 +215,9 @@ def test_the_quality_branch_takes_no_gradient_from_pseudo_labels(stores: dict[st
     assert found._weight("unlabelled/mask") == found.method.unlabelled_weight
 
 
-def test_the_mixed_precision_of_a_cpu_trains(stores: dict[str, Store], tmp_path: Path) -> None:
-    run = a_run(precision="bf16-mixed", steps=2)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_mixed_precision_of_a_cpu_trains(network: str, stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run(network=network, precision="bf16-mixed", steps=2)
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
     fabric.launch()
     found = engine.Trainer(run, stores, split_of(run, stores), tmp_path, fabric)

@@ -26,6 +26,18 @@ NETWORK = {
     "detections": 5,
 }
 
+KNET = {
+    "backbone": "small",
+    "channels": 16,
+    "kernels": 6,
+    "stages": 2,
+    "heads": 2,
+    "ffn": 16,
+    "groups": 4,
+    "stride": 4,
+    "detections": 5,
+}
+
 
 def study(**changes: Any) -> dict[str, Any]:
     """Give the values of a study of 4 training steps on 40 shapes; keyword arguments replace whole keys."""
