@@ -60,9 +60,10 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     from lightning_fabric import Fabric
 
     from pais_bench import engine
+    from pais_bench.store import Store
 
     run = _run(study, arguments)
-    stores = {part: _store(study, results, part) for part in ("train", "val")}
+    stores = {part: _store(study, results, part) for part in Store.parts(_dataset(study, results))}
     labelled = _read_split(run, results, stores["train"])
     torch.set_num_threads(arguments.threads)
     fabric = Fabric(

@@ -29,7 +29,8 @@ LABELLED, UNLABELLED = 0, 1
 class Stream(Dataset[Batch]):
     """Give the batch of any step, for one rank: its share of the total batch sizes; in the burn-in, labels only.
 
-    The corruption of a split changes what the labelled images teach, and nothing else.
+    The corruption of a split changes what the labelled images teach, and nothing else. extra is a store whose images
+    are all unlabelled, beside those of the training set that the split does not label.
     """
 
     def __init__(
@@ -40,10 +41,13 @@ class Stream(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
         split: Split | None = None,
+        extra: Store | None = None,
     ) -> None:
         self.run, self.store, self.rank, self.world, self.split = run, store, rank, world, split
-        chosen = set(labelled)
-        self.pools = labelled, tuple(i for i in store.image_ids if i not in chosen)
+        chosen, self.extra = set(labelled), extra
+        unlabelled = tuple(i for i in store.image_ids if i not in chosen)
+        self.own = len(unlabelled)
+        self.pools = labelled, unlabelled + (extra.image_ids if extra else ())
         for size in (run.training.labelled_batch, run.training.unlabelled_batch):
             if size % world:
                 raise BenchError(f"a batch of {size} images cannot be shared by {world} devices; use a divisor of it")
@@ -65,8 +69,8 @@ class Stream(Dataset[Batch]):
     def unlabelled_sample(self, count: int) -> Iterator[View]:
         """Give test views of at most count unlabelled images, evenly spread: always the same ones."""
         pool = self.pools[UNLABELLED]
-        for image_id in pool[:: max(1, len(pool) // count)][:count]:
-            yield augment.test(read_stored(self.store, image_id), self.run.views)
+        for place in range(0, len(pool), max(1, len(pool) // count))[:count]:
+            yield augment.test(read_stored(self._home(UNLABELLED, place), pool[place]), self.run.views)
 
     def labels(self) -> list[Instances]:
         """Give the truth of every labelled image, in its original pixels."""
@@ -75,24 +79,31 @@ class Stream(Dataset[Batch]):
     def _positions(self, step: int, size: int) -> list[int]:
         return list(range(step * size + self.rank, (step + 1) * size, self.world))
 
-    def _draw(self, kind: int, position: int) -> tuple[int, np.random.Generator]:
-        """Give the image at a position of a stream, every epoch in a new order, and the generator of its views."""
+    def _home(self, kind: int, place: int) -> Store:
+        """Give the store that holds the image at a place of a pool."""
+        return self.extra if kind == UNLABELLED and place >= self.own and self.extra else self.store
+
+    def _draw(self, kind: int, position: int) -> tuple[Store, int, np.random.Generator]:
+        """Give the store and image at a position of a stream, each epoch in a new order, and its views' generator."""
         pool = self.pools[kind]
-        epoch, place = divmod(position, len(pool))
-        image_id = pool[_order(self.run.seed, kind, epoch, len(pool))[place]]
-        return image_id, np.random.default_rng([self.run.seed, kind, position, image_id])
+        epoch, turn = divmod(position, len(pool))
+        place = int(_order(self.run.seed, kind, epoch, len(pool))[turn])
+        rng = np.random.default_rng([self.run.seed, kind, position, pool[place]])
+        return self._home(kind, place), pool[place], rng
 
     def _labelled(self, position: int) -> Labelled:
-        image_id, rng = self._draw(LABELLED, position)
-        view = augment.labelled(read_stored(self.store, image_id), self.run.views, rng)
-        truth, _ = geometry.project(read_truth(self.store, image_id, self.split), view.matrix, view.size)
+        store, image_id, rng = self._draw(LABELLED, position)
+        view = augment.labelled(read_stored(store, image_id), self.run.views, rng)
+        truth, _ = geometry.project(read_truth(store, image_id, self.split), view.matrix, view.size)
         return Labelled(image_id, view, truth)
 
     def _unlabelled(self, position: int) -> Unlabelled:
-        image_id, rng = self._draw(UNLABELLED, position)
-        image = read_stored(self.store, image_id)
+        store, image_id, rng = self._draw(UNLABELLED, position)
+        image = read_stored(store, image_id)
         weak, strong = augment.weak(image, self.run.views, rng), augment.strong(image, self.run.views, rng)
-        truth, _ = geometry.project(read_truth(self.store, image_id), weak.matrix, weak.size)
+        if store is self.extra:
+            return Unlabelled(image_id, weak, strong, truth=None)
+        truth, _ = geometry.project(read_truth(store, image_id), weak.matrix, weak.size)
         return Unlabelled(image_id, weak, strong, truth)
 
 

@@ -56,6 +56,21 @@ def test_the_loader_gives_the_same_with_any_number_of_workers(store: Store, work
     assert all(same(batch, stream(store)[batch.step]) for batch in batches)
 
 
+def test_an_extra_store_widens_the_unlabelled_pool_and_has_no_truth(store: Store, tmp_path: Path) -> None:
+    plugin = plugins.load("datasets", "shapes")
+    plugin.Dataset(plugin.Options(train=5, val=2, size=64, seed=9), None).prepare(tmp_path, "other")
+    extra = Store.open(tmp_path, "train")
+    run = Study(**study(training={**study()["training"], "labelled_batch": 1, "unlabelled_batch": 22})).run(
+        10, 1, "mask_rcnn", "pais"
+    )
+    (batch,) = [data.Stream(run, store, store.image_ids[:3], extra=extra)[0]]
+    told = [(one.image_id, one.truth is None) for one in batch.unlabelled]
+    assert sorted(image_id for image_id, hidden in told if not hidden) == sorted(store.image_ids[3:])
+    assert sorted(image_id for image_id, hidden in told if hidden) == sorted(extra.image_ids)
+    everything = data.Stream(run, store, store.image_ids, extra=extra)
+    assert all(one.truth is None for one in everything[0].unlabelled), "all labelled: the extra images are the pool"
+
+
 def test_the_two_pools_never_meet_and_an_epoch_sees_every_image_once(store: Store) -> None:
     whole = stream(store, labelled_batch=3, unlabelled_batch=17)
     for step in range(3):
