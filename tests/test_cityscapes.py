@@ -56,7 +56,7 @@ def prepare(root: Path | None, folder: Path, repair: bool = False, complete: boo
 
 def records(folder: Path) -> dict[str, str]:
     """Give what was prepared, byte for byte."""
-    return {part: (folder / f"{part}.json").read_text() for part in PARTS}
+    return {part: json.dumps(Store.open(folder, part).coco_dict()) for part in PARTS}
 
 
 def annotation(path: Path) -> Annotation:
