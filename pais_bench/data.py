@@ -57,7 +57,8 @@ class Stream(Dataset[Batch]):
         labelled = self._positions(step, training.labelled_batch)
         wanted = self.pools[UNLABELLED] and step >= training.burn_in
         unlabelled = self._positions(step, training.unlabelled_batch) if wanted else []
-        return Batch(step, [self._labelled(p) for p in labelled], [self._unlabelled(p) for p in unlabelled])
+        logged = (step + 1) % training.log_every == 0 or step + 1 == training.steps
+        return Batch(step, [self._labelled(p) for p in labelled], [self._unlabelled(p, logged) for p in unlabelled])
 
     def loader(self, start: int, workers: int, unlabelled: bool) -> Iterator[Batch]:
         """Iterate from step start to the last; leave out the unlabelled stream if it is not wanted."""
@@ -97,11 +98,11 @@ class Stream(Dataset[Batch]):
         truth, _ = geometry.project(read_truth(store, image_id, self.split), view.matrix, view.size)
         return Labelled(image_id, view, truth)
 
-    def _unlabelled(self, position: int) -> Unlabelled:
+    def _unlabelled(self, position: int, logged: bool) -> Unlabelled:
         store, image_id, rng = self._draw(UNLABELLED, position)
         image = read_stored(store, image_id)
         weak, strong = augment.weak(image, self.run.views, rng), augment.strong(image, self.run.views, rng)
-        if store is self.extra:
+        if store is self.extra or not logged:
             return Unlabelled(image_id, weak, strong, truth=None)
         truth, _ = geometry.project(read_truth(store, image_id), weak.matrix, weak.size)
         return Unlabelled(image_id, weak, strong, truth)

@@ -97,7 +97,8 @@ class Labelled:
 class Unlabelled:
     """Hold two views of one image whose labels the student must not see.
 
-    truth, in pixels of the weak view, serves the diagnostics of the pseudo-labels only; None where there is none.
+    truth, in pixels of the weak view, serves the diagnostics of the pseudo-labels only; None where there is none, and
+    in steps that are not logged.
     """
 
     image_id: int

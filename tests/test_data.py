@@ -56,6 +56,12 @@ def test_the_loader_gives_the_same_with_any_number_of_workers(store: Store, work
     assert all(same(batch, stream(store)[batch.step]) for batch in batches)
 
 
+def test_the_hidden_truth_is_read_for_logged_steps_only_and_changes_no_view(store: Store) -> None:
+    every, some = stream(store, log_every=1), stream(store, log_every=2)
+    assert [[one.truth is None for one in some[step].unlabelled] for step in (0, 1)] == [[True] * 2, [False] * 2]
+    assert all(same(every[step], some[step]) for step in (0, 1))
+
+
 def test_an_extra_store_widens_the_unlabelled_pool_and_has_no_truth(store: Store, tmp_path: Path) -> None:
     plugin = plugins.load("datasets", "shapes")
     plugin.Dataset(plugin.Options(train=5, val=2, size=64, seed=9), None).prepare(tmp_path, "other")
