@@ -227,7 +227,9 @@ def _run(study: Study, arguments: argparse.Namespace) -> Run:
 
 
 def _dataset(study: Study, results: Path) -> Path:
-    return results / "datasets" / study.dataset.label
+    from pais_bench.store import dataset_folder
+
+    return dataset_folder(results, study.dataset.label)
 
 
 def _split(run: Run, results: Path) -> Path:

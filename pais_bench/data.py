@@ -37,17 +37,16 @@ class Stream(Dataset[Batch]):
         self,
         run: Run,
         store: Store,
-        labelled: tuple[int, ...],
+        split: Split,
         rank: int = 0,
         world: int = 1,
-        split: Split | None = None,
         extra: Store | None = None,
     ) -> None:
         self.run, self.store, self.rank, self.world, self.split = run, store, rank, world, split
-        chosen, self.extra = set(labelled), extra
+        chosen, self.extra = set(split.ids), extra
         unlabelled = tuple(i for i in store.image_ids if i not in chosen)
         self.own = len(unlabelled)
-        self.pools = labelled, unlabelled + (extra.image_ids if extra else ())
+        self.pools = split.ids, unlabelled + (extra.image_ids if extra else ())
         for size in (run.training.labelled_batch, run.training.unlabelled_batch):
             if size % world:
                 raise BenchError(f"a batch of {size} images cannot be shared by {world} devices; use a divisor of it")

@@ -80,9 +80,8 @@ class Trainer:
     ) -> None:
         """Build or resume a run; results is where the run of its trained teacher lies, if it wants one."""
         self.run, self.val, self.folder, self.fabric = run, stores["val"], folder, fabric
-        self.stream = Stream(
-            run, stores["train"], split.ids, fabric.global_rank, fabric.world_size, split, stores.get("unlabelled")
-        )
+        extra = stores.get("unlabelled")
+        self.stream = Stream(run, stores["train"], split, fabric.global_rank, fabric.world_size, extra)
         plugin = plugins.load("methods", run.method.name)
         self.method: Method = plugin.Method(plugin.Options(**run.method.options))
         torch.manual_seed(run.seed)

@@ -28,9 +28,6 @@ def measure(study: Study, truth: dict[str, Any], records: Sequence[dict[str, Any
         metric = plugins.load("metrics", name)
         if not hasattr(metric, "evaluate"):
             raise BenchError(f"study '{study.name}': metric '{name}' measures no predictions; take it out of metrics")
-        options: dict[str, Any] = {}
-        if name == "cityscapes" and study.dataset.root is not None:
-            official = [study.dataset.root / sub / "gtFine" / "val" for sub in (".", "gtFine_trainvaltest")]
-            options["gtfine"] = next((folder for folder in official if folder.is_dir()), None)
+        options = metric.options(study.dataset.root) if hasattr(metric, "options") else {}
         found |= metric.evaluate(truth, records, **options)
     return found

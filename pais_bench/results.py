@@ -13,7 +13,7 @@ import pandas as pd
 
 from pais_bench.config import Run, Study, parse
 from pais_bench.evaluation import PROTOCOLS
-from pais_bench.store import MANIFEST, Store
+from pais_bench.store import MANIFEST, Store, dataset_folder
 from pais_bench.types import BenchError
 
 KEYS = ("dataset", "family", "percent", "fold", "backend", "network", "method", "digest")
@@ -69,7 +69,7 @@ class Results:
 
     def truth(self, study: Study) -> dict[str, Any] | None:
         """Read the COCO records of the validation images; None where the dataset is not prepared here."""
-        folder = self.root / "datasets" / study.dataset.label
+        folder = dataset_folder(self.root, study.dataset.label)
         return Store.open(folder, "val").coco_dict() if (folder / MANIFEST).exists() else None
 
 

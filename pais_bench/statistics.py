@@ -7,19 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-if TYPE_CHECKING:
-    from pais_bench.metrics._matching import Matches
-
 DRAWS = 1000
-CHUNK = 32
-"""Draws that are worked on at once: their tables should fit the cache of a processor."""
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -87,15 +80,6 @@ class Difference:
     p: float
 
 
-def compare(
-    first: Sequence[Matches], second: Sequence[Matches], draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
-) -> Difference:
-    """Give the mean over pairs of AP(second) - AP(first) with its paired bootstrap over images; see difference."""
-    counts = draw(len(first[0].images), draws, seed)
-    old, new = ([bootstrap_ap(one, counts) for one in side] for side in (first, second))
-    return difference(old, new, confidence)
-
-
 def difference(first: Sequence[Floats], second: Sequence[Floats], confidence: float = 0.95) -> Difference:
     """Give the mean over pairs (one per fold) of second - first, each f64[1+B]: AP on the data, and on B draws of it.
 
@@ -121,99 +105,3 @@ def draw(images: int, draws: int = DRAWS, seed: int = 0) -> Ints:
 def multiplicities(images: int, draws: int, seed: int) -> Ints:
     """Draw how often each image is in each draw, i64[draws, images]; every row sums to images."""
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
-
-
-def bootstrap_ap(matches: Matches, counts: Ints) -> Floats:
-    """Give COCO AP f64[B] of B data sets in which image i of matches.images is counts[b, i] times; NaN without objects.
-
-    Equals an evaluation of the data set with copies: each copy's detections match as the original's, and stand right
-    behind them where scores are equal. Classes that a draw has no object of are left out, as pycocotools does.
-    """
-    classes, copies = len(matches.categories), int(counts.max(initial=1))
-    bounds = np.searchsorted(matches.category, np.arange(classes + 1))
-    tables = [_Table.of(matches, slice(bounds[k], bounds[k + 1]), copies) for k in range(classes)]
-    objects = [matches.truth_image[matches.counted[0] & (matches.truth_category == k)] for k in range(classes)]
-    present = [k for k in range(classes) if len(objects[k])]
-    result = np.empty(len(counts))
-    for start in range(0, len(counts), CHUNK):
-        chunk = np.ascontiguousarray(counts[start : start + CHUNK].T, dtype=np.float64)
-        totals = [chunk[objects[k]].sum(axis=0) for k in present]
-        sums = [np.where(total > 0, tables[k].ap(chunk, total), 0) for k, total in zip(present, totals, strict=True)]
-        valid = np.sum([total > 0 for total in totals], axis=0) if present else np.zeros(chunk.shape[1])
-        with np.errstate(invalid="ignore"):
-            result[start : start + CHUNK] = (np.sum(sums, axis=0) if present else 0.0) / np.where(valid, valid, np.nan)
-    return result
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Hold one class's detections by falling score, n of them.
-
-    image i64[n] | copy i64[n]: -1 counts for all copies of its image, c for the copy c alone | right, ignored: at each
-    threshold the places of the detections that are right, and of those that are neither right nor wrong.
-    """
-
-    image: Ints
-    copy: Ints
-    right: list[Ints]
-    ignored: list[Ints]
-
-    @staticmethod
-    def of(matches: Matches, here: slice, copies: int) -> _Table:
-        index, copy = _by_score(matches.score[here], matches.image[here], copies)
-        matched, ignored = matches.matched[0, :, here][:, index], matches.ignored[0, :, here][:, index]
-        right = [np.flatnonzero(row) for row in matched & ~ignored]
-        return _Table(matches.image[here][index], copy, right, [np.flatnonzero(row) for row in ignored])
-
-    def ap(self, counts: Floats, total: Floats) -> Floats:
-        """Give AP f64[B], a mean over thresholds, for counts f64[I,B] of the images and total f64[B] objects."""
-        weight = counts[self.image]
-        single = self.copy >= 0
-        weight[single] = weight[single] > self.copy[single, None]
-        seen = weight.cumsum(axis=0)
-        terms = [_under(weight, seen, *places, total) for places in zip(self.right, self.ignored, strict=True)]
-        return np.asarray(np.mean(terms, axis=0), dtype=np.float64)
-
-
-def _by_score(score: Floats, image: Ints, copies: int) -> tuple[Ints, Ints]:
-    """Sort detections by falling score; give index i64[n] and copy i64[n].
-
-    Equal scores in one image come again for every copy of it, as in a data set with copies: a b, a b and not a a b b.
-    """
-    order = np.argsort(-score, kind="stable")
-    new = (np.diff(score[order]) != 0) | (np.diff(image[order]) != 0)
-    block = np.concatenate([np.zeros(min(1, len(order)), dtype=np.int64), np.cumsum(new)])
-    alone = np.bincount(block)[block] == 1
-    times = np.where(alone, 1, copies)
-    place = np.repeat(np.arange(len(order)), times)
-    copy = np.arange(len(place)) - np.repeat(np.cumsum(times) - times, times)
-    sort = np.lexsort((place, copy, block[place]))
-    return order[place[sort]], np.where(alone[place], -1, copy)[sort]
-
-
-def _under(weight: Floats, seen: Floats, right: Ints, ignored: Ints, total: Floats) -> Floats:
-    """Give the mean over 101 recalls of the best precision at that recall or a higher one, f64[B].
-
-    Only places of right detections [n,B] matter: between two of them precision falls and recall stays.
-    """
-    if not len(right):
-        return np.zeros(len(total))
-    hits, shown = weight[right].cumsum(axis=0), seen[right]
-    if len(ignored):
-        skipped = np.concatenate([np.zeros((1, len(total))), weight[ignored].cumsum(axis=0)])
-        shown = shown - skipped[np.searchsorted(ignored, right)]
-    precision = hits / (shown + np.spacing(1))
-    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    reached = _recalls(hits / np.maximum(total, 1))
-    reached[1:] -= reached[:-1].copy()
-    return np.asarray(np.einsum("nb,nb->b", best, reached) / len(RECALLS), dtype=np.float64)
-
-
-RECALLS = np.linspace(0.0, 1.0, 101)
-"""The recalls at which COCO reads precision."""
-
-
-def _recalls(recall: Floats) -> Floats:
-    """Count the RECALLS that are at most as large as each value."""
-    nearest = np.rint(recall * 100).astype(np.int64)
-    return np.asarray(nearest + (RECALLS[nearest] <= recall), dtype=np.float64)

@@ -23,13 +23,18 @@ from pais_bench.parts import Converted, Dropped, Part, convert
 from pais_bench.tables import ANNOTATIONS, IMAGES, Table, digest, map_table, write_table
 from pais_bench.types import BenchError
 
-__all__ = ["Dropped", "Objects", "Part", "Store", "Tell", "silent", "write_store", "write_text"]
+__all__ = ["Dropped", "Objects", "Part", "Store", "Tell", "dataset_folder", "silent", "write_store", "write_text"]
 
 MANIFEST, REPAIRED = "dataset.json", "repaired.json"
 SCHEMAS = {"images": IMAGES, "annotations": ANNOTATIONS}
 PREPARE = "run `pais-bench prepare` for this dataset"
 
 Tell = Callable[[str], None]
+
+
+def dataset_folder(results: Path, label: str) -> Path:
+    """Give the folder of a prepared dataset below the results folder."""
+    return results / "datasets" / label
 
 
 def silent(line: str) -> None:

@@ -6,43 +6,21 @@ rule report:
         [os.path.join(RES, run, "run.json") for run in RUNS],
         [os.path.join(RES, run, "metrics.json") for run in RUNS],
     output:
-        multiext(
-            os.path.join(RES, "reports", STUDY.name, "main_table"),
-            ".csv",
-            ".md",
-            ".tex",
+        expand(
+            os.path.join(RES, "reports", STUDY.name, "{table}.{kind}"),
+            table=[
+                "main_table",
+                "per_class",
+                "cost",
+                "significance",
+                "paper_ledger",
+            ],
+            kind=["csv", "md", "tex"],
         ),
-        multiext(
-            os.path.join(RES, "reports", STUDY.name, "convergence"), ".pdf", ".png"
-        ),
-        multiext(
-            os.path.join(RES, "reports", STUDY.name, "label_efficiency"),
-            ".pdf",
-            ".png",
-        ),
-        multiext(
-            os.path.join(RES, "reports", STUDY.name, "per_class"),
-            ".csv",
-            ".md",
-            ".tex",
-        ),
-        multiext(
-            os.path.join(RES, "reports", STUDY.name, "cost"),
-            ".csv",
-            ".md",
-            ".tex",
-        ),
-        multiext(
-            os.path.join(RES, "reports", STUDY.name, "significance"),
-            ".csv",
-            ".md",
-            ".tex",
-        ),
-        multiext(
-            os.path.join(RES, "reports", STUDY.name, "paper_ledger"),
-            ".csv",
-            ".md",
-            ".tex",
+        expand(
+            os.path.join(RES, "reports", STUDY.name, "{figure}.{kind}"),
+            figure=["convergence", "label_efficiency"],
+            kind=["pdf", "png"],
         ),
     log:
         os.path.join(LOGS, "reports", f"{STUDY.name}.log"),

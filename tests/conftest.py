@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pais_bench.datasets import streets
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -16,3 +18,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Draw a tree of five images in the files of Cityscapes, once; who spoils it takes a copy."""
+    folder = tmp_path_factory.mktemp("few")
+    streets.Dataset(streets.Options(train=3, val=2, size=64), None).prepare(folder, "streets")
+    return folder / "tree"

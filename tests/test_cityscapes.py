@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle
+from tree import prepare
 
 from pais_bench.datasets import _cityscapes, cityscapes, streets
 from pais_bench.store import Store
@@ -34,24 +35,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Draw a tree of five images, once."""
-    folder = tmp_path_factory.mktemp("few")
-    streets.Dataset(streets.Options(train=3, val=2, size=64), None).prepare(folder, "streets")
-    return folder / "tree"
-
-
 @pytest.fixture
-def root(few: Path, tmp_path: Path) -> Path:
-    """Give a tree of five images that a test may spoil."""
-    return Path(shutil.copytree(few, tmp_path / "root"))
-
-
-def prepare(root: Path | None, folder: Path, repair: bool = False, complete: bool = False) -> Path:
-    """Prepare a tree."""
-    cityscapes.Dataset(cityscapes.Options(complete=complete), root).prepare(folder, "mine", repair=repair)
-    return folder
+def root(few_streets: Path, tmp_path: Path) -> Path:
+    """Give a tree that a test may spoil."""
+    return Path(shutil.copytree(few_streets, tmp_path / "root"))
 
 
 def records(folder: Path) -> dict[str, str]:

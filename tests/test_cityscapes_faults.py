@@ -12,32 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tree import prepare
 
-from pais_bench.datasets import cityscapes, streets
 from pais_bench.store import Store
 from pais_bench.types import BenchError
 
 FIRST = "aachen/aachen_000000_000019"
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Draw a tree of five images, once."""
-    folder = tmp_path_factory.mktemp("few")
-    streets.Dataset(streets.Options(train=3, val=2, size=64), None).prepare(folder, "streets")
-    return folder / "tree"
-
-
 @pytest.fixture
-def root(few: Path, tmp_path: Path) -> Path:
-    """Give a tree of five images that a test may spoil."""
-    return Path(shutil.copytree(few, tmp_path / "root"))
-
-
-def prepare(root: Path | None, folder: Path, repair: bool = False, complete: bool = False) -> Path:
-    """Prepare a tree."""
-    cityscapes.Dataset(cityscapes.Options(complete=complete), root).prepare(folder, "mine", repair=repair)
-    return folder
+def root(few_streets: Path, tmp_path: Path) -> Path:
+    """Give a tree that a test may spoil."""
+    return Path(shutil.copytree(few_streets, tmp_path / "root"))
 
 
 def gt(root: Path, kind: str) -> Path:

@@ -234,8 +234,8 @@ def test_a_run_trains_on_spoilt_labels_and_measures_against_the_truth(tmp_path: 
     values["split"]["corruption"] = {"flip": 100, "jitter": 3, "coarsen": 4}
     run = Study(**values).run(10, 1, "mask_rcnn", "pais")
     split = splits.draw_split(stores["train"], "shapes", run.split)
-    stream = data.Stream(run, stores["train"], split.ids, split=split)
-    plain = data.Stream(run, stores["train"], split.ids)
+    stream = data.Stream(run, stores["train"], split)
+    plain = data.Stream(run, stores["train"], split.model_copy(update={"corruption": None}))
     spoilt = [stream[step].labelled for step in range(4)]
     truth = [plain[step].labelled for step in range(4)]
     pairs = [(a, b) for step, other in zip(spoilt, truth, strict=True) for a, b in zip(step, other, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from pycocotools import mask as rle
 from tiny import study
 
 from pais_bench import data, plugins
-from pais_bench.config import Study
+from pais_bench.config import Run, Study
+from pais_bench.pools import Drawn
+from pais_bench.splits import Split, make_split
 from pais_bench.store import Part, Store, write_store
 from pais_bench.types import Batch, BenchError
 
@@ -26,11 +29,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store.open(folder, "train")
 
 
+def labelled(run: Run, store: Store, ids: Sequence[int]) -> Split:
+    return make_split(store, "shapes", run.split, Drawn(ids, len(store.image_ids)))
+
+
 def stream(store: Store, rank: int = 0, world: int = 1, **training: int) -> data.Stream:
     values = study()
     values["training"] |= training
     run = Study(**values).run(10, 1, "mask_rcnn", "pais")
-    return data.Stream(run, store, store.image_ids[:3], rank, world)
+    return data.Stream(run, store, labelled(run, store, store.image_ids[:3]), rank, world)
 
 
 def pixels(batch: Batch) -> list[tuple[int, torch.Tensor]]:
@@ -69,11 +76,11 @@ def test_an_extra_store_widens_the_unlabelled_pool_and_has_no_truth(store: Store
     run = Study(**study(training={**study()["training"], "labelled_batch": 1, "unlabelled_batch": 22})).run(
         10, 1, "mask_rcnn", "pais"
     )
-    (batch,) = [data.Stream(run, store, store.image_ids[:3], extra=extra)[0]]
+    (batch,) = [data.Stream(run, store, labelled(run, store, store.image_ids[:3]), extra=extra)[0]]
     told = [(one.image_id, one.truth is None) for one in batch.unlabelled]
     assert sorted(image_id for image_id, hidden in told if not hidden) == sorted(store.image_ids[3:])
     assert sorted(image_id for image_id, hidden in told if hidden) == sorted(extra.image_ids)
-    everything = data.Stream(run, store, store.image_ids, extra=extra)
+    everything = data.Stream(run, store, labelled(run, store, store.image_ids), extra=extra)
     assert all(one.truth is None for one in everything[0].unlabelled), "all labelled: the extra images are the pool"
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from pais_bench import statistics
-from pais_bench.metrics.coco import evaluate, match
+from pais_bench.metrics.coco import Matches, bootstrap_ap, evaluate, match
 
 
 def test_interval_over_folds_as_scipy() -> None:
@@ -74,7 +74,7 @@ def test_bootstrap_as_evaluations_of_the_drawn_data_sets(seed: int) -> None:
     matches = match(truth, records)
     counts = statistics.multiplicities(len(matches.images), 5, seed)
     assert (counts.sum(axis=1) == len(matches.images)).all()
-    got = statistics.bootstrap_ap(matches, counts)
+    got = bootstrap_ap(matches, counts)
     for row, ap in zip(counts, got, strict=True):
         expected = evaluate(*repeated(truth, records, matches.images, row))["segm"]["AP"]
         assert ap == pytest.approx(np.nan if expected is None else expected, abs=1e-9, nan_ok=True)
@@ -83,18 +83,23 @@ def test_bootstrap_as_evaluations_of_the_drawn_data_sets(seed: int) -> None:
 def test_bootstrap_of_nothing() -> None:
     truth, records = coco_random.draw(1)
     ones = np.ones((2, len(truth["images"])), dtype=np.int64)
-    assert list(statistics.bootstrap_ap(match(truth, []), ones)) == [0, 0]
-    assert np.isnan(statistics.bootstrap_ap(match({**truth, "annotations": []}, records), ones)).all()
+    assert list(bootstrap_ap(match(truth, []), ones)) == [0, 0]
+    assert np.isnan(bootstrap_ap(match({**truth, "annotations": []}, records), ones)).all()
+
+
+def compare(first: list[Matches], second: list[Matches]) -> statistics.Difference:
+    counts = statistics.draw(len(first[0].images), draws=200)
+    return statistics.difference(*([bootstrap_ap(one, counts) for one in side] for side in (first, second)))
 
 
 def test_a_difference_that_is_there_and_one_that_is_not() -> None:
     truth, records = coco_random.draw(2, images=60)
     full = match(truth, records)
     half = match(truth, [record for number, record in enumerate(records) if number % 2])
-    same = statistics.compare([full], [full], draws=200)
+    same = compare([full], [full])
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
-    worse = statistics.compare([full], [half], draws=200)
+    worse = compare([full], [half])
     assert worse.low < worse.value < worse.high < 0
     assert worse.p == pytest.approx(2 / 201)
-    better = statistics.compare([half, half], [full, full], draws=200)
+    better = compare([half, half], [full, full])
     assert (better.value, better.low, better.high) == pytest.approx((-worse.value, -worse.high, -worse.low))

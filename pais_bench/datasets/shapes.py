@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pycocotools import mask as rle
 from pydantic import Field
 
+from pais_bench import pixels
 from pais_bench.config import Frozen
 from pais_bench.store import Part, Tell, silent, write_store
 
@@ -281,16 +281,12 @@ def region(mask: npt.NDArray[np.bool_], crowd: bool) -> dict[str, Any]:
     """Give segmentation, bbox and area of a mask bool[H,W] with a pixel; counts are uncompressed for a crowd."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x, y = int(columns[0]), int(rows[0])
+    counts = _runs(mask) if crowd else pixels.shape(mask)["segmentation"]["counts"]
     return {
-        "segmentation": {"size": list(mask.shape), "counts": _runs(mask) if crowd else _compressed(mask)},
+        "segmentation": {"size": list(mask.shape), "counts": counts},
         "bbox": [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
         "area": int(mask.sum()),
     }
-
-
-def _compressed(mask: npt.NDArray[np.bool_]) -> str:
-    counts: bytes = rle.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
-    return counts.decode("ascii")
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> list[int]:

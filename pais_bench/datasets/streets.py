@@ -51,7 +51,7 @@ class Dataset:
         for part in CITIES:
             images = tree / "leftImg8bit" / part
             frames = files.find(images)
-            parts[part] = files.read(images, files.annotated(frames, tree / "gtFine" / part))
+            parts[part] = files.read(images, files.annotated(frames, tree / "gtFine" / part), tell)
         write_store(folder, label, parts, repair, tell)
 
     def _write(self, tree: Path, part: str, index: int, rng: np.random.Generator) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from pais_bench.metrics._matching import AREAS, LIMIT, THRESHOLDS, Bools, Floats, Matches
 
 RECALLS = np.linspace(0.0, 1.0, 101)
+"""The recalls at which COCO reads precision."""
 
 
 def numbers(matches: Matches) -> dict[str, float | None]:

@@ -6,23 +6,20 @@ boundary IoU. Source: Cheng et al. (2021), Boundary IoU: improving object-centri
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as rle
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
+from pais_bench.metrics._pycocotools import run, stats
+
 DILATION_RATIO = 0.02
 """d as a share of the image's diagonal; the paper's value for COCO."""
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 Record = dict[str, Any]
 _SQUARE = np.ones((3, 3), dtype=bool)
@@ -38,25 +35,7 @@ def evaluate(
         {**record, "id": number, "iscrowd": 0, "area": float(rle.area(record["segmentation"]))}
         for number, record in enumerate(records, start=1)
     ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        expected = _index(content, [dict(note) for note in content["annotations"]])
-        evaluation = _Evaluation(expected, _index(content, found), iouType="segm")
-        evaluation.params.imgIds = chosen
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = zip(NAMES, (float(value) for value in evaluation.stats), strict=True)
-    return {"boundary": {name: None if value < 0 else value for name, value in values}}
-
-
-def boundary(mask: NDArray[Any]) -> NDArray[np.bool_]:
-    """Give the pixels bool[H,W] of a mask within d = DILATION_RATIO * diagonal, at least 1, of its contour.
-
-    A mask ends at the frame of the image.
-    """
-    distance = max(1, round(DILATION_RATIO * float(np.hypot(*mask.shape))))
-    inner = ndimage.binary_erosion(mask, _SQUARE, iterations=distance, border_value=0)
-    return np.asarray(mask.astype(bool) & ~inner)
+    return {"boundary": stats(run(_Evaluation, content, found, "segm", chosen))}
 
 
 class _Evaluation(COCOeval):  # type: ignore[misc]
@@ -68,14 +47,16 @@ class _Evaluation(COCOeval):  # type: ignore[misc]
             return iou
         truths, found = self._gts[image, category], self._dts[image, category]
         order = np.argsort([-one["score"] for one in found], kind="mergesort")[: self.params.maxDets[-1]]
-        # Masks that do not overlap have no boundary IoU above 0 either.
         edges = [_edge(found[index]["segmentation"]) for index in order]
         crowd = [int(one["iscrowd"]) for one in truths]
         return np.minimum(iou, rle.iou(edges, [_edge(one["segmentation"]) for one in truths], crowd))
 
 
 def _edge(mask: Record) -> Record:
-    """Give the boundary of an RLE as an RLE; worked out inside its box, with the frame of the image left a contour."""
+    """Give the pixels of an RLE within d = DILATION_RATIO * diagonal, at least 1, of its contour, as an RLE.
+
+    A mask ends at the frame of the image.
+    """
     height, width = mask["size"]
     distance = max(1, round(DILATION_RATIO * float(np.hypot(height, width))))
     x, y, w, h = (int(value) for value in rle.toBbox(mask))
@@ -85,10 +66,3 @@ def _edge(mask: Record) -> Record:
     part -= ndimage.binary_erosion(part, _SQUARE, iterations=distance, border_value=0)
     code: Record = rle.encode(np.asfortranarray(whole))
     return code
-
-
-def _index(truth: Record, annotations: list[Record]) -> COCO:
-    coco = COCO()
-    coco.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": annotations}
-    coco.createIndex()
-    return coco

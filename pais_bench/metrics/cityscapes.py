@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as rle
 
+from pais_bench.pixels import decode
 from pais_bench.types import BenchError
 
 Record = dict[str, Any]
@@ -70,6 +71,12 @@ def evaluate(
         "cityscapes": {"AP": _defined(averages["allAp"]), "AP50": _defined(averages["allAp50%"])},
         "cityscapes_per_class": {name: _defined(one["ap"]) for name, one in averages["classes"].items()},
     }
+
+
+def options(root: Path | None) -> dict[str, Path | None]:
+    """Give the arguments of evaluate that follow from a dataset's root: the official truth of val, if it is there."""
+    places = [root / archive / "gtFine" / "val" for archive in (".", "gtFine_trainvaltest")] if root else []
+    return {"gtfine": next((place for place in places if place.is_dir()), None)}
 
 
 def _script() -> Any:
@@ -130,18 +137,10 @@ def _instance_ids(notes: Sequence[Record], height: int, width: int) -> NDArray[n
     counts: defaultdict[int, int] = defaultdict(int)
     for note in sorted(notes, key=lambda note: -int(note["iscrowd"])):
         label = note["category_id"]
-        drawn = _decode(note["segmentation"], height, width)
+        drawn = decode(note["segmentation"], (height, width))
         ids[drawn] = label if note["iscrowd"] else 1000 * label + counts[label]
         counts[label] += not note["iscrowd"]
     return ids
-
-
-def _decode(mask: Any, height: int, width: int) -> NDArray[np.bool_]:
-    if isinstance(mask, list):
-        mask = rle.merge(rle.frPyObjects(mask, height, width))
-    elif isinstance(mask["counts"], list):
-        mask = rle.frPyObjects(mask, height, width)
-    return np.asarray(rle.decode(mask), dtype=bool)
 
 
 def _run(script: Any, folder: Path, pairs: Sequence[tuple[str, str]]) -> Record:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -12,17 +10,15 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as rle
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pais_bench.metrics._bootstrap import bootstrap_ap
 from pais_bench.metrics._curves import numbers
 from pais_bench.metrics._matching import Matches, match
+from pais_bench.metrics._pycocotools import NAMES, defined, run, stats
 from pais_bench.types import BenchError
 
-__all__ = ["NAMES", "Matches", "evaluate", "match", "numbers"]
-
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""The twelve numbers of COCO, in the order of COCOeval.stats."""
+__all__ = ["NAMES", "Matches", "bootstrap_ap", "evaluate", "match", "numbers"]
 
 Record = dict[str, Any]
 Numbers = dict[str, float | None]
@@ -42,12 +38,9 @@ def evaluate(
     _check(content, records)
     chosen = sorted({image["id"] for image in content["images"]} if image_ids is None else set(image_ids))
     _check_ids(content, chosen)
-    with contextlib.redirect_stdout(io.StringIO()):
-        annotations = [dict(annotation) for annotation in content["annotations"]]
-        expected = _index(content, annotations)
-        segm = _run(expected, _index(content, _masks(records)), "segm", chosen)
-        bbox = _run(expected, _index(content, _boxes(records)), "bbox", chosen)
-    return {"segm": _numbers(segm), "bbox": _numbers(bbox), "per_class": _per_class(segm, content)}
+    segm = run(COCOeval, content, _masks(records), "segm", chosen)
+    bbox = run(COCOeval, content, _boxes(records), "bbox", chosen)
+    return {"segm": stats(segm), "bbox": stats(bbox), "per_class": _per_class(segm, content)}
 
 
 def _read(path: Path) -> Record:
@@ -113,37 +106,11 @@ def _bare(number: int, record: Record) -> Record:
     return {"id": number, "iscrowd": 0, **{key: record[key] for key in ("image_id", "category_id", "score")}}
 
 
-def _index(truth: Record, annotations: list[Record]) -> COCO:
-    """Index by hand: COCO.loadRes fails on an empty list and writes into its argument."""
-    coco = COCO()
-    coco.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": annotations}
-    coco.createIndex()
-    return coco
-
-
-def _run(truth: COCO, predictions: COCO, kind: str, image_ids: list[int]) -> COCOeval:
-    evaluation = COCOeval(truth, predictions, iouType=kind)
-    evaluation.params.imgIds = image_ids
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    return evaluation
-
-
-def _numbers(evaluation: COCOeval) -> Numbers:
-    return {name: _defined(float(value)) for name, value in zip(NAMES, evaluation.stats, strict=True)}
-
-
 def _per_class(evaluation: COCOeval, truth: Record) -> Numbers:
     """Average precision[IoU, recall, class, area = all, detections = 100] over IoU and recall, class by class."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     return {
-        names[category]: _defined(float(np.mean(precision[:, :, index])))
+        names[category]: defined(float(np.mean(precision[:, :, index])))
         for index, category in enumerate(evaluation.params.catIds)
     }
-
-
-def _defined(value: float) -> float | None:
-    """Turn COCO's -1, an average over nothing, into None."""
-    return None if value < 0 else value

@@ -11,7 +11,7 @@ import pandas as pd
 from pais_bench.config import Study
 from pais_bench.reports._cells import baseline, cells
 from pais_bench.reports._style import write, write_csv
-from pais_bench.reports._table import escape
+from pais_bench.reports._table import Table, escape
 from pais_bench.results import Results
 
 
@@ -119,13 +119,9 @@ def _aligned(table: _Table, row: _Row) -> list[str]:
 
 
 def _markdown(table: _Table) -> str:
-    lines = [
-        ["network", "method", *table.percents],
-        [":--", ":--", *("--:" for _ in table.percents)],
-        *([row.network, row.method, *map(str, row.cells)] for row in table.rows),
-    ]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join(filter(None, [table.caption, text, table.footnote])) + "\n"
+    rows = [[row.network, row.method, *map(str, row.cells)] for row in table.rows]
+    notes = [table.footnote] if table.footnote else []
+    return Table(table.caption, ["network", "method", *table.percents], rows, 2, notes).markdown()
 
 
 def _latex(table: _Table, name: str) -> str:

@@ -49,8 +49,8 @@ class _Draws:
             records = self.results.predictions(folder)
             self.known[folder] = None
             if records is not None and self.truth is not None and self.counts is not None:
-                matches = plugins.load("metrics", "coco").match(self.truth, records)
-                self.known[folder] = 100 * statistics.bootstrap_ap(matches, self.counts)
+                coco = plugins.load("metrics", "coco")
+                self.known[folder] = 100 * coco.bootstrap_ap(coco.match(self.truth, records), self.counts)
         return self.known[folder]
 
 

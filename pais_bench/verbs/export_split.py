@@ -13,7 +13,7 @@ from typing import Any
 
 from pais_bench import corruptions, splits
 from pais_bench.split_choice import SplitChoice
-from pais_bench.store import Store, write_text
+from pais_bench.store import Store, dataset_folder, write_text
 from pais_bench.study_file import load_study
 
 
@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> None:
         fold=arguments.fold,
         corruption=study.split.corruption,
     )
-    store = Store.open(arguments.results / "datasets" / study.dataset.label, "train")
+    store = Store.open(dataset_folder(arguments.results, study.dataset.label), "train")
     split = splits.read_split(splits.split_path(arguments.results, study.dataset.label, choice))
     splits.check_split(split, store, choice)
     whole = store.coco_dict()

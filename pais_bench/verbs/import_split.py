@@ -13,7 +13,7 @@ from pais_bench import splits
 from pais_bench.config import Study
 from pais_bench.pools import Drawn, Pool
 from pais_bench.split_choice import IMPORTED, SplitChoice
-from pais_bench.store import Store
+from pais_bench.store import Store, dataset_folder
 from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
 
@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> None:
     """Write the split file; raise BenchError that names the first images that are unknown or repeated."""
     study = load_study(arguments.study)
     choice = _choice(study, arguments.percent, arguments.fold)
-    store = Store.open(arguments.results / "datasets" / study.dataset.label, "train")
+    store = Store.open(dataset_folder(arguments.results, study.dataset.label), "train")
     content = _read(arguments.file)
     ids = resolve(_entries(content, arguments.file), Pool.of(store), arguments.file)
     note, sha256 = f"imported from {arguments.file.name}", hashlib.sha256(content).hexdigest()

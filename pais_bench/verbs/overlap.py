@@ -9,7 +9,7 @@ from pathlib import Path
 from pais_bench import plugins, splits
 from pais_bench.pools import Pool
 from pais_bench.split_choice import IMPORTED
-from pais_bench.store import Store
+from pais_bench.store import Store, dataset_folder
 from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
 
@@ -32,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Print the matrix, and what was left out and why."""
     study = load_study(arguments.study)
-    store = Store.open(arguments.results / "datasets" / study.dataset.label, "train")
+    store = Store.open(dataset_folder(arguments.results, study.dataset.label), "train")
     percents, folds = arguments.percents or study.split.percents, arguments.folds or study.split.folds
     sources = _sources(arguments.source)
     sets: dict[str, set[int]] = {}
