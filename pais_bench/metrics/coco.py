@@ -1,4 +1,4 @@
-"""What is the COCO AP of these predictions? pycocotools answers; imports no torch."""
+"""What is the COCO AP of these predictions? pycocotools answers, and for curves a faster one; imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pais_bench.metrics._matching import Matches, match
 from pais_bench.metrics._pycocotools import NAMES, defined, run, stats
 from pais_bench.types import BenchError
 
-__all__ = ["NAMES", "Matches", "bootstrap_ap", "evaluate", "match", "numbers"]
+__all__ = ["NAMES", "Matches", "bootstrap_ap", "evaluate", "evaluate_fast", "match", "numbers"]
 
 Record = dict[str, Any]
 Numbers = dict[str, float | None]
@@ -41,6 +41,15 @@ def evaluate(
     segm = run(COCOeval, content, _masks(records), "segm", chosen)
     bbox = run(COCOeval, content, _boxes(records), "bbox", chosen)
     return {"segm": stats(segm), "bbox": stats(bbox), "per_class": _per_class(segm, content)}
+
+
+def evaluate_fast(truth: Record, records: Sequence[Record], image_ids: Iterable[int]) -> dict[str, Numbers]:
+    """Give what evaluate gives under "segm" and "bbox", several times as fast, for curves while training.
+
+    Neither argument is checked: the records are of a network of ours on images of truth.
+    """
+    chosen = tuple(image_ids)
+    return {kind: numbers(match(truth, records, chosen, kind)) for kind in ("segm", "bbox")}
 
 
 def _read(path: Path) -> Record:
