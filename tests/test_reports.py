@@ -192,11 +192,13 @@ def test_convergence_draws_the_mean_and_range_of_steps_that_all_folds_reached(tm
     convergence.Report().write(study, results, tmp_path)
     drawn = pd.read_csv(tmp_path / "convergence.csv")
     assert list(drawn.columns) == [
-        "network", "method", "percent", "model", "step", "AP", "AP_min", "AP_max", "folds",
-    ]  # fmt: skip
+        *("network", "method", "model", "percent", "step", "images_seen", "seconds"),
+        *("AP", "AP_min", "AP_max", "folds"),
+    ]
     pais = drawn[(drawn["method"] == "pais") & (drawn["model"] == "teacher")]
     assert list(pais["step"]) == [5, 10]
     assert tuple(pais.iloc[1][["AP", "AP_min", "AP_max", "folds"]]) == pytest.approx((6.5, 6.25, 6.75, 2))
+    assert tuple(pais.iloc[1][["images_seen", "seconds"]]) == (120, 5)
     student = drawn[(drawn["method"] == "pais") & (drawn["model"] == "student")]
     assert student["AP"].iloc[1] == pytest.approx(3.25)
 
