@@ -31,9 +31,9 @@ def cells(study: Study, results: Results) -> pd.DataFrame:
 
 
 def _cell(study: Study, done: pd.DataFrame, network: str, method: str, percent: float) -> dict[str, Any]:
-    ours = _folds(done, network, method, percent)
+    ours = folds(done, network, method, percent)
     supervised = baseline(study)
-    paired = (ours["AP"] - _folds(done, network, supervised, percent)["AP"]).dropna()
+    paired = (ours["AP"] - folds(done, network, supervised, percent)["AP"]).dropna()
     return {
         "dataset": study.dataset.label,
         "family": study.split.family,
@@ -52,7 +52,7 @@ def _cell(study: Study, done: pd.DataFrame, network: str, method: str, percent: 
     }
 
 
-def _folds(done: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.DataFrame:
+def folds(done: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.DataFrame:
     """Give AP, AP50 and box_AP in percent by fold."""
     chosen = (done["network"] == network) & (done["method"] == method) & (done["percent"] == percent)
     names = {column: name for name, column in METRICS.items()}
