@@ -24,7 +24,7 @@ class Log:
 
     evaluations: its lines of that event | looks: step, seconds and `pseudo` of at most LOOKS logged steps that have
     pseudo-labels, evenly spread, the last among them; bins f32[10,3] (count, mean predicted, mean true) and sample
-    f32[n,5] (score, predicted IoU, true IoU, class weight, mask weight) are arrays | step: the last one logged, 0 where
+    f32[n,5] (score, predicted IoU, class weight, mask weight, true IoU) are arrays | step: the last one logged, 0 where
     there is none.
     """
 

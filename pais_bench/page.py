@@ -141,7 +141,7 @@ def _runs(results: Results) -> Iterator[dict[str, Any]]:
         yield {
             **{name: row[name] for name in ("network", "method", "percent", "fold", "digest", "state")},
             "numbers": [_percent(row[name]) for name in ("segm_AP", "segm_AP50", "bbox_AP")],
-            "hours": "–" if pd.isna(row["wall_seconds"]) else f"{row['wall_seconds'] / 3600:.2f}",
+            "time": _clock(row["wall_seconds"]),
             "warnings": warnings,
             "facts": facts,
             "options": _flat(told.get("run", {})),
@@ -164,3 +164,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _percent(value: float) -> str:
     return "–" if pd.isna(value) else f"{100 * value:.1f}"
+
+
+def _clock(seconds: float) -> str:
+    """Give a time as h:mm:ss."""
+    if pd.isna(seconds):
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

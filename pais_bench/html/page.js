@@ -4,6 +4,7 @@
 const DASH = "–";
 const text = (row, column) => row.cells[column].textContent.trim().replaceAll("−", "-");
 const value = (word) => {
+  if (/^\d+:\d\d:\d\d$/.test(word)) return word.split(":").reduce((sum, part) => 60 * sum + Number(part), 0);
   const found = word.match(/^[[+]*(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)/i);
   return found ? Number(found[1]) : NaN;
 };

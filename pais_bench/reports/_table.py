@@ -80,7 +80,9 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return " & ".join(map(_cell, cells)) + r" \\"
+    r"""Join cells; a bracket or a star that begins a row would belong to the \\ before it."""
+    line = " & ".join(map(_cell, cells)) + r" \\"
+    return "{}" + line if line.startswith(("[", "*")) else line
 
 
 def _cell(text: str) -> str:

@@ -27,7 +27,7 @@ class Report(FigureReport):
 
     stem = "score_iou"
     texts = ("network", "method")
-    numbers = ("percent", "fold", "step", "score", "quality", "iou", "class_weight", "mask_weight")
+    numbers = ("percent", "fold", "step", "score", "quality", "class_weight", "mask_weight", "iou")
     figures = {
         "score_iou": "Pseudo-labels of the second half of the training: mask IoU with the hidden truth against class "
         "score, coloured by class weight, and against predicted mask IoU, coloured by mask weight; of all percents and "
