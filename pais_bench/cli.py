@@ -115,7 +115,7 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     import torch
     from lightning_fabric import Fabric
 
-    from pais_bench import inference
+    from pais_bench import inference, panels
 
     run = _run(study, arguments)
     store, folder = _store(study, results, "val"), results / run.folder
@@ -124,6 +124,8 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     backend = inference.load_trained(run, len(store.categories), folder / "checkpoint.pt").to(fabric.device)
     with fabric.autocast():
         records = inference.predict(backend, run, store, store.image_ids, fabric.device)
+        looked = panels.look(run, store, folder / "checkpoint.pt", fabric.device)
+    _write_json(folder / "panels.json", looked)
     _write_json(folder / "predictions.json", records)
     _say(f"{folder / 'predictions.json'}: {len(records)} instances on {len(store.image_ids)} images")
 
@@ -148,7 +150,7 @@ def report(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     from pais_bench.results import Results
 
     measured = Results.of(study, results)
-    written = write_reports(study, measured, results / "reports" / study.name)
+    written = write_reports(study, measured, results / "reports" / study.name, arguments.study)
     print(plugins.load("reports", "main_table").terminal_table(study, measured))
     for path in written:
         print(path)
