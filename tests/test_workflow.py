@@ -30,7 +30,7 @@ STUDY: dict[str, Any] = {
     "methods": {"supervised": {}, "mean_teacher": {}, "strict": {"name": "pais", "options": {"alpha": 8.0}}},
 }
 TABLES = [f"{part}.{table}.arrow" for part in ("train", "val") for table in ("images", "annotations")]
-WRITTEN = ("main_table", "per_class", "cost", "significance", "paper_ledger")
+WRITTEN = ("main_table", "per_class", "cost", "significance", "paper_ledger", "weights", "protocols")
 REPORTS = tuple(f"{name}.{kind}" for name in WRITTEN for kind in ("csv", "md", "tex")) + tuple(
     f"{name}.{kind}" for name in ("convergence", "label_efficiency") for kind in ("pdf", "png")
 )
