@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pais_bench import plugins, statistics
-from pais_bench.result_files import read_records
+from pais_bench.result_files import of_file, read_records
 from pais_bench.statistics import Floats
 from pais_bench.store import Store, write_text
 
@@ -48,7 +48,8 @@ class Draws:
 
     def _drawn(self, predictions: Path) -> Floats:
         coco, records = plugins.load("metrics", "coco"), read_records(predictions)
-        coco.check(self._truth, records)
+        with of_file(predictions):
+            coco.check(self._truth, records)
         drawn: Floats = coco.bootstrap_ap(coco.match(self._truth, records), self._counts)
         return drawn
 

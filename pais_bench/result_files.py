@@ -6,6 +6,8 @@ pycocotools trusts what it is given: a broken RLE makes it read where it may not
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +43,12 @@ def read_records(path: Path) -> list[Record]:
         if not isinstance(record, dict):
             raise BenchError(f"{path}: record {number} is a {type(record).__name__}; a result is a mapping of keys")
     return content
+
+
+@contextmanager
+def of_file(path: Path) -> Iterator[None]:
+    """Put the file's name before the message of a fault that is found in its records."""
+    try:
+        yield
+    except BenchError as error:
+        raise BenchError(f"{path}: {error}") from error

@@ -16,7 +16,7 @@ rule import_predictions:
     params:
         metrics=STUDY.metrics,
     shell:
-        "{resources.python:q} -m pais_bench import-predictions {resources.study:q} {wildcards.name}"
+        "{resources.python:q} -m pais_bench import-predictions {resources.study:q} --name {wildcards.name}"
         " --results {resources.results:q} 2>&1 | tee -i {log:q}"
 
 

@@ -9,8 +9,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from pais_bench import plugins, statistics
-from pais_bench.result_files import read_records, read_truth
+from pais_bench import plugins
+from pais_bench.result_files import of_file, read_records, read_truth
 from pais_bench.types import BenchError
 
 KINDS = {"segm": "mask AP", "bbox": "box AP"}
@@ -22,12 +22,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("first", metavar="FIRST", type=Path, help="COCO results file")
     parser.add_argument("second", metavar="SECOND", type=Path, help="COCO results file that is to be better")
     parser.add_argument("--kind", choices=list(KINDS), default="segm", help="compare mask or box AP (default: segm)")
-    parser.add_argument("--draws", type=int, default=statistics.DRAWS, help="draws of the images (default: 1000)")
+    parser.add_argument("--draws", type=int, default=1000, help="draws of the images (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
 
 
 def run(arguments: Namespace) -> None:
     """Print AP of both, the difference with its interval and p, and the difference that such images can show."""
+    from pais_bench import statistics  # here, as every verb is loaded at every start
+
     if arguments.draws < 100 or arguments.seed < 0:
         raise BenchError("--draws, --seed: an interval of 95 % wants at least 100 draws, and a seed is 0 or more")
     truth = read_truth(arguments.truth)
@@ -53,8 +55,6 @@ def run(arguments: Namespace) -> None:
 def _drawn(truth: dict[str, Any], path: Path, kind: str, counts: Any) -> Any:
     """Give AP in percent f64[1+B], on the images and on the draws of them."""
     coco, records = plugins.load("metrics", "coco"), read_records(path)
-    try:
+    with of_file(path):
         coco.check(truth, records)
-    except BenchError as error:
-        raise BenchError(f"{path}: {error}") from error
     return 100 * coco.bootstrap_ap(coco.match(truth, records, kind=kind), counts)

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from pais_bench import evaluation, plugins
-from pais_bench.result_files import read_records, read_truth
+from pais_bench.result_files import of_file, read_records, read_truth
 from pais_bench.store import write_text
-from pais_bench.types import BenchError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Name both files, the metrics, and where the numbers go as JSON."""
     parser.add_argument("truth", metavar="TRUTH", type=Path, help="COCO annotation file")
     parser.add_argument("predictions", metavar="RESULTS", type=Path, help="COCO results file")
-    offered = [name for name in plugins.names("metrics") if hasattr(plugins.load("metrics", name), "evaluate")]
+    offered = ", ".join(plugins.names("metrics"))
     parser.add_argument(
-        "--metrics", nargs="+", default=["coco"], choices=offered, help="by which protocols (default: coco)"
+        "--metrics", nargs="+", default=["coco"], metavar="METRIC", help=f"of {offered} (default: coco)"
     )
     parser.add_argument("--root", type=Path, help="folder of the raw data, where Cityscapes' official truth lies")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all numbers, per class too, as JSON")
@@ -33,10 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Print a line per protocol, each under its name, in percent; raise BenchError for a file that does not fit."""
     truth, records = read_truth(arguments.truth), read_records(arguments.predictions)
-    try:
+    with of_file(arguments.predictions):
         found = evaluation.measure(arguments.metrics, truth, records, arguments.root)
-    except BenchError as error:
-        raise BenchError(f"{arguments.predictions}: {error}") from error
     if arguments.out:
         write_text(arguments.out, json.dumps({"images": len(truth["images"]), **found}) + "\n")
     print(f"{len(truth['images'])} images, {len(truth['annotations'])} annotations, {len(records)} results")

@@ -13,8 +13,7 @@ from typing import Any
 
 from pais_bench import evaluation, external
 from pais_bench.config import Study
-from pais_bench.draws import Draws
-from pais_bench.result_files import read_records
+from pais_bench.result_files import of_file, read_records
 from pais_bench.store import Store, dataset_folder, write_text
 from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
@@ -23,7 +22,7 @@ from pais_bench.types import BenchError
 def add_arguments(parser: ArgumentParser) -> None:
     """Name the study, and which of its external predictions."""
     parser.add_argument("study", metavar="STUDY", help="study that names the predictions under external")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="names of external predictions (default: all)")
+    parser.add_argument("--name", action="append", help="name of external predictions (default: all)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
 
 
@@ -31,7 +30,7 @@ def run(arguments: Namespace) -> None:
     """Evaluate and keep them; raise BenchError for a name that the study lacks, or a file that does not fit."""
     study = load_study(arguments.study)
     known = {one.name: one for one in external.read_all(study)}
-    asked = arguments.names or list(known)
+    asked = arguments.name or list(known)
     for name in asked or [""]:
         if name not in known:
             told = f"it has {', '.join(known)}" if known else "list the YAML that describes them under 'external'"
@@ -47,12 +46,12 @@ def measure(study: Study, described: external.External, results: Path) -> dict[s
 
     Writes predictions.json, a copy, bootstrap.json and metrics.json into the folder of the predictions.
     """
+    from pais_bench.draws import Draws  # here, as every verb is loaded at every start
+
     records = read_records(described.predictions)
     store = Store.open(dataset_folder(results, study.dataset.label), "val")
-    try:
+    with of_file(described.predictions):
         found = evaluation.measure(study.metrics, store.coco_dict(), records, study.dataset.root)
-    except BenchError as error:
-        raise BenchError(f"{described.predictions}: {error}") from error
     folder = results / described.folder(study.dataset.label)
     write_text(folder / "predictions.json", json.dumps(records) + "\n")
     Draws(store).of(folder / "predictions.json")
