@@ -19,8 +19,10 @@ IMAGES = 118_287
 """Images of train2017."""
 PER_IMAGE = 7.27
 """Annotations per image of train2017: 860,001 in all."""
-EMPTY, CROWD, TWO_PARTS = 0.01, 0.01, 0.1
-"""Shares of the images without annotations, of crowds, and of the objects that consist of two polygons."""
+ANNOTATED = 117_266
+"""Images of train2017 with an annotation that is no crowd: the list that Unbiased Teacher's split file counts in."""
+CROWD, TWO_PARTS = 0.01, 0.1
+"""Shares of crowds among the further annotations of an image, and of the objects that consist of two polygons."""
 SHORTEST, LONGEST = 12, 48  # points of a polygon
 RUNS = (100, 600)  # counts of a crowd's RLE
 CHUNK = 2_000  # records that are in memory at a time
@@ -80,22 +82,30 @@ def _annotations(
 ) -> Iterator[list[dict[str, Any]]]:
     """Give chunks of annotations; an image that has some has one and a number that falls off exponentially."""
     total = round(PER_IMAGE * len(ids))
-    filled = np.flatnonzero(rng.random(len(ids)) >= EMPTY)
+    filled = rng.permutation(len(ids))[: round(len(ids) * ANNOTATED / IMAGES)]
     weights = rng.exponential(size=len(filled))
     more = rng.choice(filled, size=total - len(filled), p=weights / weights.sum())
-    place = rng.permutation(np.concatenate([filled, more]))
+    order = rng.permutation(total)
+    place, further = np.concatenate([filled, more])[order], order >= len(filled)
     numbers = rng.permutation(3 * total)[:total] + 1
     for start in range(0, total, CHUNK):
-        where = place[start : start + CHUNK]
-        yield _chunk(rng, numbers[start : start + CHUNK], ids[where], sizes[where], categories)
+        part = slice(start, start + CHUNK)
+        where = place[part]
+        crowd = further[part] & (rng.random(len(where)) < CROWD)
+        yield _chunk(rng, numbers[part], ids[where], sizes[where], crowd, categories)
 
 
 def _chunk(
-    rng: np.random.Generator, numbers: np.ndarray, images: np.ndarray, sizes: np.ndarray, categories: list[int]
+    rng: np.random.Generator,
+    numbers: np.ndarray,
+    images: np.ndarray,
+    sizes: np.ndarray,
+    crowd: np.ndarray,
+    categories: list[int],
 ) -> list[dict[str, Any]]:
     first, lengths, box, area = _polygons(rng, sizes)
     second, others, _, _ = _polygons(rng, sizes)
-    two, crowd = rng.random(len(numbers)) < TWO_PARTS, rng.random(len(numbers)) < CROWD
+    two = rng.random(len(numbers)) < TWO_PARTS
     category = rng.choice(categories, len(numbers))
     found = []
     for row, (number, image) in enumerate(zip(numbers.tolist(), images.tolist(), strict=True)):

@@ -4,7 +4,8 @@ python benchmarks/step_cost.py [mask_rcnn] [--study demo] [--pairs 30]
 
 With L labelled and U unlabelled images the floor is (3L + 4U) / 3L supervised steps: a forward pass is a third of a
 step, and an unlabelled image takes one of the teacher beside the student's step. Loading is not counted. Steps of both
-kinds alternate, so that a busy machine slows both; medians are printed.
+kinds alternate, so that a busy machine slows both; medians are printed. What the diagnostics of a logged step cost,
+loading the hidden truth included, is printed last.
 """
 
 from __future__ import annotations
@@ -74,6 +75,26 @@ def measure(trainer: engine.Trainer, warm: int, pairs: int) -> None:
     print(f"PAIS step       {1000 * pais:7.1f} ms = {pais / floor:.3f} of the floor")
     for name, seconds in parts.items():
         print(f"  of it {name:16} {1000 * sum(seconds) / pairs:6.1f} ms")
+    log_every = trainer.run.training.log_every
+    logged = statistics.median(seconds_of_a_line(trainer, warm + log_every * number) for number in range(pairs))
+    share = logged / log_every / pais
+    print(f"a logged step costs {1000 * logged:.1f} ms more, every {log_every} steps: {share:.2%} of a step")
+
+
+def seconds_of_a_line(trainer: engine.Trainer, step: int) -> float:
+    """Give what a logged step costs beyond another: reading the hidden truth, and describing the step with it."""
+    log_every = trainer.run.training.log_every
+    step -= step % log_every
+    times = []
+    for one in (step, step + log_every - 1):  # the second is logged, its batch holds the truth
+        begun = time.perf_counter()
+        batch = trainer.stream[one]
+        times.append(time.perf_counter() - begun)
+    trainer.step = step
+    line = trainer._train_step(batch)
+    begun = now(trainer.fabric.device)
+    line()
+    return now(trainer.fabric.device) - begun + times[1] - times[0]
 
 
 def run_step(trainer: engine.Trainer, batch: Any, step: int) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pais_bench import __version__, plugins, provenance
 from pais_bench.config import Run, Study, Weights, suffix
-from pais_bench.study_file import load_study
+from pais_bench.study_file import load_study, shipped
 from pais_bench.types import BenchError
 
 INTERRUPTED = 85
@@ -191,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         one = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__)
-        one.add_argument("study", metavar="STUDY", help="path of a study file, or the name of a shipped one: demo")
+        one.add_argument("study", metavar="STUDY", help=f"path of a study file, or one of {shipped()}")
         one.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
         if name not in ("prepare", "report"):
             one.add_argument("--percent", type=float, required=True, help="percent of the images that is labelled")

@@ -1,8 +1,8 @@
 """What does a prepared dataset hold? COCO records of its parts, where their images lie, and what identifies them.
 
 dataset.json holds the label, the classes, and of each part its image folder, its number of images and annotations,
-the files of its two tables with their sizes, and the sha256 of their content. The tables are mapped into memory: loader
-processes share them, and reading an image touches a few pages.
+the files of its two tables with their sizes, and the sha256 of their content. The tables' numbers are mapped into
+memory: loader processes share them, and reading an image touches a few pages.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Store:
         self._place = folder, part
         self._folder: Path = folder / entry["folder"]
         tables = {name: _mapped(folder / file, entry["files"][file]) for name, file in _files(part).items()}
-        self._images, self._annotations = Table(tables["images"]), Table(tables["annotations"])
-        about = tables["images"].schema.metadata
+        self._images, self._annotations = tables["images"], tables["annotations"]
+        about = self._images.batch.schema.metadata
         self._categories, self._extra = json.loads(about[b"categories"]), about[b"extra"]
         self.categories: tuple[tuple[int, str], ...] = tuple(
             sorted((one["id"], one["name"]) for one in self._categories)
@@ -237,7 +237,7 @@ def _files(part: str) -> dict[str, str]:
     return {table: f"{part}.{table}.arrow" for table in SCHEMAS}
 
 
-def _mapped(path: Path, size: int) -> pa.RecordBatch:
+def _mapped(path: Path, size: int) -> Table:
     if not path.is_file():
         raise BenchError(f"{path}: the records are missing; {PREPARE} again")
     if path.stat().st_size != size:

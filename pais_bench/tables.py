@@ -1,10 +1,16 @@
-"""How do columns lie in a file such that reading one row touches no other? As uncompressed Arrow, mapped."""
+"""How do columns lie in a file such that reading one row touches no other? As uncompressed Arrow.
+
+Numbers and offsets are mapped. What lists and texts hold, nearly all of a file, is read where it is asked for: mapped,
+it would count as memory of every process that has walked over it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +56,25 @@ DTYPES = {pa.int64(): np.int64, pa.uint32(): np.uint32, pa.uint8(): np.uint8, pa
 class Table:
     """Give the columns of a batch as arrays that share its memory."""
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        """Look at every column; none is copied."""
-        self.batch = batch
-        self._views = {name: _views(batch.column(name)) for name in batch.schema.names}
+    def __init__(self, batch: pa.RecordBatch, path: Path, start: int) -> None:
+        """Look at every column of a batch that lies in a file mapped from address start on; none is copied."""
+        self.batch, file = batch, path.open("rb", buffering=0)
+        weakref.finalize(self, file.close)
+        self._views: dict[str, Any] = {}
+        for name in batch.schema.names:
+            *offsets, values = _views(batch.column(name))
+            self._views[name] = [*offsets, _Read(file, values, start) if offsets and len(values) else values]
 
     def numbers(self, name: str) -> np.ndarray[Any, Any]:
         """Give a column of numbers; bbox is [n,4]."""
-        return self._views[name][-1]
+        column: np.ndarray[Any, Any] = self._views[name][-1]
+        return column
 
     def text(self, name: str, row: int) -> str:
         """Give one text."""
         offsets, symbols = self._views[name]
-        return symbols[offsets[row] : offsets[row + 1]].tobytes().decode("utf-8")
+        text: bytes = symbols[offsets[row] : offsets[row + 1]].tobytes()
+        return text.decode("utf-8")
 
     def list(self, name: str, row: int) -> list[Any]:
         """Give one list, or list of lists."""
@@ -71,7 +83,22 @@ class Table:
         if len(levels) == 1:
             return list(values[start:end].tolist())
         borders = levels[1][start : end + 1].tolist()
-        return [values[one:other].tolist() for one, other in zip(borders[:-1], borders[1:], strict=True)]
+        flat, first = values[borders[0] : borders[-1]].tolist(), borders[0]
+        return [flat[one - first : other - first] for one, other in zip(borders[:-1], borders[1:], strict=True)]
+
+
+class _Read:
+    """Give slices of an array by reading its file, which processes may share."""
+
+    def __init__(self, file: FileIO, mapped: np.ndarray[Any, Any], start: int) -> None:
+        self.file, self.dtype, self.offset = file, mapped.dtype, mapped.ctypes.data - start
+
+    def __getitem__(self, part: slice) -> np.ndarray[Any, Any]:
+        size = (part.stop - part.start) * self.dtype.itemsize
+        found = os.pread(self.file.fileno(), size, self.offset + part.start * self.dtype.itemsize) if size else b""
+        if len(found) != size:
+            raise BenchError(f"{self.file.name}: shorter than when it was opened; run `pais-bench prepare` again")
+        return np.frombuffer(found, dtype=self.dtype)
 
 
 def write_table(path: Path, batch: pa.RecordBatch) -> None:
@@ -85,12 +112,13 @@ def write_table(path: Path, batch: pa.RecordBatch) -> None:
         partial.unlink(missing_ok=True)
 
 
-def map_table(path: Path, schema: pa.Schema, remedy: str) -> pa.RecordBatch:
-    """Map a file; raise BenchError unless it is one batch of this schema. Its values are not looked at."""
+def map_table(path: Path, schema: pa.Schema, remedy: str) -> Table:
+    """Open a file; raise BenchError unless it is one batch of this schema. Its values are not looked at."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        whole = pa.memory_map(str(path)).read_buffer()
+        reader = pa.ipc.open_file(whole)
         if reader.num_record_batches == 1 and reader.schema.equals(schema):
-            return reader.get_batch(0)
+            return Table(reader.get_batch(0), path, whole.address)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BenchError(f"{path}: not readable ({' '.join(str(error).split())}); {remedy}") from error
     raise BenchError(f"{path}: of another version of this package; {remedy}")

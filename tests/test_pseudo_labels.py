@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pais_bench.metrics.pseudo_labels import Counts, Masks, compare, mask_iou
+from pais_bench.metrics.pseudo_labels import WEIGHT_EDGES, Counts, Masks, calibration, histogram, judge, mask_iou
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,15 @@ class Rows:
         return masks
 
 
+def compare(*pairs: tuple[Masks, Masks]) -> Counts:
+    counts = Counts()
+    for kept, truth in pairs:
+        counts.add(judge(kept, truth), len(np.asarray(truth.labels)))
+    return counts
+
+
 def summary(kept: Masks, truth: Masks) -> dict[str, float | None]:
-    return compare(kept, truth).summary()
+    return compare((kept, truth)).summary()
 
 
 TRUTH = Rows([(0, 1, 0, 10), (1, 1, 20, 30)])
@@ -67,7 +74,7 @@ def test_wrong_class_is_not_right_but_overlaps() -> None:
 
 
 def test_a_truth_is_matched_once_and_by_the_higher_score() -> None:
-    got = compare(Rows([(0, 0.6, 0, 10), (0, 0.9, 0, 6)]), TRUTH)
+    got = compare((Rows([(0, 0.6, 0, 10), (0, 0.9, 0, 6)]), TRUTH))
     assert got.right == 1
     assert got.right_iou == pytest.approx(0.6)
     assert got.summary()["precision"] == 0.5
@@ -76,13 +83,13 @@ def test_a_truth_is_matched_once_and_by_the_higher_score() -> None:
 
 def test_the_second_best_truth_is_taken_when_the_best_is_gone() -> None:
     truth = Rows([(0, 1, 0, 10), (0, 1, 1, 10)])
-    assert compare(Rows([(0, 0.9, 0, 10), (0, 0.8, 0, 10)]), truth).right == 2
+    assert compare((Rows([(0, 0.9, 0, 10), (0, 0.8, 0, 10)]), truth)).right == 2
 
 
 def test_half_an_overlap_is_right_and_less_is_not() -> None:
     truth = Rows([(0, 1, 0, 10)])
-    assert compare(Rows([(0, 1, 0, 5)]), truth).right == 1
-    assert compare(Rows([(0, 1, 0, 4)]), truth).right == 0
+    assert compare((Rows([(0, 1, 0, 5)]), truth)).right == 1
+    assert compare((Rows([(0, 1, 0, 4)]), truth)).right == 0
 
 
 def test_no_overlap_has_no_class_accuracy() -> None:
@@ -101,12 +108,8 @@ def test_empty_sides(kept: Rows, truth: Rows, precision: float | None, recall: f
 
 
 def test_counts_add_over_images() -> None:
-    total = Counts()
-    assert set(total.summary().values()) == {None}
-    total.add(compare(TRUTH, TRUTH))
-    total.add(compare(Rows([(0, 0.9, 0, 6)]), TRUTH))
-    total.add(compare(Rows([]), Rows([])))
-    got = total.summary()
+    assert set(compare().summary().values()) == {None}
+    got = compare((TRUTH, TRUTH), (Rows([(0, 0.9, 0, 6)]), TRUTH), (Rows([]), Rows([]))).summary()
     assert got["kept_per_image"] == 1
     assert got["precision"] == 1
     assert got["recall"] == 0.75
@@ -123,4 +126,25 @@ def test_tensors_are_taken_as_they_are() -> None:
         scores: object
 
     tensors = Tensors(*(torch.from_numpy(array) for array in (TRUTH.labels, TRUTH.masks, TRUTH.scores)))
-    assert compare(tensors, TRUTH) == compare(TRUTH, TRUTH)  # type: ignore[arg-type]
+    assert compare((tensors, TRUTH)) == compare((TRUTH, TRUTH))  # type: ignore[arg-type]
+
+
+def test_a_verdict_tells_of_each_pseudo_label() -> None:
+    got = judge(Rows([(0, 0.9, 0, 6), (1, 0.8, 0, 5), (1, 0.7, 35, 40)]), TRUTH)
+    assert got.matched == pytest.approx([0.6, 0, 0])
+    assert got.best == pytest.approx([0.6, 0.5, 0])
+    assert list(got.agrees) == [True, False, False]
+
+
+def test_calibration_by_hand() -> None:
+    got = calibration(np.array([0.0, 0.61, 0.69, 1.0]), np.array([0.0, 1.0, 0.0, 1.0]))
+    assert got[0] == [1, 0, 0]
+    assert got[6] == [2, 0.65, 0.5]
+    assert got[9] == [1, 1, 1]
+    assert sum(count for count, _, _ in got) == 4
+
+
+def test_weights_between_edges() -> None:
+    assert histogram(np.array([0, 0.24, 0.25, 2.4, 2.5, 30])) == [2, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2]
+    assert WEIGHT_EDGES[-1] == 2.5
+    assert sum(histogram(np.zeros(0))) == 0

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from pais_bench import plugins
 from pais_bench.config import DatasetChoice, Run, SplitGrid, Study, StudyMethod, StudyNetwork, Training
 from pais_bench.reporting import write_reports
-from pais_bench.reports import _style, convergence, cost, per_class, significance
+from pais_bench.reports import _style, ablation, convergence, cost, per_class, significance
 from pais_bench.reports._cells import cells
 from pais_bench.reports.main_table import Report, terminal_table
 from pais_bench.results import Results
@@ -263,6 +263,29 @@ def with_predictions(study: Study, root: Path, keep: dict[str, float]) -> Result
         kept = [record for record in records if rng.random() < keep[run.method.label]]
         (root / run.folder / "predictions.json").write_text(json.dumps(kept))
     return Results.of(study, root)
+
+
+def test_variants_beside_their_reference_by_what_they_change(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    worse = StudyMethod(name="pais", options={"beta": 0, "mask_scale": 1.0}, training={"ema": 0.5})
+    study = study.model_copy(update={"methods": {**study.methods, "worse": worse}})
+    results = fabricate(study, tmp_path, half)
+    csv, markdown, latex = ablation.Report().write(study, results, tmp_path)
+    rows = pd.read_csv(csv).set_index(["method", "percent"])
+    assert set(rows.index.get_level_values("method")) == {"pais", "worse"}, "supervised has no variant"
+    assert rows.loc[("worse", 1), "changed"] == "beta 0, mask_scale 1, ema 0.5"
+    assert rows.loc[("worse", 1), "folds"] == 2
+    assert rows.loc[("worse", 1), "difference"] == pytest.approx(-3), "pais has fold 1 alone"
+    assert rows.loc[("worse", 10), "folds"] == 0
+    assert math.isnan(rows.loc[("worse", 10), "difference"]) and math.isnan(rows.loc[("pais", 1), "difference"])
+    assert "| small | pais | (reference) |" in markdown.read_text()
+    assert "mask\\_scale 1" in latex.read_text()
+
+
+def test_a_study_without_variants_has_no_ablation(tmp_path: Path) -> None:
+    study = make_study()
+    study = study.model_copy(update={"methods": {name: study.methods[name] for name in ("base_line", "pais")}})
+    assert ablation.Report().write(study, fabricate(study, tmp_path), tmp_path) == []
 
 
 def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:

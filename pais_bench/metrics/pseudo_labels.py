@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,8 @@ from pycocotools import mask as rle
 
 RIGHT = 0.5
 """The mask IoU from which on a pseudo-label is right."""
+WEIGHT_EDGES = tuple(step / 4 for step in range(11))
+"""The lower edges of the bins of weights, 0 to 2.5: PAIS's mask weight ends there."""
 
 Array = NDArray[np.generic]
 
@@ -24,6 +26,19 @@ class Masks(Protocol):
     def masks(self) -> ArrayLike: ...
     @property
     def scores(self) -> ArrayLike: ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Hold what one image's pseudo-labels are worth.
+
+    matched f64[N]: mask IoU with the truth of its class that it took, 0 where it took none | best f64[N]: mask IoU with
+    the truth, of any class, that it overlaps best | agrees bool[N]: overlaps that truth, and has its class.
+    """
+
+    matched: NDArray[np.float64]
+    best: NDArray[np.float64]
+    agrees: NDArray[np.bool_]
 
 
 @dataclass
@@ -44,10 +59,16 @@ class Counts:
     overlapping: int = 0
     agreeing: int = 0
 
-    def add(self, other: Counts) -> None:
-        """Add the counts of other images to these."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+    def add(self, verdict: Verdict, truths: int) -> None:
+        """Add an image that has this number of true instances."""
+        self.images += 1
+        self.kept += len(verdict.best)
+        self.truths += truths
+        self.right += int((verdict.matched > 0).sum())
+        self.right_iou += float(verdict.matched.sum())
+        self.best_iou += float(verdict.best.sum())
+        self.overlapping += int((verdict.best > 0).sum())
+        self.agreeing += int(verdict.agrees.sum())
 
     def summary(self) -> dict[str, float | None]:
         """Give kept per image, and fractions 0..1: precision, recall, IoU and class accuracy; None for 0 / 0."""
@@ -61,23 +82,33 @@ class Counts:
         }
 
 
-def compare(kept: Masks, truth: Masks) -> Counts:
-    """Count one image's pseudo-labels against its truth, both in the same pixels; scores of the truth are not read.
+def judge(kept: Masks, truth: Masks) -> Verdict:
+    """Compare one image's pseudo-labels with its truth, both in the same pixels; scores of the truth are not read.
 
     A pseudo-label is right when a truth of its class, not matched before, has mask IoU >= RIGHT with it. The higher
     score chooses first, and takes the truth that it overlaps best.
     """
     labels, expected = np.asarray(kept.labels), np.asarray(truth.labels)
-    counts = Counts(images=1, kept=len(labels), truths=len(expected))
-    if not counts.kept or not counts.truths:
-        return counts
+    if not len(labels) or not len(expected):
+        return Verdict(np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(labels), dtype=bool))
     iou = mask_iou(np.asarray(kept.masks), np.asarray(truth.masks))
     iou_of_class = np.where(labels[:, None] == expected[None, :], iou, 0)
-    matched, best = _match(iou_of_class, np.asarray(kept.scores)), iou.max(axis=1)
-    counts.right, counts.right_iou = len(matched), sum(matched)
-    counts.best_iou, counts.overlapping = float(best.sum()), int((best > 0).sum())
-    counts.agreeing = int(((iou_of_class.max(axis=1) == best) & (best > 0)).sum())
-    return counts
+    best = iou.max(axis=1)
+    agrees = (iou_of_class.max(axis=1) == best) & (best > 0)
+    return Verdict(_match(iou_of_class, np.asarray(kept.scores)), best, agrees)
+
+
+def calibration(predicted: NDArray[np.float64], found: NDArray[np.float64]) -> list[list[float]]:
+    """Give [count, mean predicted, mean found] of each tenth of the range 0..1; [0, 0, 0] where nothing is."""
+    place = np.clip((predicted * 10).astype(int), 0, 9)
+    count = np.bincount(place, minlength=10)
+    sums = (np.bincount(place, weights=values, minlength=10) / np.maximum(count, 1) for values in (predicted, found))
+    return [[int(n), round(float(a), 4), round(float(b), 4)] for n, a, b in zip(count, *sums, strict=True)]
+
+
+def histogram(weights: NDArray[np.float64]) -> list[int]:
+    """Count weights between WEIGHT_EDGES; each bin holds its lower edge, and the last is open."""
+    return [int(n) for n in np.histogram(weights, [*WEIGHT_EDGES, np.inf])[0]]
 
 
 def mask_iou(first: Array, second: Array) -> NDArray[np.float64]:
@@ -91,13 +122,13 @@ def _encode(masks: Array) -> list[dict[str, object]]:
     return code
 
 
-def _match(iou: NDArray[np.float64], scores: NDArray[np.float64]) -> list[float]:
-    """Give the IoU of every match of a row with a column of iou, greedily by falling score; equal scores in order."""
-    free, matched = iou.copy(), []
+def _match(iou: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the IoU of each row with the column it takes, or 0: greedily by falling score, equal ones in order."""
+    free, matched = iou.copy(), np.zeros(len(iou))
     for row in np.argsort(-scores, kind="stable"):
         column = int(free[row].argmax())
         if free[row, column] >= RIGHT:
-            matched.append(float(free[row, column]))
+            matched[row] = free[row, column]
             free[:, column] = 0
     return matched
 

@@ -34,9 +34,9 @@ def cells(study: Study, results: Results) -> pd.DataFrame:
 
 
 def _cell(study: Study, done: pd.DataFrame, network: str, method: str, percent: float) -> dict[str, Any]:
-    ours = _folds(done, network, method, percent)
+    ours = folds(done, network, method, percent)
     supervised = baseline(study)
-    paired = (ours["AP"] - _folds(done, network, supervised, percent)["AP"]).dropna()
+    paired = (ours["AP"] - folds(done, network, supervised, percent)["AP"]).dropna()
     return {
         "dataset": study.dataset.label,
         "family": study.split.family,
@@ -70,13 +70,14 @@ def external_cells(study: Study, results: Results) -> pd.DataFrame:
 
 
 def _supervised(study: Study, results: Results, row: pd.Series) -> pd.DataFrame:
-    found, network, family, percent = results.external.iloc[:0], row["network"], row["family"], row["percent"]
-    if family == study.split.family and network in study.networks:
-        found = results.runs[(results.runs["method"] == baseline(study)) & (results.runs["network"] == network)]
-    elif family != UNKNOWN:
-        there = (results.external["method"] == "supervised") & (results.external["network"] == network)
-        found = results.external[there & (results.external["family"] == family)]
-    return _in_percent(found[(found["percent"] == percent) & (found["state"] == "done")])
+    family, ours = row["family"], results.runs[results.runs["method"] == baseline(study)]
+    if family == study.split.family and (ours["network"] == row["network"]).any():
+        found = ours
+    else:
+        same = (results.external["family"] == family) & (family != UNKNOWN)
+        found = results.external[same & (results.external["method"] == "supervised")]
+    here = (found["network"] == row["network"]) & (found["percent"] == row["percent"])
+    return _in_percent(found[here & (found["state"] == "done")])
 
 
 def _means(ours: pd.DataFrame) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def _in_percent(done: pd.DataFrame) -> pd.DataFrame:
     return done.set_index("fold")[list(names)].rename(columns=names).astype(float) * 100
 
 
-def _folds(done: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.DataFrame:
+def folds(done: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.DataFrame:
+    """Give AP, AP50 and box_AP in percent by fold."""
     chosen = (done["network"] == network) & (done["method"] == method) & (done["percent"] == percent)
     return _in_percent(done[chosen])
