@@ -64,7 +64,7 @@ wildcard_constraints:
     method=r"[\w.]+",
     digest="|".join(sorted({run.digest for run in RUNS.values()})),
     name=r"[\w.]+",
-    weights="|".join(suffix(weights) for weights in STUDY.weights),
+    weights=f"(?:{'|'.join(suffix(weights) for weights in STUDY.weights)})",
 
 
 BUILD = runpy.run_path(os.path.join(workflow.basedir, "envs", "build.py"))
