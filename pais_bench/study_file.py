@@ -107,7 +107,8 @@ def _resolve(study: Study, path: Path) -> Study:
     dataset = study.dataset.model_copy(update={"options": options, "root": root})
     source = study.split.source and (path.parent / study.split.source.expanduser())
     split = study.split.model_copy(update={"source": source})
-    return study.model_copy(update={"methods": methods, "dataset": dataset, "split": split})
+    external = tuple(path.parent / one.expanduser() for one in study.external)
+    return study.model_copy(update={"methods": methods, "dataset": dataset, "split": split, "external": external})
 
 
 def _defaults(shelf: str, name: str, options: Options, source: str) -> Options:

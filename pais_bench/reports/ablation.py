@@ -101,7 +101,7 @@ def _table(study: Study, frame: pd.DataFrame) -> Table:
     ]
     count = len(study.split.folds)
     caption = (
-        f"Mask AP (%) of the {study.model} on {study.dataset.label}: methods with some constants changed. "
+        f"Mask AP (%) of the {study.told} on {study.dataset.label}: methods with some constants changed. "
         f"Splits: family {study.split.family}, {count} fold{'s' if count > 1 else ''}. In parentheses: mean difference "
         "to the reference on the same folds. Evaluator: pycocotools, COCO AP at IoU 0.50:0.95."
     )
