@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pais_bench.metrics._pycocotools import run, stats
 from pais_bench.metrics._truth import pixels
 
 Record = dict[str, Any]
+Measure = Callable[[Record, list[Record]], Sequence[float]]
 
 
 def replicate(folder: Path, copies: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -52,7 +52,7 @@ def pycocotools(truth: Record, records: list[Record]) -> list[float]:
     return values(stats(run(COCOeval, truth, found, "segm", chosen)))
 
 
-def another(package: str, evaluation: str) -> Callable[[Record, list[Record]], list[float]]:
+def another(package: str, evaluation: str) -> Measure:
     """Give the twelve numbers of a package that has the classes of pycocotools."""
     module = importlib.import_module(package)
 
@@ -81,21 +81,24 @@ def main(folder: Path, copies: int, repeats: int) -> None:
     began = time.process_time()
     prepared.pixels  # noqa: B018
     print(f"drawing the truth, once for all evaluations: {time.process_time() - began:.2f} s")
-    measured: dict[str, Callable[[], Sequence[float]]] = {
-        "pycocotools": lambda: pycocotools(truth, records),
-        "ours, truth prepared": lambda: values(coco.numbers(coco.match(prepared, records))),
-        "ours, with the truth": lambda: values(coco.numbers(coco.match(truth, records))),
+    measured: dict[str, Measure] = {
+        "pycocotools": pycocotools,
+        "ours, truth prepared": lambda _, found: values(coco.numbers(coco.match(prepared, found))),
+        "ours, with the truth": lambda known, found: values(coco.numbers(coco.match(known, found))),
     }
     for package, evaluation in (("hotcoco", "COCOeval"), ("faster_coco_eval", "COCOeval_faster")):
         if importlib.util.find_spec(package):
-            measured[package] = partial(another(package, evaluation), truth, records)
+            measured[package] = another(package, evaluation)
     seconds: dict[str, list[float]] = {name: [] for name in measured}
     apart = dict.fromkeys(measured, 0.0)
     for _ in range(repeats):
         expected: Sequence[float] = ()
         for name, ask in measured.items():
+            # Copies, as some of them write into their arguments.
+            known = {**truth, "annotations": [dict(note) for note in truth["annotations"]]}
+            copies_of_records = [dict(record) for record in records]
             began = time.process_time()
-            found = ask()
+            found = ask(known, copies_of_records)
             seconds[name].append(time.process_time() - began)
             expected = expected or found
             apart[name] = max(abs(one - two) for one, two in zip(found, expected, strict=True))
