@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pais_bench import __version__, plugins, provenance
+from pais_bench import __version__, faults, plugins, provenance
 from pais_bench.config import Run, Study
+from pais_bench.interruption import INTERRUPTED, obey, requeue
+from pais_bench.lock import alone
 from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
-
-INTERRUPTED = 85
-"""Exit code of a training that saved and stopped before its last step: the same command goes on."""
 
 EXAMPLES = """examples, in the order of the workflow (a study is a YAML file or the name of a shipped one):
   pais-bench prepare  demo
@@ -56,6 +55,7 @@ def split(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
 def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     """Train one run, or go on with it; write run.json when it is complete."""
+    obey(lambda: sys.exit(INTERRUPTED))
     import torch
     from lightning_fabric import Fabric
 
@@ -74,39 +74,38 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     )
     fabric.launch()
     folder = results / run.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer = engine.Trainer(run, stores, labelled, folder, fabric, results)
-
-    def stop(number: int, frame: object) -> None:
-        trainer.stopping = True
-
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, stop)
-    name = f"{run.method.label} {run.split.stem} {run.network.label}"
-    _say(f"{name}: {len(labelled.ids)} of {labelled.pool} images labelled, step {trainer.step} of {run.training.steps}")
-    try:
-        trainer.fit(arguments.workers, progress=lambda line: _tell(name, run, line))
-    except engine.Interrupted as error:
-        _say(f"{name}: {error}")
-        return INTERRUPTED
-    if fabric.is_global_zero:
-        device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else fabric.device.type
-        _write_json(
-            folder / "run.json",
-            {
-                "run": run.model_dump(mode="json"),
-                "digest": run.digest,
-                "commit": provenance.commit(),
-                "versions": provenance.versions(),
-                "split": labelled.summary(),
-                "hardware": provenance.hardware(device, fabric.world_size, arguments.threads),
-                "wall_seconds": round(trainer.seconds, 3),
-                "steps": trainer.step,
-            },
-        )
-        runs = study.runs()
-        done = sum((results / one.folder / "run.json").exists() for one in runs)
-        _say(f"{name}: trained; {done} of {len(runs)} runs done, {len(runs) - done} left")
+    with alone(folder, fabric) as lock:
+        trainer = engine.Trainer(run, stores, labelled, folder, fabric, results, lock.check)
+        name = f"{run.method.label} {run.split.stem} {run.network.label}"
+        if trainer.fault:
+            _say(f"{name}: {trainer.fault}; going on from the one before it")
+        steps = f"step {trainer.step} of {run.training.steps}"
+        _say(f"{name}: {len(labelled.ids)} of {labelled.pool} images labelled, {steps}")
+        obey(lambda: setattr(trainer, "stopping", True))
+        try:
+            trainer.fit(arguments.workers, progress=lambda line: _tell(name, run, line))
+        except engine.Interrupted as error:
+            again = fabric.is_global_zero and requeue()
+            _say(f"{name}: {error}{'; SLURM has it in the queue again' if again else ''}")
+            return INTERRUPTED
+        if fabric.is_global_zero:
+            device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else fabric.device.type
+            _write_json(
+                folder / "run.json",
+                {
+                    "run": run.model_dump(mode="json"),
+                    "digest": run.digest,
+                    "commit": provenance.commit(),
+                    "versions": provenance.versions(),
+                    "split": labelled.summary(),
+                    "hardware": provenance.hardware(device, fabric.world_size, arguments.threads),
+                    "wall_seconds": round(trainer.seconds, 3),
+                    "steps": trainer.step,
+                },
+            )
+            runs = study.runs()
+            done = sum((results / one.folder / "run.json").exists() for one in runs)
+            _say(f"{name}: trained; {done} of {len(runs)} runs done, {len(runs) - done} left")
     return 0
 
 
@@ -167,14 +166,21 @@ VERBS: dict[str, Verb] = {
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when it is done, 85 when it is to be continued, 2 after a message about a fault."""
+    words = sys.argv[1:] if words is None else words
     arguments = _parser().parse_args(words)
     try:
         if arguments.verb not in VERBS:
             return arguments.run(arguments) or 0
         return VERBS[arguments.verb](load_study(arguments.study), arguments.results, arguments) or 0
-    except BenchError as error:
-        print(f"pais-bench {arguments.verb}: error: {error}", file=sys.stderr)
-        return 2
+    except (BenchError, OSError, MemoryError, RuntimeError) as error:
+        fault = str(error) if isinstance(error, BenchError) else faults.told(error)
+        if fault is None:
+            raise
+    print(f"pais-bench {arguments.verb}: error: {fault}", file=sys.stderr)
+    if arguments.verb == "train":
+        again = shlex.join([sys.executable, "-m", "pais_bench", *words])
+        print(f"when that is mended, this goes on from the last checkpoint: {again}", file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:

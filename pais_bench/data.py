@@ -6,7 +6,7 @@ ranks' shares of a batch are disjoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Stream(Dataset[Batch]):
         if not unlabelled:
             self.pools = self.pools[LABELLED], ()
         steps = range(start, self.run.training.steps)
-        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers))
+        return _raised(DataLoader(_Told(self), batch_size=None, sampler=steps, num_workers=workers))
 
     def unlabelled_sample(self, count: int) -> Iterator[View]:
         """Give test views of at most count unlabelled images, evenly spread: always the same ones."""
@@ -105,6 +105,26 @@ class Stream(Dataset[Batch]):
             return Unlabelled(image_id, weak, strong, truth=None)
         truth, _ = geometry.project(read_truth(store, image_id), weak.matrix, weak.size)
         return Unlabelled(image_id, weak, strong, truth)
+
+
+class _Told(Dataset[Batch | BenchError]):
+    """Give a fault instead of raising it: a loader process would wrap it in its own traceback."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, step: int) -> Batch | BenchError:
+        try:
+            return self.stream[step]
+        except BenchError as error:
+            return error
+
+
+def _raised(batches: Iterable[Batch | BenchError]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, BenchError):
+            raise batch
+        yield batch
 
 
 @lru_cache(maxsize=4)

@@ -9,6 +9,7 @@ Every random draw is a function of (seed, step, rank), so a run that was killed 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,52 +19,18 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from pais_bench import geometry, inference, plugins
-from pais_bench.checkpoint import Log, write_checkpoint
+from pais_bench.checkpoint import Log, before, newest, write_checkpoint
 from pais_bench.config import Run
 from pais_bench.data import Stream
 from pais_bench.diagnostics import describe
+from pais_bench.learner import Learner, Losses, Streams
 from pais_bench.schedule import build_optimizer, ema_momentum, learning_rate, update_teacher
 from pais_bench.splits import Split
 from pais_bench.store import Store
 from pais_bench.types import Batch, BenchError, Method, Score, Targets
-
-Losses = dict[str, Tensor]
-
-
-class Streams:
-    """Hold the views and targets of each stream of one step.
-
-    A plain object, because Fabric takes apart the collections and dataclasses that it hands to a module.
-    """
-
-    def __init__(self, **streams: tuple[Sequence[Tensor], Sequence[Targets]]) -> None:
-        self.streams = streams
-
-
-class Learner(nn.Module):
-    """Wrap the student, so that a step is one forward of one module however many streams it has.
-
-    Two forwards of a module under DistributedDataParallel break its gradient buckets; one that calls it twice does not.
-    """
-
-    def __init__(self, student: nn.Module) -> None:
-        super().__init__()
-        self.student = student
-        self.momentum = {module: module.momentum for module in student.modules() if isinstance(module, _BatchNorm)}
-
-    def forward(self, step: Streams) -> Losses:
-        """Give losses as stream/term; running statistics follow labelled views: patches and shears are for training."""
-        losses: Losses = {}
-        for stream, (images, targets) in step.streams.items():
-            for norm, momentum in self.momentum.items():
-                norm.momentum = momentum if stream == "labelled" else 0.0
-            named = self.student.loss(images, targets)  # type: ignore[operator]
-            losses |= {f"{stream}/{term}": loss for term, loss in named.items()}
-        return losses
 
 
 class Trainer:
@@ -77,8 +44,12 @@ class Trainer:
         folder: Path,
         fabric: Fabric,
         results: Path = Path(),
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """Build or resume a run; results is where the run of its trained teacher lies, if it wants one."""
+        """Build or resume a run; results is where the run of its trained teacher lies, if it wants one.
+
+        guard is asked before anything is written that another process could have written meanwhile.
+        """
         self.run, self.val, self.folder, self.fabric = run, stores["val"], folder, fabric
         extra = stores.get("unlabelled")
         self.stream = Stream(run, stores["train"], split, fabric.global_rank, fabric.world_size, extra)
@@ -90,7 +61,8 @@ class Trainer:
         optimizer = build_optimizer(self.student, run.training)
         self.learner, self.optimizer = fabric.setup(Learner(self.student), optimizer)
         self.step, self.seconds, self.stopping = 0, 0.0, False
-        self.log = Log(folder / "log.jsonl")
+        self.log, self.checkpoint, self.guard = Log(folder / "log.jsonl"), folder / "checkpoint.pt", guard
+        self.fault = ""
         self.guide = self._trained_teacher(results)
         self._resume()
 
@@ -101,6 +73,8 @@ class Trainer:
         non-finite loss.
         """
         training = self.run.training
+        if self.step and not self._agreed(self.fabric.is_global_zero and self.log.holds("evaluation", self.step)):
+            self._evaluate_if_due(progress)
         for batch in self.stream.loader(self.step, workers, self.method.unlabelled):
             begun = time.monotonic()
             line = self._train_step(batch)
@@ -109,12 +83,14 @@ class Trainer:
             last = self.step == training.steps
             if self.step % training.log_every == 0 or last:
                 self._write({"event": "step", "step": self.step, **line()}, progress)
-            if self.step % training.evaluate_every == 0 or last:
-                self._write({"event": "evaluation", "step": self.step, **self._evaluate()}, progress)
-            if self.step % training.checkpoint_every == 0 or last or self.stopping:
+            self._evaluate_if_due(progress)
+            stopping = self._agreed(self.stopping)
+            if self.step % training.checkpoint_every == 0 or last or stopping:
                 self._save()
-            if self.stopping and not last:
-                raise Interrupted(f"stopped after step {self.step} of {training.steps}; run the same command to go on")
+            if stopping and not last:
+                raise self._interrupted()
+        if self.fabric.is_global_zero:
+            before(self.checkpoint).unlink(missing_ok=True)
 
     def _train_step(self, batch: Batch) -> Callable[[], dict[str, Any]]:
         """Do one step; give a function that describes it, so that only a logged step pays for its description."""
@@ -137,7 +113,7 @@ class Trainer:
 
         losses = self.learner(Streams(**streams))
         total = sum(self._weight(name) * loss for name, loss in losses.items() if self._weight(name))
-        if not torch.isfinite(total):
+        if self._agreed(not torch.isfinite(total)):
             raise BenchError(_not_finite(losses, batch, self.run))
         fabric.backward(total)
         if training.clip is not None:
@@ -193,6 +169,19 @@ class Trainer:
             return 1.0
         return self.method.unlabelled_weight * self.method.term_weights.get(term, 1.0)
 
+    def _evaluate_if_due(self, progress: Callable[[dict[str, Any]], None]) -> None:
+        """Evaluate if this step asks for it; who is told to stop meanwhile saves, and evaluates when it goes on."""
+        training = self.run.training
+        if self.step % training.evaluate_every and self.step != training.steps:
+            return
+        line: dict[str, Any] | None = None
+        with contextlib.suppress(_CutShort):
+            line = self._evaluate()
+        if self._agreed(line is None):
+            self._save()
+            raise self._interrupted()
+        self._write({"event": "evaluation", "step": self.step, **(line or {})}, progress)
+
     def _evaluate(self) -> dict[str, Any]:
         """Measure student and teacher on the validation set, on the first rank."""
         training = self.run.training
@@ -203,9 +192,24 @@ class Trainer:
         if self.fabric.is_global_zero:
             with self.fabric.autocast():
                 for name in ("student", "teacher"):
-                    line[name] = inference.validate(getattr(self, name), self.run, self.val, self.fabric.device)
-        self.fabric.barrier()
+                    network = getattr(self, name)
+                    line[name] = inference.validate(network, self.run, self.val, self.fabric.device, self._go_on)
         return line
+
+    def _go_on(self, done: int) -> None:
+        if self.stopping:
+            raise _CutShort
+
+    def _agreed(self, flag: bool) -> bool:
+        """Say whether any rank says so: ranks that decide apart wait for each other for ever."""
+        if self.fabric.world_size == 1:
+            return flag
+        told = torch.tensor(float(flag), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(told, reduce_op="sum"))
+
+    def _interrupted(self) -> Interrupted:
+        steps = self.run.training.steps
+        return Interrupted(f"stopped after step {self.step} of {steps}; run the same command to go on")
 
     def _write(self, line: dict[str, Any], progress: Callable[[dict[str, Any]], None]) -> None:
         if self.fabric.is_global_zero:
@@ -223,14 +227,15 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
             }
-            write_checkpoint(self.folder / "checkpoint.pt", state)
+            self.guard()
+            self.log.sync()
+            write_checkpoint(self.checkpoint, state)
         self.fabric.barrier()
 
     def _resume(self) -> None:
-        """Go on from the run's checkpoint, if it has one; the log forgets what came after it."""
-        path = self.folder / "checkpoint.pt"
-        if path.exists():
-            state = inference.read_checkpoint(path, self.run)
+        """Go on from the run's newest whole checkpoint, if it has one; the log forgets what came after it."""
+        state, self.fault = newest(self.checkpoint, self.run)
+        if state is not None:
             self.student.load_state_dict(state["student"])
             self.teacher.load_state_dict(state["teacher"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -254,6 +259,10 @@ def _asking(teacher: Any, image: Tensor) -> Score:
 
 class Interrupted(Exception):
     """Say that a run stopped before its last step, with everything saved."""
+
+
+class _CutShort(Exception):
+    """Leave an evaluation that is too long to be waited for."""
 
 
 def _seed(*parts: int) -> int:

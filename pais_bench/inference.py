@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from pais_bench import augment, geometry, plugins
+from pais_bench.checkpoint import read_checkpoint
 from pais_bench.config import Run, parse
 from pais_bench.data import read_stored
 from pais_bench.store import Store
-from pais_bench.types import BenchError, Instances
+from pais_bench.types import Instances
 
 Record = dict[str, Any]
 
@@ -32,24 +33,6 @@ def load_trained(run: Run, classes: int, checkpoint: Path) -> nn.Module:
     backend = build_backend(run, classes)
     backend.load_state_dict(read_checkpoint(checkpoint, run)[run.model])
     return backend
-
-
-def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
-    """Read a checkpoint of this very run.
-
-    Raises BenchError where the file is torn, or was written by a run with other options.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        digest = state["digest"]
-    except FileNotFoundError:
-        raise BenchError(f"{path}: no checkpoint; run `pais-bench train` first") from None
-    except Exception as error:
-        fault = (str(error).splitlines() or [""])[0]
-        raise BenchError(f"{path}: damaged checkpoint ({fault}); delete it to train this run anew") from error
-    if digest != run.digest:
-        raise BenchError(f"{path}: checkpoint of run {digest}, not of {run.digest}; delete it or use another folder")
-    return state
 
 
 @torch.no_grad()
@@ -76,12 +59,18 @@ def predict(
     return records
 
 
-def validate(backend: Any, run: Run, store: Store, device: torch.device) -> dict[str, Any]:
+def validate(
+    backend: Any,
+    run: Run,
+    store: Store,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
     """Measure AP as fractions 0..1 on run.training.evaluate_images validation images, evenly spread; None: on all."""
     wanted = run.training.evaluate_images or len(store.image_ids)
     stride = max(1, len(store.image_ids) // wanted)
     chosen = store.image_ids[::stride][:wanted]
-    records = predict(backend, run, store, chosen, device)
+    records = predict(backend, run, store, chosen, device, progress=progress)
     found = plugins.load("metrics", "coco").evaluate_fast(store.coco_dict(), records, chosen)
     segm, bbox = found["segm"], found["bbox"]
     return {"segm_AP": segm["AP"], "segm_AP50": segm["AP50"], "bbox_AP": bbox["AP"], "images": len(chosen)}
