@@ -59,7 +59,7 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     import torch
     from lightning_fabric import Fabric
 
-    from pais_bench import engine
+    from pais_bench import engine, shares
     from pais_bench.store import Store
 
     run = _run(study, arguments)
@@ -71,11 +71,12 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
         devices=arguments.devices,
         num_nodes=arguments.nodes,
         precision=run.training.precision,
+        strategy=shares.strategy(arguments.devices * arguments.nodes),
     )
     fabric.launch()
     folder = results / run.folder
     with alone(folder, fabric) as lock:
-        trainer = engine.Trainer(run, stores, labelled, folder, fabric, results, lock.check)
+        trainer = engine.Trainer(run, stores, labelled, folder, fabric, results, lock.check, arguments.accumulate)
         name = f"{run.method.label} {run.split.stem} {run.network.label}"
         if trainer.fault:
             _say(f"{name}: {trainer.fault}; going on from the one before it")
@@ -207,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "train":
             one.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")
             one.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
+            told = "parts that a device learns its share of a batch in: less memory, the same step (default: 1)"
+            one.add_argument("--accumulate", type=int, default=1, help=told)
             one.add_argument("--workers", type=int, default=0, help="loader processes; changes no number (default: 0)")
     for name in plugins.names("verbs"):
         plugin = plugins.load("verbs", name)

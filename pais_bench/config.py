@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pais_bench import plugins
+from pais_bench.demands import Demand, Rule
 from pais_bench.frozen import Frozen as Frozen
 from pais_bench.split_choice import SplitChoice, SplitGrid
 from pais_bench.types import BenchError
@@ -159,6 +160,7 @@ class Study(Frozen):
     methods: dict[Label, StudyMethod] = Field(min_length=1)
     model: Literal["teacher", "student"] = "teacher"
     metrics: tuple[Label, ...] = ("coco",)
+    resources: dict[Rule, Demand] = {}
 
     def runs(self) -> list[Run]:
         """Expand the grid, in the order percent, fold, network, method."""

@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pais_bench.shares import canvas
 from pais_bench.types import Targets
 
 Losses = dict[str, Tensor]
+Stream = tuple[Sequence[Tensor], Sequence[Targets], tuple[int, int]]
 
 
 class Streams:
-    """Hold the views and targets of each stream of one step.
+    """Hold the views and targets of each stream of one step, and the least size (H, W) that views are padded to.
 
     A plain object, because Fabric takes apart the collections and dataclasses that it hands to a module.
     """
 
-    def __init__(self, **streams: tuple[Sequence[Tensor], Sequence[Targets]]) -> None:
+    def __init__(self, **streams: Stream) -> None:
         self.streams = streams
 
 
@@ -36,9 +38,10 @@ class Learner(nn.Module):
     def forward(self, step: Streams) -> Losses:
         """Give losses as stream/term; running statistics follow labelled views: patches and shears are for training."""
         losses: Losses = {}
-        for stream, (images, targets) in step.streams.items():
+        for stream, (images, targets, size) in step.streams.items():
             for norm, momentum in self.momentum.items():
                 norm.momentum = momentum if stream == "labelled" else 0.0
-            named = self.student.loss(images, targets)  # type: ignore[operator]
+            with canvas(size):
+                named = self.student.loss(images, targets)  # type: ignore[operator]
             losses |= {f"{stream}/{term}": loss for term, loss in named.items()}
         return losses

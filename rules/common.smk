@@ -10,6 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from pais_bench import plugins
+from pais_bench.demands import demand
 from pais_bench.split_choice import IMPORTED
 from pais_bench.splits import split_path
 from pais_bench.study_file import load_study
@@ -98,3 +99,36 @@ HERE = {
     "results": RES,
 }
 BACKEND = {**HERE, "python": interpreter}
+
+
+def asked(rule):
+    """Give what the study asks of a cluster for the jobs of a rule, more of it at every further attempt."""
+    wanted = demand(STUDY.resources, rule)
+    gpus = (wanted.gpus or 0) * (wanted.nodes or 1)
+    found = {
+        "slurm_partition": wanted.partition,
+        "slurm_account": wanted.account,
+        "mem_mb": wanted.mem_mb and (lambda wildcards, attempt: attempt * wanted.mem_mb),
+        "runtime": wanted.minutes
+        and (lambda wildcards, attempt: attempt * wanted.minutes),
+        "gpu": gpus,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def asked_of_training():
+    """Give the same of a training, and how its processes are started where there are several: by srun under SLURM."""
+    wanted = demand(STUDY.resources, "train")
+    devices, nodes = wanted.gpus or 1, wanted.nodes or 1
+    found = {**asked("train"), "devices": devices, "nodes": nodes, "launch": ""}
+    found["workers"] = (wanted.cpus or 1) - 1 if wanted.gpus else 0
+    if devices > 1:
+        step = f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks-per-node={devices} --gpus-per-node={devices}"
+        found["launch"] = f"${{SLURM_JOB_ID:+{step} --cpus-per-task={wanted.cpus or 1}}}"
+        found |= {"mpi": "srun", "tasks_per_node": devices}
+    return found
+
+
+def processors(rule):
+    """Give the number of CPU threads of a job."""
+    return demand(STUDY.resources, rule).cpus or 1
