@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -98,6 +99,18 @@ HERE = {
     "study": str(config.get("study", "demo")),
     "results": RES,
 }
+
+
+def failures():
+    """Give the command that tells of the runs that failed; where it fails itself, the grid's own end is what counts."""
+    words = [sys.executable, "-m", "pais_bench", "failures", HERE["study"]]
+    words += ["--results", RES]
+    for backend, folder in FOLDERS.items():
+        python = config.get("python") or folder / "bin" / "python"
+        words += ["--python", f"{backend}={python}"]
+    return f"{shlex.join(words)} >&2 || true"
+
+
 BACKEND = {**HERE, "python": interpreter}
 
 
@@ -108,7 +121,8 @@ def asked(rule):
     found = {
         "slurm_partition": wanted.partition,
         "slurm_account": wanted.account,
-        "mem_mb": wanted.mem_mb and (lambda wildcards, attempt: attempt * wanted.mem_mb),
+        "mem_mb": wanted.mem_mb
+        and (lambda wildcards, attempt: attempt * wanted.mem_mb),
         "runtime": wanted.minutes
         and (lambda wildcards, attempt: attempt * wanted.minutes),
         "gpu": gpus,
@@ -124,7 +138,9 @@ def asked_of_training():
     found["workers"] = (wanted.cpus or 1) - 1 if wanted.gpus else 0
     if devices > 1:
         step = f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks-per-node={devices} --gpus-per-node={devices}"
-        found["launch"] = f"${{SLURM_JOB_ID:+{step} --cpus-per-task={wanted.cpus or 1}}}"
+        found["launch"] = (
+            f"${{SLURM_JOB_ID:+{step} --cpus-per-task={wanted.cpus or 1}}}"
+        )
         found |= {"mpi": "srun", "tasks_per_node": devices}
     return found
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from tiny import study  # noqa: E402
 
-from pais_bench.config import Study  # noqa: E402
+from pais_bench.study_file import load_study  # noqa: E402
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 MISSING = [name for name in (*DAEMONS, "srun") if shutil.which(name, path=f"/usr/sbin:{os.environ['PATH']}") is None]
@@ -79,7 +79,7 @@ class Project:
         values["training"] |= {"steps": 60, "checkpoint_every": 5, "evaluate_every": 60, "milestones": [50]}
         self.path, self.results = folder / "tiny.yaml", folder / "results"
         self.path.write_text(yaml.safe_dump(values))
-        self.run = Study(**values).runs()[0]
+        self.run = load_study(self.path).runs()[0]
         self.folder = self.results / self.run.folder
 
     @contextmanager
