@@ -62,6 +62,7 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     from pais_bench import engine
     from pais_bench.store import Store
 
+    provenance.require_versions(arguments.locked)
     run = _run(study, arguments)
     stores = {part: _store(study, results, part) for part in Store.parts(_dataset(study, results))}
     labelled = _read_split(run, results, stores["train"])
@@ -117,6 +118,7 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
     from pais_bench import inference
 
+    provenance.require_versions(arguments.locked)
     run = _run(study, arguments)
     store, folder = _store(study, results, "val"), results / run.folder
     torch.set_num_threads(arguments.threads)
@@ -197,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--method", required=True, help="label of a method in the study")
         if name in ("train", "predict"):
             one.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: 1)")
+            one.add_argument("--locked", metavar="NAME", help="refuse other versions than envs/NAME.txt pins")
             one.add_argument("--accelerator", default="auto", help="cpu, cuda, mps, or auto (default)")
         if name == "train":
             one.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")

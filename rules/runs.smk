@@ -14,7 +14,7 @@ rule train:
     log:
         os.path.join(LOGS, RUN, "train.log"),
     conda:
-        "../envs/python.yaml"
+        "../envs/{backend}.yaml"
     threads: 1
     resources:
         **BACKEND,
@@ -22,7 +22,7 @@ rule train:
         "export OMP_NUM_THREADS={threads}; "
         "{resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --threads {threads} 2>&1 | tee -i {log:q}"
+        " --method {wildcards.method} --threads {threads} {resources.locked} 2>&1 | tee -i {log:q}"
 
 
 rule predict:
@@ -35,7 +35,7 @@ rule predict:
     log:
         os.path.join(LOGS, RUN, "predict.log"),
     conda:
-        "../envs/python.yaml"
+        "../envs/{backend}.yaml"
     threads: 1
     resources:
         **BACKEND,
@@ -43,7 +43,7 @@ rule predict:
         "export OMP_NUM_THREADS={threads}; "
         "{resources.python:q} -m pais_bench predict {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --threads {threads} 2>&1 | tee -i {log:q}"
+        " --method {wildcards.method} --threads {threads} {resources.locked} 2>&1 | tee -i {log:q}"
 
 
 rule evaluate:
