@@ -42,12 +42,12 @@ def fit_weights(module: nn.Module, state: Mapping[str, Any], path: Path, optiona
     Raises BenchError where other names or shapes do not fit.
     """
     own = module.state_dict()
-    missing = [name for name in own.keys() - state.keys() if not _excused(name, optional)]
-    foreign = [name for name in state.keys() - own.keys() if not _excused(name, optional)]
+    missing = [name for name in own if name not in state and not _excused(name, optional)]
+    foreign = [name for name in state if name not in own and not _excused(name, optional)]
     refuse_foreign(path, missing, foreign)
-    other = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    other = [name for name in own if name in state and own[name].shape != state[name].shape]
     if other:
-        name = min(other)
+        name = other[0]
         raise BenchError(
             f"{path}: these weights are of another network: {len(other)} have another shape, such as {name} with "
             f"{tuple(state[name].shape)} instead of {tuple(own[name].shape)}; do the number of classes and the "
@@ -61,7 +61,7 @@ def refuse_foreign(path: Path, missing: Sequence[str], foreign: Sequence[str]) -
     if missing or foreign:
         raise BenchError(
             f"{path}: these weights are of another network: {len(missing)} names are missing "
-            f"({', '.join(sorted(missing)[:3])}), {len(foreign)} are unknown ({', '.join(sorted(foreign)[:3])})"
+            f"({', '.join(missing[:3])}), {len(foreign)} are unknown ({', '.join(foreign[:3])})"
         )
 
 

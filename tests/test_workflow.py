@@ -276,7 +276,7 @@ def test_conda_makes_the_environments_where_it_is_asked_to(project: Project, tmp
     shutil.rmtree(project.root / ".envs")
     stand_in = tmp_path / "bin" / "conda"
     stand_in.parent.mkdir()
-    told = {"info": {"conda_prefix": "/", "platform": "linux-64"}, "priority": {"channel_priority": "strict"}}
+    told = {"info": {"conda_prefix": "/", "platform": "linux-64"}, "priority": {"get": {"channel_priority": "strict"}}}
     cases = [f"*{word}*) echo '{json.dumps(answer)}' ;;" for word, answer in told.items()]
     stand_in.write_text("\n".join(["#!/bin/sh", 'case "$*" in', *cases, "*) echo conda 24.7.1 ;;", "esac", ""]))
     stand_in.chmod(0o755)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pais_bench.backends.mmdet import _networks
+from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, build_pretrained, inputs, mixed
 from pais_bench.backends.mmdet._weighted_queries import ClassAndQuality, QualityInstances, WeightedQueries
 from pais_bench.config import Frozen
 from pais_bench.types import Instances, Targets
@@ -22,8 +22,8 @@ from pais_bench.types import Instances, Targets
 _ATTENTION = {"embed_dims": 32, "num_heads": 4}
 _FFN = {"embed_dims": 32, "feedforward_channels": 64}
 SMALL: dict[str, Any] = {
-    **_networks.SMALL_BACKBONE,
-    "panoptic_head.in_channels": _networks.SMALL_CHANNELS,
+    **SMALL_BACKBONE,
+    "panoptic_head.in_channels": SMALL_CHANNELS,
     "panoptic_head.feat_channels": 32,
     "panoptic_head.out_channels": 32,
     "panoptic_head.num_queries": 20,
@@ -64,7 +64,7 @@ class Backend(nn.Module):
     def __init__(self, classes: int, options: Options) -> None:
         super().__init__()
         things = {"num_things_classes": classes, "num_stuff_classes": 0}
-        self.model = _networks.build_pretrained(
+        self.model = build_pretrained(
             options,
             SMALL,
             {
@@ -73,10 +73,10 @@ class Backend(nn.Module):
                 **{f"{head}.{key}": value for head in _HEADS for key, value in things.items()},
             },
         )
-        head = _networks.mixed(self.model.panoptic_head, WeightedQueries)
+        head = mixed(self.model.panoptic_head, WeightedQueries)
         head.cls_embed.__class__ = ClassAndQuality
         head.cls_embed.add_branch()
-        _networks.mixed(self.model.panoptic_fusion_head, QualityInstances)
+        mixed(self.model.panoptic_fusion_head, QualityInstances)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Give the parameters that learn at the backbone's own rate."""
@@ -85,7 +85,7 @@ class Backend(nn.Module):
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses class, mask, dice and quality of a batch of views, summed over the layers."""
         self.train()
-        losses: dict[str, Tensor] = self.model.loss(*_networks.inputs(self.model, images, targets))
+        losses: dict[str, Tensor] = self.model.loss(*inputs(self.model, images, targets))
         return losses
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class Backend(nn.Module):
         mode = self.training
         self.eval()
         try:
-            samples = self.model.predict(*_networks.inputs(self.model, images), rescale=False)
+            samples = self.model.predict(*inputs(self.model, images), rescale=False)
             return [_instances(sample.pred_instances) for sample in samples]
         finally:
             self.train(mode)

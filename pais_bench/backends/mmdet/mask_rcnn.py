@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pais_bench.backends.mmdet import _networks
+from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, build_pretrained, inputs, mixed
 from pais_bench.backends.mmdet._weighted_regions import (
     CarryingSampler,
     QualityRoIs,
@@ -35,8 +35,8 @@ _TERMS = {
     "loss_quality": "quality",
 }
 SMALL: dict[str, Any] = {
-    **_networks.SMALL_BACKBONE,
-    "neck.in_channels": _networks.SMALL_CHANNELS,
+    **SMALL_BACKBONE,
+    "neck.in_channels": SMALL_CHANNELS,
     "neck.out_channels": 32,
     "rpn_head.in_channels": 32,
     "rpn_head.feat_channels": 32,
@@ -84,13 +84,13 @@ class Backend(nn.Module):
     def __init__(self, classes: int, options: Options) -> None:
         super().__init__()
         heads = {"roi_head.bbox_head.num_classes": classes, "roi_head.mask_head.num_classes": classes}
-        self.model = _networks.build_pretrained(options, SMALL, heads)
-        rois = _networks.mixed(self.model.roi_head, QualityRoIs)
+        self.model = build_pretrained(options, SMALL, heads)
+        rois = mixed(self.model.roi_head, QualityRoIs)
         rois.quality_head = QualityHead(rois.mask_roi_extractor.out_channels, options.quality_channels)
-        _networks.mixed(rois.bbox_sampler, CarryingSampler)
-        _networks.mixed(rois.bbox_head, WeightedBoxes)
-        _networks.mixed(rois.mask_head, WeightedMasks)
-        _networks.mixed(self.model.rpn_head, WeightedProposals)
+        mixed(rois.bbox_sampler, CarryingSampler)
+        mixed(rois.bbox_head, WeightedBoxes)
+        mixed(rois.mask_head, WeightedMasks)
+        mixed(self.model.rpn_head, WeightedProposals)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Give the parameters that learn at the backbone's own rate."""
@@ -99,7 +99,7 @@ class Backend(nn.Module):
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
         self.train()
-        losses = self.model.loss(*_networks.inputs(self.model, images, targets))
+        losses = self.model.loss(*inputs(self.model, images, targets))
         return {term: _total(losses[name]) for name, term in _TERMS.items()}
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class Backend(nn.Module):
         mode = self.training
         self.eval()
         try:
-            samples = self.model.predict(*_networks.inputs(self.model, images), rescale=False)
+            samples = self.model.predict(*inputs(self.model, images), rescale=False)
             return [_instances(sample.pred_instances) for sample in samples]
         finally:
             self.train(mode)
