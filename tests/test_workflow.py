@@ -280,7 +280,7 @@ def test_conda_makes_the_environments_where_it_is_asked_to(project: Project, tmp
     cases = [f"*{word}*) echo '{json.dumps(answer)}' ;;" for word, answer in told.items()]
     stand_in.write_text("\n".join(["#!/bin/sh", 'case "$*" in', *cases, "*) echo conda 24.7.1 ;;", "esac", ""]))
     stand_in.chmod(0o755)
-    words = ("-n", "--sdm", "conda", "--printshellcmds", "--config", "study=tiny.yaml")
+    words = ("-n", "--quiet", "host", "--sdm", "conda", "--printshellcmds", "--config", "study=tiny.yaml")
     done = project.snakemake(*words, PATH=f"{stand_in.parent}:{os.environ['PATH']}")
     assert done.returncode == 0, done.stdout
     assert "rule environment" not in done.stdout and "envs/torchvision.yaml will be created" in done.stdout
