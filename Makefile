@@ -2,10 +2,10 @@ PYTHON ?= python3
 IN = $(PYTHON) envs/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan test test-slurm lint lock clean
+.PHONY: help demo plan test test-slurm test-backends lint lock clean
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The report is made again in any case, because it ends with the table on the terminal.
 demo:  ## train supervised, mean teacher and PAIS on the embedded data, and print the table
@@ -22,6 +22,16 @@ test: lint  ## check everything that CI checks
 test-slurm:  ## run the workflow through a real SLURM on this machine, if its packages are installed
 	@python=$$($(IN) dev) && set -x && "$$python" -m pytest tests/slurm
 
+# detectron2 is on no package index: its tests run where its environment was built (docs/backends.md).
+test-backends:  ## build mmdet, check the laws of every installed backend, and train all of them into one table
+	@python=$$($(IN) dev) && mmdet=$$($(IN) mmdet) && set -ex && \
+	"$$mmdet" -m pytest tests/test_mmdet.py tests/test_backends.py && \
+	for ready in .envs/detectron2-*/READY; do \
+	  ! test -e "$$ready" || "$${ready%READY}bin/python" -m pytest tests/test_detectron2.py tests/test_backends.py; \
+	done && \
+	TEST_BACKENDS=1 "$$python" -m pytest tests/test_one_table.py && \
+	"$$python" -m pais_bench doctor
+
 lint:  ## check style, types and the workflow, and run no test
 	@python=$$($(IN) dev) && set -ex && \
 	"$$python" -m ruff check . && \
@@ -37,8 +47,11 @@ lock:  ## pin the newest versions that envs/*.in allow
 	@uv=../$$($(IN) uv) && cd envs && set -ex && \
 	$(COMPILE) --python-version 3.10 uv.in -o uv.txt && \
 	$(COMPILE) --python-version 3.10 torchvision.in -o torchvision.txt && \
+	$(COMPILE) --python-version 3.10 mmdet.in -o mmdet.txt && \
+	$(COMPILE) --python-version 3.10 -c torchvision.txt detectron2.in -o detectron2.txt && \
 	$(COMPILE) --python-version 3.11 -c torchvision.txt workflow.in -o workflow.txt && \
-	$(COMPILE) --python-version 3.11 -c torchvision.txt -c workflow.txt dev.in -o dev.txt
+	$(COMPILE) --python-version 3.11 -c torchvision.txt -c workflow.txt dev.in -o dev.txt && \
+	cd .. && $(IN) --conda
 
 clean:  ## remove the environments and caches, and no result
 	rm -rf .envs .mypy_cache .pytest_cache .ruff_cache *.egg-info build

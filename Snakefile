@@ -5,7 +5,8 @@
     snakemake --workflow-profile profiles/local --config study=demo
 
 study is a YAML file or the name of a shipped one, results a folder (default: results); python is an interpreter that
-is to train and predict instead of the locked environments.
+is to train and predict instead of the locked environments; backends="torchvision mmdet" leaves out the runs of others,
+and the report shows them as missing.
 """
 
 from snakemake.utils import min_version

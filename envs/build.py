@@ -1,8 +1,11 @@
 """Where is the Python of an environment? `python3 envs/build.py NAME` prints it, and first builds what is absent.
 
-An environment is a folder .envs/NAME-PINS, named by what its lock envs/NAME.txt pins: changed pins make another folder
-and leave the old one to the jobs that run in it. Its file READY is written last. Runs on any python3 >= 3.8 that has
-venv or pip.
+An environment is a folder .envs/NAME-PINS, named by what its lock envs/NAME.txt pins, and by envs/NAME.source.txt,
+which names what is built from its source against the torch of the lock. Changed pins make another folder and leave the
+old one to the jobs that run in it. Its file READY is written last. Runs on any python3 >= 3.8 that has venv or pip.
+
+    python3 envs/build.py NAME --into PREFIX    install the same into an environment of conda (envs/*.post-deploy.sh)
+    python3 envs/build.py --conda               write envs/NAME.yaml of every backend, for `snakemake --sdm conda`
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "envs"
 OLDEST_PYTHON = {"workflow": "3.11", "dev": "3.11"}
 """Snakemake needs 3.11; all else runs from 3.10 on."""
+SOURCE = {"MMCV_WITH_OPS": "1", "CFLAGS": "-g0 -O2", "CXXFLAGS": "-g0 -O2", "UV_LOCK_TIMEOUT": "7200"}
+"""What builds from source are told: to build operators, without which mmdet does not import, and no debug symbols."""
 
 
 def folder(name: str) -> Path:
@@ -29,6 +34,8 @@ def folder(name: str) -> Path:
     Hashes and comments of the lock do not count: only other versions are another environment.
     """
     lines = (LOCKS / f"{name}.txt").read_text().splitlines()
+    if _source(name).exists():
+        lines += _source(name).read_text().splitlines()
     pins = [line.split(" \\")[0].split("  #")[0] for line in lines if line[:1].isalnum()]
     return Path(".envs", f"{name}-{hashlib.sha256(chr(10).join(pins).encode()).hexdigest()[:12]}")
 
@@ -39,28 +46,67 @@ def build(name: str) -> Path:
     python = home / "bin" / "python"
     if (home / "READY").exists():
         return python
-    with _alone():
+    with _alone(name):
         if not (home / "READY").exists():
             began = time.monotonic()
             uv = _uv()
             _say(f"environment {name}: installing envs/{name}.txt into {home}")
             _run(uv, "venv", "--quiet", "--clear", "--python", f">={OLDEST_PYTHON.get(name, '3.10')}", home)
-            install = (uv, "pip", "install", "--python", python)
-            _run(*install, "--compile-bytecode", "--require-hashes", "-r", LOCKS / f"{name}.txt")
-            _run(*install, "--no-deps", "--no-build-isolation", "-e", ".")
+            install(name, uv, python)
             _ready(home)
             _say(f"environment {name}: ready after {time.monotonic() - began:.0f} s")
     return python
+
+
+def install(name: str, uv: Path, python: Path) -> None:
+    """Install a lock into a Python, then what is built from source against it, then this project."""
+    into = (uv, "pip", "install", "--python", python)
+    _run(*into, "--compile-bytecode", "--require-hashes", "-r", LOCKS / f"{name}.txt")
+    if _source(name).exists():
+        _build_source(name, into, python)
+    _run(*into, "--no-deps", "--no-build-isolation", "-e", ".")
+
+
+def _source(name: str) -> Path:
+    return LOCKS / f"{name}.source.txt"
+
+
+def _build_source(name: str, into: tuple[str | Path, ...], python: Path) -> None:
+    """Build what no index has as a wheel; uv keeps the wheel in its cache, one for every torch.
+
+    Operators for GPUs are built where torch sees one, or where FORCE_CUDA=1 and TORCH_CUDA_ARCH_LIST are set.
+    """
+    asked = (
+        "import os, torch; print(torch.__version__, torch.cuda.is_available() or os.environ.get('FORCE_CUDA') == '1')"
+    )
+    found = subprocess.run((python, "-c", asked), stdout=subprocess.PIPE, text=True, check=True)
+    torch, cuda = found.stdout.split()
+    # These settings say nothing to the builds: they tell uv which of its cached wheels fits.
+    built_for = ("-C", f"torch={torch}", "-C", f"cuda={cuda}")
+    words = (*into, "--no-deps", "--no-build-isolation", *built_for, "-r", _source(name))
+    settings = {**SOURCE, "MAX_JOBS": os.environ.get("MAX_JOBS", str(os.cpu_count()))}
+    _say(f"environment {name}: building envs/{name}.source.txt; minutes, unless uv has it in its cache")
+    began = time.monotonic()
+    # The tools of the build, such as ninja, lie beside the interpreter.
+    path = os.pathsep.join((str(python.parent.absolute()), os.environ.get("PATH", os.defpath)))
+    building = subprocess.Popen(words, stdout=sys.stderr, env={**os.environ, **settings, "PATH": path})
+    while True:
+        try:
+            _check(building.wait(60), words)
+            return
+        except subprocess.TimeoutExpired:
+            _say(f"environment {name}: still building after {(time.monotonic() - began) / 60:.0f} min")
 
 
 def _uv() -> Path:
     """Give the pinned uv; a venv or a pip of any python3 is enough to install it."""
     home = folder("uv")
     if not (home / "READY").exists():
-        _say(f"uv: installing it into {home}")
-        into = _venv(home) or _target(home)
-        _run(*into, "--quiet", "--require-hashes", "-r", LOCKS / "uv.txt")
-        _ready(home)
+        with _alone("uv"):
+            _say(f"uv: installing it into {home}")
+            into = _venv(home) or _target(home)
+            _run(*into, "--quiet", "--require-hashes", "-r", LOCKS / "uv.txt")
+            _ready(home)
     return home / "bin" / "uv"
 
 
@@ -81,20 +127,23 @@ def _target(home: Path) -> tuple[str | Path, ...]:
 
 def _run(*words: str | Path) -> None:
     """Run a command; what it says goes to stderr, since stdout is for the answer."""
-    done = subprocess.run(words, stdout=sys.stderr)
-    if done.returncode:
+    _check(subprocess.run(words, stdout=sys.stderr).returncode, words)
+
+
+def _check(code: int, words: tuple[str | Path, ...]) -> None:
+    if code:
         sys.exit(f"envs/build.py: failed, for the reason above: {' '.join(map(str, words))}")
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Let one process build at a time; the system frees the lock of a process that dies."""
+def _alone(name: str) -> Iterator[None]:
+    """Let one process build an environment; the system frees the lock of a process that dies."""
     Path(".envs").mkdir(exist_ok=True)
-    with open(".envs/lock", "w") as lock:
+    with open(f".envs/{name}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say("waiting for another process that builds an environment")
+            _say(f"environment {name}: waiting for another process that builds it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -109,9 +158,28 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-if __name__ == "__main__":
+def _write_conda() -> None:
+    """Write the conda environments; their comment changes with the pins, and so does the one that Snakemake makes."""
+    for script in sorted(LOCKS.glob("*.post-deploy.sh")):
+        name = script.name.split(".")[0]
+        (LOCKS / f"{name}.yaml").write_text(
+            f"# Written by `make lock`: a Python, into which {script.name} installs the pins {folder(name).name}.\n"
+            f"channels: [conda-forge, nodefaults]\ndependencies: [python=3.11, git, gxx]\n"
+        )
+
+
+def _main(words: list[str]) -> None:
     known = sorted(path.stem for path in LOCKS.glob("*.in"))
-    if len(sys.argv) != 2 or sys.argv[1] not in known:
-        sys.exit(f"usage: python3 envs/build.py NAME, where NAME is one of {', '.join(known)}")
     os.chdir(ROOT)
-    print(_uv() if sys.argv[1] == "uv" else build(sys.argv[1]))
+    if words == ["--conda"]:
+        _write_conda()
+    elif len(words) == 3 and words[0] in known and words[1] == "--into":
+        install(words[0], _uv(), Path(words[2], "bin", "python"))
+    elif len(words) == 1 and words[0] in known:
+        print(_uv() if words[0] == "uv" else build(words[0]))
+    else:
+        sys.exit(f"usage: python3 envs/build.py NAME [--into PREFIX], where NAME is one of {', '.join(known)}")
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -48,6 +48,7 @@ def parser(about: str | None, verbs: Mapping[str, object]) -> argparse.ArgumentP
             one.add_argument("--weights", help="teacher-last, student-best, ... (default: what the tables print)")
         if name in ("train", "predict"):
             one.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: 1)")
+            one.add_argument("--locked", metavar="NAME", help="refuse other versions than envs/NAME.txt pins")
             one.add_argument("--accelerator", default="auto", help="cpu, cuda, mps, or auto (default)")
         if name == "train":
             one.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")

@@ -51,6 +51,7 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     from pais_bench import engine, shares
     from pais_bench.store import Store
 
+    provenance.require_versions(arguments.locked)
     run = _run(study, arguments)
     stores = {part: _store(study, results, part) for part in Store.parts(_dataset(study, results))}
     labelled = _read_split(run, results, stores["train"])
@@ -107,6 +108,7 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
     from pais_bench import inference, panels
 
+    provenance.require_versions(arguments.locked)
     run, weights = _run(study, arguments), _weights(study, arguments)
     store, folder, printed = _store(study, results, "val"), results / run.folder, weights == study.weights[0]
     torch.set_num_threads(arguments.threads)

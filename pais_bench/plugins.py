@@ -28,9 +28,11 @@ def load(shelf: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("pais_bench"):
             raise
+        remedy = "run it in the environment that envs/ defines for it"
+        if shelf == "backends":
+            remedy = f"`python3 envs/build.py {name.split('/')[0]}` installs it, and `pais-bench doctor` tells more"
         raise BenchError(
-            f"{shelf}/{name}: the package '{error.name}' is not installed in this environment; "
-            f"run it in the environment that envs/ defines for it"
+            f"{shelf}/{name}: the package '{error.name}' is not installed in this environment; {remedy}"
         ) from error
 
 

@@ -6,13 +6,16 @@ import os
 import platform
 import resource
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pais_bench import __version__
+from pais_bench.environments import FRAMEWORKS, installed, require_locked
 
-PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "pycocotools", "pillow", "pydantic")
+PACKAGES = (
+    *("torch", "torchvision", "lightning-fabric", "numpy", "pycocotools", "pillow", "pydantic"),
+    *(package for packages in FRAMEWORKS.values() for package in packages),
+)
 
 
 def commit() -> str:
@@ -27,13 +30,13 @@ def commit() -> str:
 
 def versions() -> dict[str, str]:
     """Give the versions of Python and of every package that may change a number and is installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **installed(PACKAGES)}
+
+
+def require_versions(lock: str | None) -> None:
+    """Raise BenchError where a package that may change a number is not the one of a lock; None asks nothing."""
+    if lock is not None:
+        require_locked(lock, PACKAGES)
 
 
 def hardware(device: str, devices: int, threads: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 from pais_bench import external, plugins
 from pais_bench.config import suffix
@@ -43,7 +44,13 @@ EXTERNAL = {
     one.name: [str(path), str(one.predictions)]
     for path, one in zip(STUDY.external, OTHERS)
 }
-RUNS = {str(run.folder): run for run in STUDY.runs()}
+KNOWN = sorted({network.backend for network in STUDY.networks.values()})
+WANTED = str(config.get("backends", " ".join(KNOWN))).split()
+if not set(WANTED) <= set(KNOWN):
+    raise WorkflowError(
+        f"backends={' '.join(WANTED)}: this study has {', '.join(KNOWN)}; name some of these"
+    )
+RUNS = {str(run.folder): run for run in STUDY.runs() if run.network.backend in WANTED}
 
 # A list of the user is no job's output: no rule could make it again, and Snakemake removes what it is to make.
 if STUDY.split.family == IMPORTED:
@@ -81,13 +88,16 @@ except FileNotFoundError as error:
     ) from None
 
 
+CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+
+
 def environment(wildcards):
-    """Give what says that a backend is installed; nothing where the user names the interpreter.
+    """Give what says that a backend is installed; nothing where the user names the interpreter, or conda makes it.
 
     The folder is named by what the lock pins, so changed pins train again. ancient: an environment that was removed
     and built again by envs/build.py does not.
     """
-    if "python" in config:
+    if "python" in config or CONDA:
         return []
     return ancient(str(FOLDERS[wildcards.backend] / "READY"))
 
@@ -105,7 +115,13 @@ def weights(wildcards):
 
 def interpreter(wildcards):
     """Give the Python that trains and predicts with a backend."""
-    return config.get("python") or str(FOLDERS[wildcards.backend] / "bin" / "python")
+    built = "python" if CONDA else str(FOLDERS[wildcards.backend] / "bin" / "python")
+    return config.get("python") or built
+
+
+def locked(wildcards):
+    """Give the words that hold a run to the pins of its backend; an interpreter of the user's is not held to them."""
+    return "" if "python" in config else f"--locked {wildcards.backend}"
 
 
 # Resources and not params: another place of the study file, the interpreter or the results repeats no training.
@@ -126,7 +142,7 @@ def failures():
     return f"{shlex.join(words)} >&2 || true"
 
 
-BACKEND = {**HERE, "python": interpreter}
+BACKEND = {**HERE, "python": interpreter, "locked": locked}
 
 
 def asked(rule):

@@ -16,7 +16,7 @@ rule train:
     log:
         os.path.join(LOGS, RUN, "train.log"),
     conda:
-        "../envs/python.yaml"
+        "../envs/{backend}.yaml"
     threads: processors("train")
     resources:
         **BACKEND,
@@ -26,7 +26,7 @@ rule train:
         "{resources.launch} {resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
         " --method {wildcards.method} --threads {threads} --devices {resources.devices}"
-        " --nodes {resources.nodes} --workers {resources.workers} 2>&1 | tee -i {log:q}"
+        " --nodes {resources.nodes} --workers {resources.workers} {resources.locked} 2>&1 | tee -i {log:q}"
 
 
 rule predict:
@@ -39,7 +39,7 @@ rule predict:
     log:
         os.path.join(LOGS, RUN, "predict{weights}.log"),
     conda:
-        "../envs/python.yaml"
+        "../envs/{backend}.yaml"
     threads: processors("predict")
     resources:
         **BACKEND,
@@ -49,7 +49,8 @@ rule predict:
         "export OMP_NUM_THREADS={threads}; "
         "{resources.python:q} -m pais_bench predict {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --weights {resources.weights} --threads {threads} 2>&1 | tee -i {log:q}"
+        " --method {wildcards.method} --weights {resources.weights} --threads {threads} {resources.locked}"
+        " 2>&1 | tee -i {log:q}"
 
 
 rule evaluate:

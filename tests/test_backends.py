@@ -8,28 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import KNET, NETWORK, instances
+from tiny import SMALLEST, instances, load_backend
 
 from pais_bench import plugins
-from pais_bench.types import TERMS, BenchError, Targets
+from pais_bench.types import TERMS, Targets
 
 NAMES = plugins.names("backends")
 CLASSES = 4
 
 
-def options(name: str) -> dict[str, Any]:
-    """Give options that make a network small enough for a test."""
-    return {"torchvision/knet": KNET}.get(name, NETWORK)
-
-
 @pytest.fixture(params=NAMES)
 def backend(request: pytest.FixtureRequest) -> Any:
-    try:
-        plugin = plugins.load("backends", request.param)
-    except BenchError as error:
-        pytest.skip(str(error))
+    plugin = load_backend(request.param)
     torch.manual_seed(0)
-    return plugin.Backend(CLASSES, plugin.Options(**options(request.param)))
+    return plugin.Backend(CLASSES, plugin.Options(**SMALLEST[request.param]))
 
 
 @pytest.fixture

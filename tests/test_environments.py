@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from pais_bench import __version__
+from pais_bench import __version__, environments, plugins
+from pais_bench.types import BenchError
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "envs").glob("*.in"))
+BACKENDS = sorted(path.name.split(".")[0] for path in (ROOT / "envs").glob("*.post-deploy.sh"))
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^ ;]+)(?: ; ([^\\]+))?", re.MULTILINE)
 
 
@@ -90,6 +92,82 @@ def test_only_versions_make_another_environment(builder: dict[str, Any], tmp_pat
     assert re.fullmatch(r"\.envs/tiny-[0-9a-f]{12}", str(names[0]))
 
 
+def test_what_is_built_from_source_makes_another_environment_too(builder: dict[str, Any], tmp_path: Path) -> None:
+    folder = builder["folder"]
+    folder.__globals__["LOCKS"] = tmp_path
+    (tmp_path / "tiny.txt").write_text("a==1 \\\n    --hash=sha256:00\n")
+    names = {folder("tiny")}
+    for text in (
+        "b @ git+https://host/b@0001\n",
+        "b @ git+https://host/b@0002\n",
+        "# by hand\nb @ git+https://host/b@0002\n",
+    ):
+        (tmp_path / "tiny.source.txt").write_text(text)
+        names.add(folder("tiny"))
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_conda_installs_the_same_pins(builder: dict[str, Any], backend: str) -> None:
+    """Snakemake makes another environment where the text of one of the two files changes."""
+    assert str(builder["folder"](backend)).removeprefix(".envs/") in (ROOT / "envs" / f"{backend}.yaml").read_text(), (
+        "python3 envs/build.py --conda writes it"
+    )
+    script = ROOT / "envs" / f"{backend}.post-deploy.sh"
+    assert f'envs/build.py {backend} --into "$CONDA_PREFIX"' in script.read_text()
+    assert subprocess.run(["sh", "-n", script]).returncode == 0
+
+
+def test_what_is_built_from_source_is_pinned_by_a_hash_or_a_commit() -> None:
+    lines = [
+        line
+        for path in (ROOT / "envs").glob("*.source.txt")
+        for line in path.read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    assert len(lines) == 2
+    for line in lines:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}$|@[0-9a-f]{40}$", line), line
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(environments, "LOCKS", tmp_path)
+    return tmp_path
+
+
+def test_a_run_that_is_held_to_a_lock_refuses_other_versions(locks: Path) -> None:
+    have = environments.installed(["numpy"])["numpy"]
+    (locks / "tiny.txt").write_text(f"numpy=={have} ; python_version < '9' \\\n    --hash=sha256:00\nabsent==1 \\\n")
+    environments.require_locked("tiny", ["numpy", "pillow"])  # pillow is not pinned here
+    with pytest.raises(BenchError, match="absent is not installed: the environment 'tiny' pins 1; run in what"):
+        environments.require_locked("tiny", ["numpy", "absent"])
+    (locks / "tiny.txt").write_text("numpy==0.1 \\\n")
+    with pytest.raises(BenchError, match=rf"numpy {have}: the environment 'tiny' pins 0\.1"):
+        environments.require_locked("tiny", ["numpy"])
+    with pytest.raises(BenchError, match=r"--locked other: there is no .*other\.txt"):
+        environments.require_locked("other", ["numpy"])
+
+
+def test_a_pair_of_packages_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metadata alone, as a wheel has it: torchvision of another torch."""
+    for name, version, needs in (
+        ("pretorch", "2.10.0", ""),
+        ("previsions", "0.29.2", "Requires-Dist: pretorch==2.15.0\n"),
+    ):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert environments.misfits(["pretorch", "previsions"]) == [
+        "previsions 0.29.2 needs pretorch==2.15.0, and pretorch 2.10.0 is installed"
+    ]
+
+
+def test_every_backend_has_an_environment() -> None:
+    assert {name.split("/")[0] for name in plugins.names("backends")} == set(BACKENDS) == set(environments.FRAMEWORKS)
+
+
 def test_build_of_an_environment_that_is_ready_only_tells_its_python(tmp_path: Path, builder: dict[str, Any]) -> None:
     (tmp_path / "envs").mkdir()
     for path in (ROOT / "envs").iterdir():
@@ -105,7 +183,7 @@ def test_build_of_an_environment_that_is_ready_only_tells_its_python(tmp_path: P
 def test_build_names_what_it_can_build() -> None:
     done = build(ROOT, "nothing")
     assert done.returncode != 0
-    assert "dev, torchvision, uv, workflow" in done.stderr
+    assert "detectron2, dev, mmdet, torchvision, uv, workflow" in done.stderr
 
 
 def test_build_without_venv_and_pip_says_what_to_install(tmp_path: Path) -> None:

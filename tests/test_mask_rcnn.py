@@ -15,8 +15,9 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from pais_bench.backends.torchvision import _weighted, mask_rcnn
+from pais_bench.backends.torchvision import mask_rcnn
 from pais_bench.losses import boundary_weights
+from pais_bench.quality import area_outside
 from pais_bench.types import BenchError, Targets
 
 SMALL = mask_rcnn.Options(**NETWORK)
@@ -83,10 +84,8 @@ def test_the_default_is_r50_fpn_with_a_narrow_quality_head() -> None:
 
 
 def test_the_quality_target_counts_the_mask_beyond_the_region() -> None:
-    masks = instances([[0, 0, 40, 40]]).masks
     regions = torch.tensor([[0.0, 0.0, 20.0, 40.0]])
-    crop = torch.ones(1, 28, 28)
-    outside = _weighted._area_outside(masks, regions, torch.tensor([0]), crop)
+    outside = area_outside(torch.tensor([40.0 * 40.0]), regions, torch.ones(1, 28, 28))
     assert outside.item() == pytest.approx(28 * 28)  # the other half of the square
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -53,10 +54,10 @@ class Project:
         (self.root / "tiny.yaml").write_text(yaml.safe_dump(project.study))
         return project
 
-    def snakemake(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake in the project, whose package comes before an installed one; all that it says is in stdout."""
         command = (sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/local", *words)
-        environment = {**os.environ, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", **variables}
         return subprocess.run(
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -301,6 +302,32 @@ def test_an_interpreter_of_the_user_is_taken_and_nothing_is_built(project: Proje
     shutil.rmtree(project.root / "results")
     shutil.rmtree(project.root / ".envs")
     assert "environment" not in counts(project.planned("python=/opt/python/bin/python"))
+
+
+def test_conda_makes_the_environments_where_it_is_asked_to(project: Project, tmp_path: Path) -> None:
+    """A stand-in for conda, enough for a dry-run."""
+    shutil.rmtree(project.root / "results")
+    shutil.rmtree(project.root / ".envs")
+    stand_in = tmp_path / "bin" / "conda"
+    stand_in.parent.mkdir()
+    told = {"info": {"conda_prefix": "/", "platform": "linux-64"}, "priority": {"get": {"channel_priority": "strict"}}}
+    cases = [f"*{word}*) echo '{json.dumps(answer)}' ;;" for word, answer in told.items()]
+    stand_in.write_text("\n".join(["#!/bin/sh", 'case "$*" in', *cases, "*) echo conda 24.7.1 ;;", "esac", ""]))
+    stand_in.chmod(0o755)
+    words = ("-n", "--quiet", "host", "--sdm", "conda", "--printshellcmds", "--config", "study=tiny.yaml")
+    done = project.snakemake(*words, PATH=f"{stand_in.parent}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stdout
+    assert "rule environment" not in done.stdout and "envs/torchvision.yaml will be created" in done.stdout
+    assert re.search(r"python -m pais_bench train .* --locked torchvision", done.stdout)
+
+
+def test_the_runs_of_a_backend_may_be_left_out(project: Project) -> None:
+    other = {"backend": "detectron2", "name": "mask_rcnn"}
+    both = project.edit(networks={**STUDY["networks"], "other": other})
+    assert counts(both.planned()) == {"environment": 1, **dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+    assert both.planned("backends=torchvision") == []
+    done = both.snakemake("-n", "--config", "study=tiny.yaml", "backends=mmdet")
+    assert done.returncode != 0 and "backends=mmdet: this study has detectron2, torchvision" in done.stdout
 
 
 @pytest.mark.parametrize(

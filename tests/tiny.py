@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 
-from pais_bench.types import Instances
+from pais_bench import plugins
+from pais_bench.types import BenchError, Instances
 
 NETWORK = {
     "backbone": "small",
@@ -37,6 +40,57 @@ KNET = {
     "stride": 4,
     "detections": 5,
 }
+
+
+SMALLEST: dict[str, dict[str, Any]] = {
+    "torchvision/mask_rcnn": NETWORK,
+    "torchvision/knet": KNET,
+    "mmdet/mask_rcnn": {
+        "backbone": "small",
+        "quality_channels": 8,
+        "overrides": {
+            "roi_head.bbox_head.fc_out_channels": 16,
+            "train_cfg.rpn.sampler.num": 16,
+            "train_cfg.rpn_proposal.max_per_img": 24,
+            "train_cfg.rcnn.sampler.num": 8,
+            "test_cfg.rpn.max_per_img": 24,
+            "test_cfg.rcnn.score_thr": 0.0,
+            "test_cfg.rcnn.max_per_img": 5,
+        },
+    },
+    "mmdet/mask2former": {
+        "backbone": "small",
+        "overrides": {
+            "panoptic_head.num_queries": 6,
+            "train_cfg.num_points": 128,
+            "test_cfg.max_per_image": 5,
+        },
+    },
+    "detectron2/mask_rcnn": {
+        "backbone": "small",
+        "quality_channels": 8,
+        "overrides": {
+            "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
+            "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 16,
+            "MODEL.RPN.POST_NMS_TOPK_TRAIN": 24,
+            "MODEL.RPN.POST_NMS_TOPK_TEST": 24,
+            "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 8,
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
+            "TEST.DETECTIONS_PER_IMAGE": 5,
+        },
+    },
+}
+"""Options of every network that make it small enough for a test."""
+
+
+def load_backend(name: str) -> Any:
+    """Import a network, or skip with the command that installs it. What a framework warns of is its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return plugins.load("backends", name)
+        except BenchError as error:
+            pytest.skip(str(error), allow_module_level=True)
 
 
 def study(**changes: Any) -> dict[str, Any]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from pais_bench.types import BenchError
+from pais_bench.pretrained import fit_weights, read_weights
 
 
 def resnet50_fpn(weights: Path | None) -> nn.Module:
@@ -70,18 +69,4 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Raises BenchError where the file is missing, is no state dict, or its names or shapes do not fit.
     """
-    path = path.expanduser()
-    if not path.is_file():
-        raise BenchError(f"{path}: no such file of pretrained weights; download it, or leave out the option 'weights'")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        missing, unknown = module.load_state_dict(state, strict=False)
-    except Exception as error:
-        raise BenchError(f"{path}: cannot be loaded as pretrained weights: {str(error).splitlines()[0]}") from error
-    foreign = [name for name in unknown if not name.endswith("num_batches_tracked")]
-    missing = [name for name in missing if not name.startswith("fc.")]
-    if missing or foreign:
-        raise BenchError(
-            f"{path}: these weights are of another network: {len(missing)} names are missing "
-            f"({', '.join(missing[:3])}), {len(foreign)} are unknown ({', '.join(foreign[:3])})"
-        )
+    fit_weights(module, read_weights(path), path, optional=("fc.",))

@@ -18,6 +18,7 @@ from torchvision.ops import box_iou
 
 from pais_bench.backends.torchvision._heads import NoiseTolerantPredictor
 from pais_bench.losses import boundary_weights, mask_iou, quality_loss, weighted_mean
+from pais_bench.quality import area_outside
 from pais_bench.shares import mean_count
 
 
@@ -97,8 +98,9 @@ class WeightedRoIHeads(RoIHeads):
         own = [logit[torch.arange(len(classes), device=classes.device), classes] for logit in maps]
         masks, size = [target["masks"] for target in targets], own[0].shape[-1]
         crops = [project_masks_on_boxes(m, r, o, size) for m, r, o in zip(masks, rois, owners, strict=True)]
-        outside = torch.cat([_area_outside(*image) for image in zip(masks, rois, owners, crops, strict=True)])
         truth = torch.cat(crops)
+        area = _gather([mask.flatten(1).sum(1).float() for mask in masks], owners)
+        outside = area_outside(area, torch.cat(rois), truth)
         weight = _gather([target["mask_weight"] for target in targets], owners)
         count = mean_count(len(weight), weight.device)
         losses["mask"] = sum(self._mask_loss(logit, truth, weight, count) for logit in own)
@@ -180,11 +182,3 @@ def _of_instance(values: Tensor, matched: Tensor) -> Tensor:
 
 def _gather(values: Sequence[Tensor], matched: Sequence[Tensor]) -> Tensor:
     return torch.cat([_of_instance(value, index) for value, index in zip(values, matched, strict=True)])
-
-
-def _area_outside(masks: Tensor, rois: Tensor, owners: Tensor, crops: Tensor) -> Tensor:
-    """Give the area f32[n] of each RoI's instance beyond the RoI, in pixels of its crop f32[n,28,28]."""
-    area = _of_instance(masks.flatten(1).sum(1).to(rois), owners)
-    pixels = crops[0].numel() if len(crops) else 0
-    scale = pixels / ((rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])).clamp(min=1e-6)
-    return (area * scale - crops.flatten(1).sum(1)).clamp(min=0)

@@ -1,0 +1,122 @@
+"""How do the weights of Targets enter the losses of mmdet's two-stage networks? Mixins over its sampler and heads.
+
+At unit weights each loss is mmdet's own. A region proposal knows no class, so its losses follow box_weight: where an
+instance is; and background where none is.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmdet.models.task_modules.prior_generators import anchor_inside_flags
+from mmdet.structures.bbox import bbox2roi
+from torch import Tensor
+from torch.nn import functional as F
+
+from pais_bench.losses import mask_iou, quality_loss, weighted_mean
+from pais_bench.quality import area_outside
+
+CARRIED = ("class_weight", "mask_weight", "box_weight", "area")
+
+
+class CarryingSampler:
+    """Hand each sampled region the weights of its instance, which mmdet would drop here."""
+
+    def sample(self, assign_result, pred_instances, gt_instances, *args, **kwargs):
+        """Give mmdet's own sample, with the fields CARRIED f32[positives] and the background."""
+        result = super().sample(assign_result, pred_instances, gt_instances, *args, **kwargs)
+        for name in CARRIED:
+            setattr(result, name, gt_instances[name][result.pos_assigned_gt_inds])
+        result.background = gt_instances.background
+        return result
+
+
+class WeightedProposals:
+    """Weigh the two losses of an anchor by the box_weight of its instance, and of one without by the background."""
+
+    def _get_targets_single(self, flat_anchors, valid_flags, gt_instances, img_meta, *args, **kwargs):
+        found = super()._get_targets_single(flat_anchors, valid_flags, gt_instances, img_meta, *args, **kwargs)
+        labels, label_weights, targets, box_weights, positive, negative, sampled = found
+        inside = anchor_inside_flags(
+            flat_anchors, valid_flags, img_meta["img_shape"][:2], self.train_cfg["allowed_border"]
+        ).nonzero()[:, 0]
+        positive_places, weight = inside[positive], gt_instances.box_weight[sampled.pos_assigned_gt_inds]
+        background = gt_instances.background
+        label_weights[positive_places] *= weight
+        label_weights[inside[negative]] *= 1.0 if callable(background) else background
+        box_weights[positive_places] *= weight[:, None]
+        return labels, label_weights, targets, box_weights, positive, negative, sampled
+
+
+class WeightedBoxes:
+    """Weigh the class and box losses of each region by its instance."""
+
+    def get_targets(self, sampling_results, rcnn_train_cfg, concat=True):
+        """Give mmdet's own targets, concatenated, with weights; positives come first in each image.
+
+        mmdet divides the class loss by the number of weights above 0, so that one of 0 would raise the others; `share`
+        makes it the number of all.
+        """
+        labels, label_weights, targets, box_weights = super().get_targets(sampling_results, rcnn_train_cfg, concat)
+        weights = torch.cat([w for one in sampling_results for w in (one.class_weight, _background(one))])
+        boxes = torch.cat(
+            [w for one in sampling_results for w in (one.box_weight, torch.zeros_like(one.neg_priors[:, 0]))]
+        )
+        weights = label_weights * weights
+        share = (weights > 0).sum().clamp(min=1) / max(len(weights), 1)
+        return labels, weights * share, targets, box_weights * boxes[:, None]
+
+
+class WeightedMasks:
+    """Weigh the mask loss of each region by its instance, and tell how good its mask is."""
+
+    def own(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Give the logits f32[n,28,28] of each region's class."""
+        return logits[torch.arange(len(labels), device=logits.device), 0 if self.class_agnostic else labels]
+
+    def loss_and_target(self, mask_preds, sampling_results, batch_gt_instances, rcnn_train_cfg):
+        """Give mmdet's dict, whose losses also hold each mask's probability and IoU until the RoI head takes them."""
+        truth = self.get_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
+        own = self.own(mask_preds, torch.cat([one.pos_gt_labels for one in sampling_results]))
+        pixels = F.binary_cross_entropy_with_logits(own, truth, reduction="none")
+        weight, area = (
+            torch.cat([one[name] for one in map(vars, sampling_results)]) for name in ("mask_weight", "area")
+        )
+        outside = area_outside(area, torch.cat([one.pos_priors for one in sampling_results]), truth)
+        probability = own.detach().sigmoid()
+        losses = {
+            "loss_mask": self.loss_mask.loss_weight * weighted_mean(pixels, weight),
+            "probability": probability,
+            "iou": mask_iou(probability > 0.5, truth, outside),
+        }
+        return {"loss_mask": losses, "mask_targets": truth}
+
+
+class QualityRoIs:
+    """Predict the IoU of each mask, with a branch beside the mask head."""
+
+    def mask_loss(self, x, sampling_results, bbox_feats, batch_gt_instances):
+        """Give mmdet's dict, with the loss of the branch."""
+        found = super().mask_loss(x, sampling_results, bbox_feats, batch_gt_instances)
+        losses = found["loss_mask"]
+        logits = self.quality_head(found["mask_feats"], losses.pop("probability"))
+        losses["loss_quality"] = quality_loss(logits, losses.pop("iou"))
+        return found
+
+    def predict_mask(self, x, batch_img_metas, results_list, rescale=False):
+        """Give mmdet's own masks, with the predicted IoU of each."""
+        found = self._mask_forward(x, bbox2roi([one.bboxes for one in results_list]))
+        logits, counts = found["mask_preds"], [len(one) for one in results_list]
+        own = self.mask_head.own(logits, torch.cat([one.labels for one in results_list]))
+        quality = self.quality_head(found["mask_feats"], own.sigmoid()).sigmoid().split(counts)
+        results = self.mask_head.predict_by_feat(
+            logits.split(counts), results_list, batch_img_metas, self.test_cfg, rescale=rescale
+        )
+        for one, probability in zip(results, quality, strict=True):
+            one.quality = probability
+        return results
+
+
+def _background(sampled) -> Tensor:
+    """Give the weight f32[n] of each region of an image that no instance claims."""
+    boxes, background = sampled.neg_priors, sampled.background
+    return background(boxes) if callable(background) else boxes.new_full((len(boxes),), background)
