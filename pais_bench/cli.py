@@ -116,7 +116,7 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     import torch
     from lightning_fabric import Fabric
 
-    from pais_bench import inference
+    from pais_bench import inference, panels
 
     run, weights = _run(study, arguments), _weights(study, arguments)
     store, folder = _store(study, results, "val"), results / run.folder
@@ -125,7 +125,10 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     backend = inference.load_trained(run, len(store.categories), folder, weights).to(fabric.device)
     with fabric.autocast():
         records = inference.predict(backend, run, store, store.image_ids, fabric.device)
+        looked = panels.look(run, store, folder / "checkpoint.pt", fabric.device)
     path = folder / f"predictions{suffix(weights)}.json"
+    if weights == study.weights[0]:
+        _write_json(folder / "panels.json", looked)
     _write_json(path, records)
     _say(f"{path}: {len(records)} instances on {len(store.image_ids)} images")
 
@@ -154,7 +157,7 @@ def report(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     from pais_bench.results import Results
 
     measured = Results.of(study, results)
-    written = write_reports(study, measured, results / "reports" / study.name)
+    written = write_reports(study, measured, results / "reports" / study.name, arguments.study)
     print(plugins.load("reports", "main_table").terminal_table(study, measured))
     for path in written:
         print(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -43,3 +44,8 @@ class Published(Frozen):
 def read(path: Path = LEDGER) -> tuple[Row, ...]:
     """Read the ledger; raise BenchError that names the file and the key of anything unknown or out of range."""
     return parse(Published, yaml.safe_load(path.read_text()), str(path)).rows
+
+
+def plain(name: str) -> str:
+    """Give a name of a method, network or data set without the signs in which spellings differ."""
+    return re.sub("[^a-z0-9]", "", name.lower())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pais_bench import external
+from pais_bench import external, logs
 from pais_bench.config import Run, Study, Weights, parse, suffix
 from pais_bench.evaluation import protocols
 from pais_bench.store import MANIFEST, Store, dataset_folder
@@ -20,11 +20,14 @@ from pais_bench.types import BenchError
 KEYS = ("dataset", "family", "percent", "fold", "backend", "network", "method", "digest")
 HARDWARE = ("device", "devices", "peak_memory_mib", "peak_device_memory_mib", "energy_kwh")
 NUMBERS = ("segm_AP", "segm_AP50", "bbox_AP")
-RUN_COLUMNS = (*KEYS, "folder", "state", "model", "images", "wall_seconds", "commit", *HARDWARE, *NUMBERS)
+RUN_COLUMNS = (*KEYS, "folder", "state", "step", "model", "images", "wall_seconds", "commit", *HARDWARE, *NUMBERS)
 CLASS_COLUMNS = (*KEYS, "class", "AP")
 CURVE_COLUMNS = (*KEYS, "step", "seconds", "images_seen", "model", "AP", "AP50", "bbox_AP")
 EXTERNAL_COLUMNS = ("name", *KEYS[:-1], "folder", "state", "source", "images", *NUMBERS)
 WEIGHT_COLUMNS = (*KEYS, "weights", "AP", "AP50", "bbox_AP")
+LOOK_MEANS = ("kept_per_image", "precision", "recall", "right_iou", "class_accuracy")
+LOOK_ARRAYS = ("score_bins", "quality_bins", "sample")
+LOOK_COLUMNS = (*KEYS, "step", "seconds", *LOOK_MEANS, *LOOK_ARRAYS)
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,16 @@ class Results:
     runs: one row per run of the grid, RUN_COLUMNS and a column PROTOCOL_NAME (segm_AP75) per number of an evaluator;
     state is done (evaluated), trained, started or missing | curves: one row per evaluation in a training's log and
     model (teacher, student), CURVE_COLUMNS | classes: one row per class of an evaluated run, CLASS_COLUMNS, mask AP |
-    weights: one row per run and evaluated weights of the study, WEIGHT_COLUMNS | external: one row per predictions of
-    another codebase, EXTERNAL_COLUMNS | root: the results folder | printed: the weights that runs and classes speak of.
+    looks: one row per logged step whose pseudo-labels were read, LOOK_COLUMNS, arrays as logs.Log has them, None where
+    the log has none | weights: one row per run and evaluated weights of the study, WEIGHT_COLUMNS | external: one row
+    per predictions of another codebase, EXTERNAL_COLUMNS | root: the results folder | printed: the weights that runs
+    and classes speak of.
     """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     classes: pd.DataFrame
+    looks: pd.DataFrame
     weights: pd.DataFrame
     external: pd.DataFrame
     root: Path
@@ -56,6 +62,7 @@ class Results:
         rows: list[dict[str, Any]] = []
         points: list[dict[str, Any]] = []
         classes: list[dict[str, Any]] = []
+        looks: list[dict[str, Any]] = []
         weights: list[dict[str, Any]] = []
         printed = study.weights[0]
         metrics = f"metrics{suffix(printed)}.json"
@@ -64,22 +71,24 @@ class Results:
             described = _read(folder / "run.json", "run")
             run = asked if described is None else parse(Run, described["run"], str(folder / "run.json"))
             _check_digest(run.digest, asked, folder / "run.json")
-            rows.append(
-                {**_keys(run), "folder": str(asked.folder), **_measured(run, described or {}, folder / metrics)}
-            )
+            log = logs.read(folder / "log.jsonl")
+            measured = _measured(run, described or {}, folder / metrics)
+            rows.append({**_keys(run), "folder": str(asked.folder), "step": log.step, **measured})
             classes.extend({**_keys(run), **one} for one in _classes(folder / metrics))
             weights.extend({**_keys(run), **one} for one in _weights(study, run, folder))
-            points.extend({**_keys(run), **point} for point in _curve(folder / "log.jsonl"))
+            points.extend({**_keys(run), **point} for point in _curve(log))
+            looks.extend({**_keys(run), **look} for look in log.looks)
         runs = pd.DataFrame(rows)
         columns = [*RUN_COLUMNS, *(name for name in runs.columns if name not in RUN_COLUMNS)]
         return Results(
-            runs.reindex(columns=columns),
-            pd.DataFrame(points, columns=list(CURVE_COLUMNS)),
-            pd.DataFrame(classes, columns=list(CLASS_COLUMNS)),
-            pd.DataFrame(weights, columns=list(WEIGHT_COLUMNS)),
-            pd.DataFrame(_externals(study, root), columns=list(EXTERNAL_COLUMNS)),
-            root,
-            printed,
+            runs=runs.reindex(columns=columns),
+            curves=pd.DataFrame(points, columns=list(CURVE_COLUMNS)),
+            classes=pd.DataFrame(classes, columns=list(CLASS_COLUMNS)),
+            looks=pd.DataFrame(looks, columns=list(LOOK_COLUMNS)),
+            weights=pd.DataFrame(weights, columns=list(WEIGHT_COLUMNS)),
+            external=pd.DataFrame(_externals(study, root), columns=list(EXTERNAL_COLUMNS)),
+            root=root,
+            printed=printed,
         )
 
     def path(self, folder: str) -> Path:
@@ -93,11 +102,11 @@ class Results:
 
     def truth(self, study: Study) -> dict[str, Any] | None:
         """Read the COCO records of the validation images; None where the dataset is not prepared here."""
-        store = self.validation(study)
+        store = self.images(study)
         return None if store is None else store.coco_dict()
 
-    def validation(self, study: Study) -> Store | None:
-        """Open the validation part of the study's dataset; None where it is not prepared here."""
+    def images(self, study: Study) -> Store | None:
+        """Open the validation images; None where the dataset is not prepared here."""
         folder = dataset_folder(self.root, study.dataset.label)
         return Store.open(folder, "val") if (folder / MANIFEST).exists() else None
 
@@ -174,10 +183,8 @@ def _check_digest(found: str, run: Run, path: Path) -> None:
         raise BenchError(f"{path}: belongs to run {found}, not to {run.digest}; remove the file and make it again")
 
 
-def _curve(path: Path) -> Iterator[dict[str, Any]]:
-    for line in _lines(path):
-        if line.get("event") != "evaluation":
-            continue
+def _curve(log: logs.Log) -> Iterator[dict[str, Any]]:
+    for line in log.evaluations:
         for model in ("teacher", "student"):
             if model in line:
                 numbers = {short: _number(line[model].get(name)) for short, name in _SHORT.items()}
@@ -185,15 +192,6 @@ def _curve(path: Path) -> Iterator[dict[str, Any]]:
 
 
 _SHORT = {"AP": "segm_AP", "AP50": "segm_AP50", "bbox_AP": "bbox_AP"}
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Parse a log; a last line without its end is one that a training is writing now."""
-    if not path.exists():
-        return
-    for number, text in enumerate(path.read_text().splitlines(keepends=True), start=1):
-        if text.endswith("\n"):
-            yield _parse(text, f"{path}, line {number}")
 
 
 def _read(path: Path, *keys: str) -> dict[str, Any] | None:

@@ -22,6 +22,10 @@ class BenchError(Exception):
     """Report a fault of the input or the machine in one sentence: the culprit, then the remedy."""
 
 
+class LeftOut(Exception):
+    """Say in one sentence why a report has nothing to show of what was measured."""
+
+
 @dataclass(frozen=True)
 class Instances:
     """Hold the instances of one view.

@@ -48,9 +48,16 @@ rule report:
         ),
         expand(
             os.path.join(RES, "reports", STUDY.name, "{figure}.{kind}"),
-            figure=["convergence", "label_efficiency"],
+            figure=[
+                "convergence",
+                "convergence_images",
+                "convergence_time",
+                "label_efficiency",
+                "accuracy_cost",
+            ],
             kind=["pdf", "png"],
         ),
+        os.path.join(RES, "reports", STUDY.name, "report.html"),
     log:
         os.path.join(LOGS, "reports", f"{STUDY.name}.log"),
     conda:

@@ -21,6 +21,7 @@ TORCH = FRAMEWORKS | {"torch", "lightning_fabric"}
 TORCH_FREE = (
     *("config", "study_file", "frozen", "split_choice", "pools", "corruptions", "splits", "store", "plugins"),
     *("results", "types", "provenance", "reporting", "pixels", "cli"),
+    *("logs", "page", "gaps", "caveats"),
 )
 TORCH_FREE_SHELVES = ("methods", "datasets", "metrics", "reports", "families", "verbs")
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "base"}

@@ -22,6 +22,7 @@ from pais_bench.reports._cells import cells
 from pais_bench.reports.main_table import Report, terminal_table
 from pais_bench.results import Results
 from pais_bench.store import Part, write_store
+from pais_bench.types import LeftOut
 
 # AP of the fabricated runs in percent: a number per percent of labels, plus a gain per method, plus 1 per fold after 1
 BASE = {1.0: 10.0, 10.0: 30.0}
@@ -192,11 +193,13 @@ def test_convergence_draws_the_mean_and_range_of_steps_that_all_folds_reached(tm
     convergence.Report().write(study, results, tmp_path)
     drawn = pd.read_csv(tmp_path / "convergence.csv")
     assert list(drawn.columns) == [
-        "network", "method", "percent", "model", "step", "AP", "AP_min", "AP_max", "folds",
-    ]  # fmt: skip
+        *("network", "method", "model", "percent", "step", "images_seen", "seconds"),
+        *("AP", "AP_min", "AP_max", "folds"),
+    ]
     pais = drawn[(drawn["method"] == "pais") & (drawn["model"] == "teacher")]
     assert list(pais["step"]) == [5, 10]
     assert tuple(pais.iloc[1][["AP", "AP_min", "AP_max", "folds"]]) == pytest.approx((6.5, 6.25, 6.75, 2))
+    assert tuple(pais.iloc[1][["images_seen", "seconds"]]) == (120, 5)
     student = drawn[(drawn["method"] == "pais") & (drawn["model"] == "student")]
     assert student["AP"].iloc[1] == pytest.approx(3.25)
 
@@ -285,7 +288,8 @@ def test_variants_beside_their_reference_by_what_they_change(tmp_path: Path) -> 
 def test_a_study_without_variants_has_no_ablation(tmp_path: Path) -> None:
     study = make_study()
     study = study.model_copy(update={"methods": {name: study.methods[name] for name in ("base_line", "pais")}})
-    assert ablation.Report().write(study, fabricate(study, tmp_path), tmp_path) == []
+    with pytest.raises(LeftOut, match="no method more than once"):
+        ablation.Report().write(study, fabricate(study, tmp_path), tmp_path)
 
 
 def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:
@@ -302,10 +306,12 @@ def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:
     assert r"\textbf{+" in (tmp_path / "significance.tex").read_text()
     Report().write(study, results, tmp_path)
     main = (tmp_path / "main_table.md").read_text()
-    assert "A bold gain has p < 0.05 (paired bootstrap over images, 1000 draws, p corrected by Holm" in main
-    assert "| small | pais | 13.0 ± 0.7 (**+2.5**) | 33.0 ± 0.7 (**+2.5**) |" in main
+    assert (
+        "Bold: better than supervised, p < 0.05 (paired bootstrap over images, 1000 draws, p corrected by Holm" in main
+    )
+    assert "| small | pais | **13.0 ± 0.7 (+2.5)** | **33.0 ± 0.7 (+2.5)** |" in main
     assert "| small | worse | 10.0 ± 0.7 (−0.5) | 30.0 ± 0.7 (−0.5) |" in main
-    assert r"13.0 $\pm$ 0.7 & (\textbf{+2.5}) & " in (tmp_path / "main_table.tex").read_text()
+    assert r"\textbf{13.0 $\pm$ 0.7} & \textbf{(+2.5)} & " in (tmp_path / "main_table.tex").read_text()
     assert "**" not in terminal_table(study, results)
 
 

@@ -31,8 +31,11 @@ STUDY: dict[str, Any] = {
 }
 TABLES = [f"{part}.{table}.arrow" for part in ("train", "val") for table in ("images", "annotations")]
 WRITTEN = ("main_table", "per_class", "cost", "significance", "paper_ledger", "weights", "protocols")
-REPORTS = tuple(f"{name}.{kind}" for name in WRITTEN for kind in ("csv", "md", "tex")) + tuple(
-    f"{name}.{kind}" for name in ("convergence", "label_efficiency") for kind in ("pdf", "png")
+DRAWN = ("convergence", "convergence_images", "convergence_time", "label_efficiency", "accuracy_cost")
+REPORTS = (
+    tuple(f"{name}.{kind}" for name in WRITTEN for kind in ("csv", "md", "tex"))
+    + tuple(f"{name}.{kind}" for name in DRAWN for kind in ("pdf", "png"))
+    + ("report.html",)
 )
 IN_STUDY, OF_RUN = {"report": 1, "all": 1}, ("train", "predict", "evaluate")
 

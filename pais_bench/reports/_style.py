@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,32 @@ def marks(study: Study) -> dict[str, Mark]:
 def empty(axes: Axes) -> None:
     """Say in an axes that nothing was measured yet."""
     axes.text(0.5, 0.5, "no run yet", transform=axes.transAxes, ha="center", va="center", color=GREY, style="italic")
+
+
+def in_unit(seconds: pd.Series) -> tuple[pd.Series, str]:
+    """Give times in the unit, s, min or h, that suits the longest of them."""
+    longest = seconds.max()
+    unit, size = ("h", 3600) if longest > 2 * 3600 else ("min", 60) if longest > 2 * 60 else ("s", 1)
+    return seconds / size, unit
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Move heights apart until each two are a gap apart, in their order, and no further than that asks for."""
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    placed: list[tuple[float, list[int]]] = []
+    for index in order:
+        centre, members = heights[index], [index]
+        while placed and centre - placed[-1][0] < gap * (len(placed[-1][1]) + len(members)) / 2:
+            below, others = placed.pop()
+            centre = (below * len(others) + centre * len(members)) / (len(others) + len(members))
+            members = others + members
+        placed.append((centre, members))
+    found = {
+        index: centre + gap * (place - (len(members) - 1) / 2)
+        for centre, members in placed
+        for place, index in enumerate(members)
+    }
+    return [found[index] for index in range(len(heights))]
 
 
 def legend(figure: Figure, handles: list[Line2D | Patch], title: str | None = None) -> None:

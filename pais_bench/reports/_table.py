@@ -20,6 +20,9 @@ _TEX = {
     "‡": r"$^{\ddagger}$",
 }
 
+BAR = r"\|"
+"""What stands for a bar within a cell of Markdown."""
+
 BOLD = "**"
 """What stands around a cell that is to be bold."""
 
@@ -41,7 +44,9 @@ class Table:
     def markdown(self) -> str:
         """Give a Markdown table between its caption and its notes."""
         rule = [":--"] * self.texts + ["--:"] * (len(self.heads) - self.texts)
-        lines = (f"| {' | '.join(line)} |" for line in [self.heads, rule, *self.rows])
+        lines = (
+            f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in [self.heads, rule, *self.rows]
+        )
         return "\n\n".join([self.caption, "\n".join(lines), *self.notes]) + "\n"
 
     def latex(self, label: str) -> str:
@@ -76,7 +81,9 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return " & ".join(map(_cell, cells)) + r" \\"
+    r"""Join cells; a bracket or a star that begins a row would belong to the \\ before it."""
+    line = " & ".join(map(_cell, cells)) + r" \\"
+    return "{}" + line if line.startswith(("[", "*")) else line
 
 
 def _cell(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +14,77 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from pais_bench.config import Study
-from pais_bench.reports._style import GREY, Mark, draw, empty, legend, marks, write_csv
+from pais_bench.reports._figure import FigureReport
+from pais_bench.reports._style import GREY, Mark, draw, empty, in_unit, legend, marks
 from pais_bench.results import Results
 
 BAND = 0.18
 STUDENT: Any = {"linewidth": 0.7, "linestyle": (0, (4, 2))}
 GROUP = ["network", "method", "percent", "model"]
+AGAINST = {"convergence": "step", "convergence_images": "images_seen", "convergence_time": "seconds"}
+CAPTION = "Mask AP on the validation images of the evaluations while training, mean over folds that all got so far"
 
 
-class Report:
-    """Write convergence.pdf, .png, and .csv with what is drawn."""
+class Report(FigureReport):
+    """Draw AP against steps, against images seen, and against the time of training."""
 
-    def write(self, study: Study, results: Results, folder: Path) -> list[Path]:
-        """Draw a row of panels per network and a panel per percent: mask AP on the validation images against steps."""
-        points = _points(results.curves)
+    stem = "convergence"
+    texts = ("network", "method", "model")
+    numbers = ("percent", "step", "images_seen", "seconds", "AP", "AP_min", "AP_max", "folds")
+    figures = {
+        "convergence": f"{CAPTION}, against training steps.",
+        "convergence_images": f"{CAPTION}, against images of both streams, an unlabelled image counted once.",
+        "convergence_time": f"{CAPTION}, against hours of training without evaluations, mean over folds.",
+    }
+
+    def points(self, study: Study, results: Results) -> pd.DataFrame:
+        """Give mean, minimum and maximum AP in percent 0..100 over the folds, by GROUP and step.
+
+        A step that only some of the begun folds have reached is left out: a mean over changing folds jumps.
+        """
+        percent = results.curves.assign(AP=results.curves["AP"].astype(float) * 100).dropna(subset=["AP"])
+        points = (
+            percent.groupby([*GROUP, "step"], sort=False)
+            .agg(
+                images_seen=("images_seen", "mean"),
+                seconds=("seconds", "mean"),
+                AP=("AP", "mean"),
+                AP_min=("AP", "min"),
+                AP_max=("AP", "max"),
+                folds=("AP", "count"),
+            )
+            .reset_index()
+        )
+        begun = points.groupby(GROUP, sort=False)["folds"].transform("max")
+        return points[points["folds"] == begun]
+
+    def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
+        """Draw a row of panels per network and a panel per percent."""
         size = (max(3.5, 1.75 * len(study.split.percents)), 0.8 + 1.7 * len(study.networks))
+        paint = partial(_paint, study=study, points=points)
         return [
-            *draw(lambda figure: _paint(figure, study, points), size, folder, "convergence"),
-            write_csv(folder / "convergence.csv", points),
+            path
+            for stem, against in AGAINST.items()
+            for path in draw(partial(paint, against=against), size, folder, stem)
         ]
 
 
-def _points(curves: pd.DataFrame) -> pd.DataFrame:
-    """Give mean, minimum and maximum AP in percent 0..100 over the folds, by GROUP and step.
-
-    A step that only some of the begun folds have reached is left out: a mean over changing folds jumps.
-    """
-    percent = curves.assign(AP=curves["AP"].astype(float) * 100).dropna(subset=["AP"])
-    points = (
-        percent.groupby([*GROUP, "step"], sort=False)["AP"]
-        .agg(AP="mean", AP_min="min", AP_max="max", folds="count")
-        .reset_index()
-    )
-    begun = points.groupby(GROUP, sort=False)["folds"].transform("max")
-    return points[points["folds"] == begun].reset_index(drop=True)
-
-
-def _paint(figure: Figure, study: Study, points: pd.DataFrame) -> None:
+def _paint(figure: Figure, study: Study, points: pd.DataFrame, against: str) -> None:
     percents, networks = study.split.percents, list(study.networks)
     panels = figure.subplots(len(networks), len(percents), sharex=True, sharey=True, squeeze=False)
+    label = {"step": "training steps", "images_seen": "images seen"}.get(against, "")
+    if against == "seconds":
+        times, unit = in_unit(points["seconds"])
+        points, label = points.assign(seconds=times), f"training time ({unit})"
     for row, network in enumerate(networks):
         for column, percent in enumerate(percents):
             axes = panels[row, column]
             chosen = points[(points["network"] == network) & (points["percent"] == percent)]
-            _panel(axes, study, chosen)
+            _panel(axes, study, chosen, against)
             if row == 0:
                 axes.set_title(f"{percent:g} % labels")
             if row == len(networks) - 1:
-                axes.set_xlabel("training steps")
+                axes.set_xlabel(label)
         name = f"{network}\n" if len(networks) > 1 else ""
         panels[row, 0].set_ylabel(f"{name}mask AP (%)")
     if not points.empty:
@@ -69,26 +93,26 @@ def _paint(figure: Figure, study: Study, points: pd.DataFrame) -> None:
     legend(figure, _entries(study))
 
 
-def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+def _panel(axes: Axes, study: Study, points: pd.DataFrame, against: str) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], integer=against != "seconds"))
+    if against != "seconds":
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if points.empty:
         return empty(axes)
     for method, mark in marks(study).items():
         drawn = points[points["method"] == method].sort_values("step")
-        _line(axes, drawn[drawn["model"] == study.model], mark)
+        _line(axes, drawn[drawn["model"] == study.model], mark, against)
         if study.model == "teacher":
             student = drawn[drawn["model"] == "student"]
-            axes.plot(student["step"], student["AP"], color=mark.colour, **STUDENT, zorder=1.5)
+            axes.plot(student[against], student["AP"], color=mark.colour, **STUDENT, zorder=1.5)
 
 
-def _line(axes: Axes, points: pd.DataFrame, mark: Mark) -> None:
+def _line(axes: Axes, points: pd.DataFrame, mark: Mark, against: str) -> None:
     every = max(1, len(points) // 8)
-    axes.plot(points["step"], points["AP"], color=mark.colour, marker=mark.marker, markevery=every)
+    axes.plot(points[against], points["AP"], color=mark.colour, marker=mark.marker, markevery=every)
     if (points["folds"] > 1).any():
-        axes.fill_between(
-            points["step"], points["AP_min"], points["AP_max"], color=mark.colour, alpha=BAND, linewidth=0
-        )
+        low, high = points["AP_min"], points["AP_max"]
+        axes.fill_between(points[against], low, high, color=mark.colour, alpha=BAND, linewidth=0)
 
 
 def _entries(study: Study) -> list[Line2D | Patch]:

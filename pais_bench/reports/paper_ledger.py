@@ -12,6 +12,7 @@ import pandas as pd
 
 from pais_bench import published
 from pais_bench.config import Study
+from pais_bench.published import plain
 from pais_bench.reports._cells import cells
 from pais_bench.reports._style import write_csv
 from pais_bench.reports._table import Table, signed
@@ -39,7 +40,7 @@ def _compared(study: Study, results: Results) -> pd.DataFrame:
     ours = cells(study, results)
     rows = []
     for row in published.read():
-        labels = [label for label, one in study.methods.items() if _plain(one.name or label) == _plain(row.method)]
+        labels = [label for label, one in study.methods.items() if plain(one.name or label) == plain(row.method)]
         asked: list[str | None] = [*labels] or [None]
         for cell, (network, label) in itertools.product(
             row.cells, itertools.product(study.networks if labels else [""], asked)
@@ -74,11 +75,7 @@ def _reasons(study: Study, row: published.Row, network: str) -> list[str]:
         "detector": (row.detector, detector),
         "backbone": (row.backbone, re.sub("^resnet", "r", backbone)),
     }
-    return [f"{name} {ours} for {paper}" for name, (paper, ours) in facts.items() if _plain(paper) != _plain(ours)]
-
-
-def _plain(name: str) -> str:
-    return re.sub("[^a-z0-9]", "", name.lower())
+    return [f"{name} {ours} for {paper}" for name, (paper, ours) in facts.items() if plain(paper) != plain(ours)]
 
 
 def _table(study: Study, frame: pd.DataFrame) -> Table:

@@ -1,0 +1,92 @@
+"""Does the class score tell how good a mask is? Pseudo-labels against the hidden truth, with what each counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from pais_bench.config import Study
+from pais_bench.reports._figure import FigureReport
+from pais_bench.reports._looks import late
+from pais_bench.reports._style import GREY, draw
+from pais_bench.results import Results
+
+ROWS = {"score": ("class score", "class_weight"), "quality": ("predicted mask IoU", "mask_weight")}
+COLOURS = "viridis_r"
+DRAWN = 600
+"""Of so many pseudo-labels a panel shows a sample; more hide each other."""
+
+
+class Report(FigureReport):
+    """Draw the mismatch that PAIS rests on: class score, and predicted mask IoU, against true mask IoU."""
+
+    stem = "score_iou"
+    texts = ("network", "method")
+    numbers = ("percent", "fold", "step", "score", "quality", "class_weight", "mask_weight", "iou")
+    figures = {
+        "score_iou": "Pseudo-labels of the second half of the training: mask IoU with the hidden truth against class "
+        "score, coloured by class weight, and against predicted mask IoU, coloured by mask weight; of all percents and "
+        "folds, a sample. ρ: Spearman's rank correlation over the points of the panel."
+    }
+
+    def points(self, study: Study, results: Results) -> pd.DataFrame:
+        """Give at most DRAWN pseudo-labels of each network and method, evenly spread over its logs."""
+        looks = late(study, results, "sample")
+        frames = [
+            _sample(here).assign(network=str(network), method=str(method))
+            for (network, method), here in looks.groupby(["network", "method"], sort=False)
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
+        """Draw a column of panels per method, and two rows per network."""
+        networks = [name for name in study.networks if (points["network"] == name).any()]
+        methods = [name for name in study.methods if (points["method"] == name).any()]
+        size = (1.1 + 1.75 * max(1, len(methods)), 0.5 + 3.5 * max(1, len(networks)))
+        return draw(lambda figure: _paint(figure, networks, methods, points), size, folder, self.stem)
+
+
+def _sample(looks: pd.DataFrame) -> pd.DataFrame:
+    """Give at most DRAWN rows of the samples of looks, with the run and step of each."""
+    values = np.concatenate(list(looks["sample"]))
+    about = looks.loc[looks.index.repeat(looks["sample"].map(len)), ["percent", "fold", "step"]]
+    every = np.unique(np.linspace(0, len(values) - 1, DRAWN).round().astype(int))
+    frame = pd.DataFrame(values[every], columns=list(Report.numbers[3:]))
+    return pd.concat([about.iloc[every].reset_index(drop=True), frame], axis=1)
+
+
+def _paint(figure: Figure, networks: list[str], methods: list[str], points: pd.DataFrame) -> None:
+    panels = figure.subplots(2 * len(networks), len(methods), sharex=True, sharey=True, squeeze=False)
+    heaviest = float(points[["class_weight", "mask_weight"]].max().max())
+    norm = Normalize(0, max(1.0, heaviest))
+    for row, (network, (name, (label, weight))) in enumerate(
+        (network, one) for network in networks for one in ROWS.items()
+    ):
+        for column, method in enumerate(methods):
+            axes = panels[row, column]
+            here = points[(points["network"] == network) & (points["method"] == method)]
+            _panel(axes, here[name], here["iou"], here[weight], norm)
+            axes.set_xlabel(label)
+            if row == 0:
+                axes.set_title(method)
+        prefix = f"{network}\n" if len(networks) > 1 else ""
+        panels[row, 0].set_ylabel(f"{prefix}true mask IoU")
+        bar = figure.colorbar(panels[row, 0].collections[0], ax=list(panels[row]), aspect=18, pad=0.02)
+        bar.set_label(weight.replace("_", " "))
+        bar.outline.set_linewidth(0.4)
+
+
+def _panel(axes: Axes, predicted: pd.Series, true: pd.Series, weight: pd.Series, norm: Normalize) -> None:
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
+    axes.tick_params(labelbottom=True)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (4, 2)), zorder=1)
+    axes.scatter(predicted, true, c=weight, cmap=COLOURS, norm=norm, s=6, linewidths=0, alpha=0.8)
+    if len(true) > 2:
+        rho = predicted.rank().corr(true.rank())
+        text = "ρ undefined" if np.isnan(rho) else f"ρ = {rho:.2f}".replace("-", "−")
+        axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=7.5)
