@@ -11,7 +11,7 @@ from pais_bench.config import Run, Study, suffix
 from pais_bench.results import Results
 
 VERBS = {"train": "run.json", "predict": "predictions{}.json", "evaluate": "metrics{}.json"}
-"""The verbs of a run, in their order, and what each leaves when it is done, by the suffix of the printed weights."""
+"""The verbs of a run, in their order, and what each leaves when it is done, by what the names of weights end in."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Gap:
 
 def gaps(study: Study, results: Results, source: str) -> list[Gap]:
     """List the runs that are not done; source is what a command line calls the study."""
-    found, end = [], suffix(study.weights[0])
+    found, end = [], suffix(results.printed)
     for run, (_, row) in zip(study.runs(), results.runs.iterrows(), strict=True):
         if row["state"] == "done":
             continue
@@ -56,7 +56,7 @@ def _left(folder: Path, state: str, end: str) -> Iterator[str]:
 
 def _failure(root: Path, run: Run, verb: str, end: str) -> str:
     """Give the last error that the workflow's log of the next verb tells; empty where there is none."""
-    path = root / "logs" / run.folder / f"{verb}{end if verb != 'train' else ''}.log"
+    path = root / "logs" / run.folder / f"{verb}{'' if verb == 'train' else end}.log"
     if not path.exists():
         return ""
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]

@@ -23,11 +23,11 @@ NUMBERS = ("segm_AP", "segm_AP50", "bbox_AP")
 RUN_COLUMNS = (*KEYS, "folder", "state", "step", "model", "images", "wall_seconds", "commit", *HARDWARE, *NUMBERS)
 CLASS_COLUMNS = (*KEYS, "class", "AP")
 CURVE_COLUMNS = (*KEYS, "step", "seconds", "images_seen", "model", "AP", "AP50", "bbox_AP")
-EXTERNAL_COLUMNS = ("name", *KEYS[:-1], "folder", "state", "source", "images", *NUMBERS)
-WEIGHT_COLUMNS = (*KEYS, "weights", "AP", "AP50", "bbox_AP")
 LOOK_MEANS = ("kept_per_image", "precision", "recall", "right_iou", "class_accuracy")
 LOOK_ARRAYS = ("score_bins", "quality_bins", "sample")
 LOOK_COLUMNS = (*KEYS, "step", "seconds", *LOOK_MEANS, *LOOK_ARRAYS)
+EXTERNAL_COLUMNS = ("name", *KEYS[:-1], "folder", "state", "source", "images", *NUMBERS)
+WEIGHT_COLUMNS = (*KEYS, "weights", "AP", "AP50", "bbox_AP")
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class Results:
 
     def truth(self, study: Study) -> dict[str, Any] | None:
         """Read the COCO records of the validation images; None where the dataset is not prepared here."""
-        store = self.images(study)
+        store = self.validation(study)
         return None if store is None else store.coco_dict()
 
-    def images(self, study: Study) -> Store | None:
-        """Open the validation images; None where the dataset is not prepared here."""
+    def validation(self, study: Study) -> Store | None:
+        """Open the validation part of the study's dataset; None where it is not prepared here."""
         folder = dataset_folder(self.root, study.dataset.label)
         return Store.open(folder, "val") if (folder / MANIFEST).exists() else None
 

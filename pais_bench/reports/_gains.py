@@ -34,7 +34,7 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
     Methods of other codebases follow where network and split family are the study's; their names end in EXTERNAL. Folds
     that have predictions of both count; NaN where none has. Holm corrects over the methods of a network and percent.
     """
-    supervised, store = baseline(study), results.images(study)
+    supervised, store = baseline(study), results.validation(study)
     if supervised is None:
         return pd.DataFrame([], columns=COLUMNS)
     draws = None if store is None else Draws(store)
