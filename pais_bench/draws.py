@@ -50,12 +50,16 @@ class Draws:
         coco, records = plugins.load("metrics", "coco"), read_records(predictions)
         with of_file(predictions):
             coco.check(self._truth, records)
-        drawn: Floats = coco.bootstrap_ap(coco.match(self._truth, records), self._counts)
+        drawn: Floats = coco.bootstrap_ap(coco.match(self._prepared, records), self._counts)
         return drawn
 
     @cached_property
     def _truth(self) -> dict[str, Any]:
         return self.store.coco_dict()
+
+    @cached_property
+    def _prepared(self) -> Any:
+        return plugins.load("metrics", "coco").Truth.of(self._truth)
 
     @cached_property
     def _counts(self) -> Any:

@@ -306,10 +306,12 @@ def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:
     assert r"\textbf{+" in (tmp_path / "significance.tex").read_text()
     Report().write(study, results, tmp_path)
     main = (tmp_path / "main_table.md").read_text()
-    assert "A bold gain has p < 0.05 (paired bootstrap over images, 1000 draws, p corrected by Holm" in main
-    assert "| small | pais | 13.0 ± 0.7 (**+2.5**) | 33.0 ± 0.7 (**+2.5**) |" in main
+    assert (
+        "Bold: better than supervised, p < 0.05 (paired bootstrap over images, 1000 draws, p corrected by Holm" in main
+    )
+    assert "| small | pais | **13.0 ± 0.7 (+2.5)** | **33.0 ± 0.7 (+2.5)** |" in main
     assert "| small | worse | 10.0 ± 0.7 (−0.5) | 30.0 ± 0.7 (−0.5) |" in main
-    assert r"13.0 $\pm$ 0.7 & (\textbf{+2.5}) & " in (tmp_path / "main_table.tex").read_text()
+    assert r"\textbf{13.0 $\pm$ 0.7} & \textbf{(+2.5)} & " in (tmp_path / "main_table.tex").read_text()
     assert "**" not in terminal_table(study, results)
 
 

@@ -59,15 +59,13 @@ class _Cell:
         return (f"({self.gain})" if self.gain else "") + self.mark
 
     def __str__(self) -> str:
-        gain = f"({BOLD}{self.gain}{BOLD})" if self.gain and self.bold else f"({self.gain})" if self.gain else ""
-        return f"{self.value} {gain}{self.mark}".rstrip()
+        text = f"{self.value} {self.after}".rstrip()
+        return f"{BOLD}{text}{BOLD}" if self.bold else text
 
     def latex(self) -> tuple[str, str]:
         """Give value and gain as LaTeX prints them."""
-        gain = (
-            rf"(\textbf{{{escape(self.gain)}}}){escape(self.mark)}" if self.bold and self.gain else escape(self.after)
-        )
-        return escape(self.value), gain
+        value, after = escape(self.value), escape(self.after)
+        return (rf"\textbf{{{value}}}", rf"\textbf{{{after}}}") if self.bold else (value, after)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class _Table:
 
 def _table(study: Study, results: Results) -> _Table:
     found = gains(study, results)
-    better = found[found["significant"].astype(bool)]
+    better = found[found["significant"].astype(bool) & (found["gain"] > 0)]
     bold = set(zip(better["network"], better["method"], better["percent"], strict=True))
     others = external_cells(study, results)
     others = others.assign(method=others["method"] + EXTERNAL)
@@ -129,7 +127,7 @@ def _caption(title: str, study: Study, results: Results, tested: bool) -> str:
     if baseline(study):
         told.append("In parentheses: gain over the supervised run of the same network, percent and fold.")
     if tested:
-        told.append(f"A bold gain has p < {LEVEL:g} ({TOLD}).")
+        told.append(f"Bold: better than supervised, p < {LEVEL:g} ({TOLD}).")
     return " ".join(told)
 
 

@@ -34,7 +34,8 @@ def run(arguments: Namespace) -> None:
         raise BenchError("--draws, --seed: an interval of 95 % wants at least 100 draws, and a seed is 0 or more")
     truth = read_truth(arguments.truth)
     counts = statistics.draw(len(truth["images"]), arguments.draws, arguments.seed)
-    first, second = (_drawn(truth, path, arguments.kind, counts) for path in (arguments.first, arguments.second))
+    known = plugins.load("metrics", "coco").Truth.of(truth)
+    first, second = (_drawn(truth, known, path, arguments.kind, counts) for path in (arguments.first, arguments.second))
     found = statistics.difference([first], [second])
     name = KINDS[arguments.kind]
     for path, ap in ((arguments.first, first), (arguments.second, second)):
@@ -52,9 +53,9 @@ def run(arguments: Namespace) -> None:
     )
 
 
-def _drawn(truth: dict[str, Any], path: Path, kind: str, counts: Any) -> Any:
-    """Give AP in percent f64[1+B], on the images and on the draws of them."""
+def _drawn(truth: dict[str, Any], known: Any, path: Path, kind: str, counts: Any) -> Any:
+    """Give AP in percent f64[1+B], on the images and on the draws of them; known is the truth, prepared."""
     coco, records = plugins.load("metrics", "coco"), read_records(path)
     with of_file(path):
         coco.check(truth, records)
-    return 100 * coco.bootstrap_ap(coco.match(truth, records, kind=kind), counts)
+    return 100 * coco.bootstrap_ap(coco.match(known, records, kind=kind), counts)
