@@ -259,7 +259,7 @@ def test_running_statistics_follow_the_labelled_views_alone() -> None:
 
     def step(**streams: torch.Tensor) -> torch.Tensor:
         learner = Learner(Student())
-        learner(Streams(**{name: (list(images), []) for name, images in streams.items()}))
+        learner(Streams(**{name: (list(images), [], (0, 0)) for name, images in streams.items()}))
         return learner.student.norm.running_mean  # type: ignore[union-attr, return-value]
 
     labelled, unlabelled = torch.rand(2, 1, 4, 4), 5 + torch.rand(2, 1, 4, 4)

