@@ -49,6 +49,7 @@ def option_names(shelf: str, name: str) -> set[str]:
 
 
 def _require(shelf: str, name: str) -> Path:
-    if name not in names(shelf):
+    path = _PACKAGE / shelf / f"{name}.py"  # asked for every run of a grid: no shelf is listed
+    if not path.is_file() or path.name.startswith("_") or ".." in name:
         raise BenchError(f"{shelf}: there is no '{name}'; choose one of {', '.join(names(shelf))}")
-    return _PACKAGE / shelf / f"{name}.py"
+    return path

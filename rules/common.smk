@@ -168,11 +168,13 @@ def asked_of_training():
     found = {**asked("train"), "devices": devices, "nodes": nodes, "launch": ""}
     found["workers"] = (wanted.cpus or 1) - 1 if wanted.gpus else 0
     if devices > 1:
-        step = f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks-per-node={devices} --gpus-per-node={devices}"
+        step = f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks-per-node={devices} --gres=gpu:{devices}"
         found["launch"] = (
             f"${{SLURM_JOB_ID:+{step} --cpus-per-task={wanted.cpus or 1}}}"
         )
-        found |= {"mpi": "srun", "tasks_per_node": devices}
+        # gpu, which is a total, does not go with tasks_per_node.
+        del found["gpu"]
+        found |= {"mpi": "srun", "tasks_per_node": devices, "gres": f"gpu:{devices}"}
     return found
 
 

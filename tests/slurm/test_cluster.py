@@ -182,15 +182,3 @@ def trouble(cluster: Cluster, project: Project, workflow: subprocess.Popen[str])
     cluster.run("scancel", second["JobId"])
     wait_for("a third attempt", lambda: len(cluster.jobs("train")) == 3, workflow, project)
     assert cluster.jobs("train")[1]["JobState"] == "CANCELLED"
-
-
-def test_a_training_on_two_gpus_is_two_processes_of_srun(cluster: Cluster, tmp_path: Path) -> None:
-    project = Project(tmp_path, train={"gpus": 2, "mem_mb": 3000})
-    with project.started(cluster, str(project.folder / "run.json")) as workflow:
-        assert workflow.wait(timeout=300) == 0, project.said()
-    (job,) = cluster.jobs("train")
-    assert job["TresPerJob"] == "gres:gpu:2" and job["NumTasks"] == "2"
-    assert json.loads((project.folder / "run.json").read_text())["hardware"]["devices"] == 2
-    ours, theirs = read(project.folder), project.alone()
-    assert all(torch.isfinite(value).all() for value in ours["student"].values())
-    assert ours["step"] == theirs["step"] == 60
