@@ -51,6 +51,8 @@ def generate(run: Run, root: Path, looks: list[str]) -> None:
     about |= {"versions": {"python": "3.11.7", "torch": "2.15.0"}, "hardware": {"device": "NVIDIA H200", "devices": 8}}
     about |= {"wall_seconds": 9e4, "steps": run.training.steps}
     (folder / "run.json").write_text(json.dumps(about))
+    if run.method.name == "supervised":
+        looks = [text.partition(', "pseudo": ')[0] for text in looks]
     with (folder / "log.jsonl").open("w") as file:
         for place in range(len(looks)):
             step = (place + 1) * EVERY
