@@ -61,7 +61,8 @@ def _prepare(annotations: Path, folder: Path) -> None:
     import coco_sized
 
     folder.mkdir(parents=True, exist_ok=True)
-    coco_sized.write(annotations)
+    if not annotations.is_file():
+        coco_sized.write(annotations)
     content = json.loads(annotations.read_bytes())
     lists = {key: content[key] for key in ("images", "annotations", "categories")}
     write_store(folder / "store", "coco", {"train": Part(str(annotations), folder, **lists)})

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pais_bench import __version__, plugins, provenance
-from pais_bench.config import Run, Study
-from pais_bench.study_file import load_study
+from pais_bench.config import Run, Study, Weights, suffix
+from pais_bench.study_file import load_study, shipped
 from pais_bench.types import BenchError
 
 INTERRUPTED = 85
@@ -75,7 +75,8 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     fabric.launch()
     folder = results / run.folder
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = engine.Trainer(run, stores, labelled, folder, fabric, results)
+    best = [weights.partition("-")[0] for weights in study.weights if weights.endswith("best")]
+    trainer = engine.Trainer(run, stores, labelled, folder, fabric, results, best)
 
     def stop(number: int, frame: object) -> None:
         trainer.stopping = True
@@ -117,31 +118,37 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
     from pais_bench import inference, panels
 
-    run = _run(study, arguments)
-    store, folder = _store(study, results, "val"), results / run.folder
+    run, weights = _run(study, arguments), _weights(study, arguments)
+    store, folder, printed = _store(study, results, "val"), results / run.folder, weights == study.weights[0]
     torch.set_num_threads(arguments.threads)
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
-    backend = inference.load_trained(run, len(store.categories), folder / "checkpoint.pt").to(fabric.device)
+    backend = inference.load_trained(run, len(store.categories), folder, weights).to(fabric.device)
     with fabric.autocast():
         records = inference.predict(backend, run, store, store.image_ids, fabric.device)
-        looked = panels.look(run, store, folder / "checkpoint.pt", fabric.device)
-    _write_json(folder / "panels.json", looked)
-    _write_json(folder / "predictions.json", records)
-    _say(f"{folder / 'predictions.json'}: {len(records)} instances on {len(store.image_ids)} images")
+        looked = panels.look(run, store, folder / "checkpoint.pt", fabric.device) if printed else None
+    if looked is not None:
+        _write_json(folder / "panels.json", looked)
+    path = folder / f"predictions{suffix(weights)}.json"
+    _write_json(path, records)
+    _say(f"{path}: {len(records)} instances on {len(store.image_ids)} images")
 
 
 def evaluate(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     """Measure a run's predictions with every metric of the study."""
     from pais_bench import evaluation
+    from pais_bench.draws import Draws
 
-    run = _run(study, arguments)
+    run, weights = _run(study, arguments), _weights(study, arguments)
     store, folder = _store(study, results, "val"), results / run.folder
-    found = evaluation.measure(study, store.coco_dict(), _read_json(folder / "predictions.json"))
-    _write_json(
-        folder / "metrics.json",
-        {"digest": run.digest, "model": run.model, "images": len(store.image_ids), **found},
-    )
-    _say(f"{folder / 'metrics.json'}: mask AP {100 * (found['segm']['AP'] or 0):.1f}")
+    predictions = folder / f"predictions{suffix(weights)}.json"
+    found = evaluation.measure(study.metrics, store.coco_dict(), _read_json(predictions), study.dataset.root)
+    if weights == study.weights[0]:
+        Draws(store).of(predictions)
+    path = folder / f"metrics{suffix(weights)}.json"
+    model, _, moment = weights.partition("-")
+    about = {"digest": run.digest, "model": model, "checkpoint": moment, "images": len(store.image_ids)}
+    _write_json(path, {**about, **found})
+    _say(f"{path}: mask AP {100 * (found['segm']['AP'] or 0):.1f}")
 
 
 def report(study: Study, results: Path, arguments: argparse.Namespace) -> None:
@@ -187,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         one = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__)
-        one.add_argument("study", metavar="STUDY", help="path of a study file, or the name of a shipped one: demo")
+        one.add_argument("study", metavar="STUDY", help=f"path of a study file, or one of {shipped()}")
         one.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
         if name not in ("prepare", "report"):
             one.add_argument("--percent", type=float, required=True, help="percent of the images that is labelled")
@@ -197,6 +204,8 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("train", "predict", "evaluate"):
             one.add_argument("--network", required=True, help="label of a network in the study")
             one.add_argument("--method", required=True, help="label of a method in the study")
+        if name in ("predict", "evaluate"):
+            one.add_argument("--weights", help="teacher-last, student-best, ... (default: what the tables print)")
         if name in ("train", "predict"):
             one.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: 1)")
             one.add_argument("--accelerator", default="auto", help="cpu, cuda, mps, or auto (default)")
@@ -226,6 +235,14 @@ def _run(study: Study, arguments: argparse.Namespace) -> Run:
                 f"--{key} {value}: not in study '{study.name}'; choose one of {', '.join(map(str, known[key]))}"
             )
     return study.run(**asked)
+
+
+def _weights(study: Study, arguments: argparse.Namespace) -> Weights:
+    asked: Weights = arguments.weights or study.weights[0]
+    if asked not in study.weights:
+        known = ", ".join(study.weights)
+        raise BenchError(f"--weights {asked}: not in study '{study.name}', which has {known}; add it to 'also'")
+    return asked
 
 
 def _dataset(study: Study, results: Path) -> Path:

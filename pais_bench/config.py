@@ -18,6 +18,8 @@ from pais_bench.types import BenchError
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
 Steps = Annotated[int, Field(ge=1)]
 Options = dict[str, Any]
+Weights = Literal["teacher-last", "student-last", "teacher-best", "student-best"]
+"""Which network of a run predicts: a model, after its last step or at its best evaluation."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -97,7 +99,8 @@ class Run(Frozen):
     method: MethodChoice
     views: Views
     training: Training
-    model: Literal["teacher", "student"]
+    model: Literal["teacher", "student"] = "teacher"
+    """Which of its models a run lends to one that it teaches; which one is reported is the study's affair."""
     teacher: Run | None = None
     """The run whose trained network gives pseudo-labels, for methods that want one."""
 
@@ -147,7 +150,11 @@ class StudyMethod(Frozen):
 
 
 class Study(Frozen):
-    """Hold a study file: the grid dataset x percents x folds x networks x methods, and what all of it shares."""
+    """Hold a study file: the grid dataset x percents x folds x networks x methods, and what all of it shares.
+
+    model and checkpoint say whose numbers the tables print; also, which other weights are measured beside them.
+    external lists the descriptions of other codebases' predictions (external.py), which become rows of the tables.
+    """
 
     name: Label
     title: str = ""
@@ -158,7 +165,21 @@ class Study(Frozen):
     networks: dict[Label, StudyNetwork] = Field(min_length=1)
     methods: dict[Label, StudyMethod] = Field(min_length=1)
     model: Literal["teacher", "student"] = "teacher"
+    checkpoint: Literal["last", "best"] = "last"
+    also: tuple[Weights, ...] = ()
     metrics: tuple[Label, ...] = ("coco",)
+    external: tuple[Path, ...] = ()
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """Give the weights that predict, the printed ones first."""
+        printed: Weights = f"{self.model}-{self.checkpoint}"  # type: ignore[assignment]
+        return tuple(dict.fromkeys((printed, *self.also)))
+
+    @property
+    def told(self) -> str:
+        """Give what is printed, in the words of a caption."""
+        return self.model if self.checkpoint == "last" else f"{self.model} at its best evaluation"
 
     def runs(self) -> list[Run]:
         """Expand the grid, in the order percent, fold, network, method."""
@@ -185,9 +206,13 @@ class Study(Frozen):
             method=MethodChoice(name=told.name or method, label=method, options=told.options),
             views=self.views,
             training=Training(**{**self.training.model_dump(), **chosen.training, **told.training}),
-            model=self.model,
             teacher=self.run(percent, fold, network, told.teacher) if told.teacher else None,
         )
+
+
+def suffix(weights: Weights) -> str:
+    """Give what the names of the weights' files end in: nothing for the teacher after its last step."""
+    return "" if weights == "teacher-last" else f"-{weights}"
 
 
 def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:

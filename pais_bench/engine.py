@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pais_bench import geometry, inference, plugins
-from pais_bench.checkpoint import Log, write_checkpoint
-from pais_bench.config import Run
+from pais_bench.checkpoint import Best, Log, write_checkpoint
+from pais_bench.config import Run, Weights
 from pais_bench.data import Stream
 from pais_bench.diagnostics import describe
 from pais_bench.schedule import build_optimizer, ema_momentum, learning_rate, update_teacher
@@ -77,9 +77,14 @@ class Trainer:
         folder: Path,
         fabric: Fabric,
         results: Path = Path(),
+        best: Sequence[str] = (),
     ) -> None:
-        """Build or resume a run; results is where the run of its trained teacher lies, if it wants one."""
+        """Build or resume a run; results is where the run of its trained teacher lies, if it wants one.
+
+        best names the models, of teacher and student, whose weights at their best evaluation are kept beside the last.
+        """
         self.run, self.val, self.folder, self.fabric = run, stores["val"], folder, fabric
+        self.validation = inference.Validation(run, self.val)
         extra = stores.get("unlabelled")
         self.stream = Stream(run, stores["train"], split, fabric.global_rank, fabric.world_size, extra)
         plugin = plugins.load("methods", run.method.name)
@@ -90,7 +95,7 @@ class Trainer:
         optimizer = build_optimizer(self.student, run.training)
         self.learner, self.optimizer = fabric.setup(Learner(self.student), optimizer)
         self.step, self.seconds, self.stopping = 0, 0.0, False
-        self.log = Log(folder / "log.jsonl")
+        self.log, self.best = Log(folder / "log.jsonl"), Best(folder, best)
         self.guide = self._trained_teacher(results)
         self._resume()
 
@@ -110,7 +115,9 @@ class Trainer:
             if self.step % training.log_every == 0 or last:
                 self._write({"event": "step", "step": self.step, **line()}, progress)
             if self.step % training.evaluate_every == 0 or last:
-                self._write({"event": "evaluation", "step": self.step, **self._evaluate()}, progress)
+                found = {"event": "evaluation", "step": self.step, **self._evaluate()}
+                self.best.look(found, {"teacher": self.teacher, "student": self.student})
+                self._write(found, progress)
             if self.step % training.checkpoint_every == 0 or last or self.stopping:
                 self._save()
             if self.stopping and not last:
@@ -171,8 +178,9 @@ class Trainer:
             raise BenchError(f"methods.{self.run.method.label}: needs the verb 'score', which {network} does not have")
         if self.run.teacher is None:
             return None
-        path = results / self.run.teacher.folder / "checkpoint.pt"
-        guide: Any = inference.load_trained(self.run.teacher, len(self.val.categories), path)
+        taught = self.run.teacher
+        weights: Weights = "teacher-last" if taught.model == "teacher" else "student-last"
+        guide: Any = inference.load_trained(taught, len(self.val.categories), results / taught.folder, weights)
         guide = guide.to(self.fabric.device).requires_grad_(False).eval()
         if hasattr(self.method, "calibrate"):
             seen = self.stream.unlabelled_sample(self.method.calibration_images)  # type: ignore[attr-defined]
@@ -203,7 +211,7 @@ class Trainer:
         if self.fabric.is_global_zero:
             with self.fabric.autocast():
                 for name in ("student", "teacher"):
-                    line[name] = inference.validate(getattr(self, name), self.run, self.val, self.fabric.device)
+                    line[name] = self.validation.measure(getattr(self, name), self.fabric.device)
         self.fabric.barrier()
         return line
 
@@ -223,6 +231,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
             }
+            self.best.write(self.run.digest)
             write_checkpoint(self.folder / "checkpoint.pt", state)
         self.fabric.barrier()
 
@@ -236,6 +245,8 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.fabric.strategy.precision.load_state_dict(state["precision"])
             self.step, self.seconds = state["step"], state["seconds"]
+            evaluated = self.step >= self.run.training.evaluate_every
+            self.best.resume(self.step, evaluated, lambda path: inference.read_checkpoint(path, self.run))
         self.fabric.barrier()
         if self.fabric.is_global_zero:
             self.log.keep_until(self.step)

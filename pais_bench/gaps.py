@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pais_bench.config import Run, Study
+from pais_bench.config import Run, Study, suffix
 from pais_bench.results import Results
 
-VERBS = {"train": "run.json", "predict": "predictions.json", "evaluate": "metrics.json"}
-"""The verbs of a run, in their order, and what each leaves when it is done."""
+VERBS = {"train": "run.json", "predict": "predictions{}.json", "evaluate": "metrics{}.json"}
+"""The verbs of a run, in their order, and what each leaves when it is done, by what the names of weights end in."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def gaps(study: Study, results: Results, source: str) -> list[Gap]:
     for run, (_, row) in zip(study.runs(), results.runs.iterrows(), strict=True):
         if row["state"] == "done":
             continue
-        left = list(_left(results.root / run.folder, str(row["state"])))
+        left = list(_left(results.root / run.folder, str(row["state"]), suffix(results.printed)))
         reason = _failure(results.root, run, left[0]) or _unfinished(run, str(row["state"]), int(row["step"]), left[0])
         commands = tuple(_command(verb, source, results.root, run) for verb in left)
         found.append(Gap(run, str(row["state"]), reason, commands))
@@ -43,11 +43,11 @@ def whole_grid(source: str, root: Path) -> str:
     return shlex.join(words)
 
 
-def _left(folder: Path, state: str) -> Iterator[str]:
+def _left(folder: Path, state: str, end: str) -> Iterator[str]:
     """Give the verbs that are to be run; what comes after a missing file is made again."""
     missing = state != "trained"
     for verb, file in VERBS.items():
-        missing = missing or not (folder / file).exists()
+        missing = missing or not (folder / file.format(end)).exists()
         if missing:
             yield verb
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from pais_bench import augment, geometry, plugins
-from pais_bench.config import Run, parse
+from pais_bench.config import Run, Weights, parse
 from pais_bench.data import read_stored
 from pais_bench.store import Store
 from pais_bench.types import BenchError, Instances
@@ -27,10 +28,17 @@ def build_backend(run: Run, classes: int) -> nn.Module:
     return backend
 
 
-def load_trained(run: Run, classes: int, checkpoint: Path) -> nn.Module:
-    """Build the network of a run with the weights of its reported model, teacher or student."""
+def load_trained(run: Run, classes: int, folder: Path, weights: Weights = "teacher-last") -> nn.Module:
+    """Build the network of a run with weights that its training left in a folder.
+
+    Raises BenchError where they are not there: the best ones are kept only where the study asked for them.
+    """
     backend = build_backend(run, classes)
-    backend.load_state_dict(read_checkpoint(checkpoint, run)[run.model])
+    model, _, moment = weights.partition("-")
+    path = folder / ("checkpoint.pt" if moment == "last" else f"best-{model}.pt")
+    if moment == "best" and not path.exists():
+        raise BenchError(f"{path}: missing; it is kept while training alone: remove the folder and train the run again")
+    backend.load_state_dict(read_checkpoint(path, run)[model])
     return backend
 
 
@@ -76,15 +84,30 @@ def predict(
     return records
 
 
-def validate(backend: Any, run: Run, store: Store, device: torch.device) -> dict[str, Any]:
-    """Measure AP as fractions 0..1 on run.training.evaluate_images validation images, evenly spread; None: on all."""
-    wanted = run.training.evaluate_images or len(store.image_ids)
-    stride = max(1, len(store.image_ids) // wanted)
-    chosen = store.image_ids[::stride][:wanted]
-    records = predict(backend, run, store, chosen, device)
-    found = plugins.load("metrics", "coco").evaluate_fast(store.coco_dict(), records, chosen)
-    segm, bbox = found["segm"], found["bbox"]
-    return {"segm_AP": segm["AP"], "segm_AP50": segm["AP50"], "bbox_AP": bbox["AP"], "images": len(chosen)}
+class Validation:
+    """Measure networks on run.training.evaluate_images validation images, evenly spread; None: on all.
+
+    Their truth is prepared once, which is the larger half of an evaluation.
+    """
+
+    def __init__(self, run: Run, store: Store) -> None:
+        """Choose the images."""
+        self.run, self.store = run, store
+        wanted = run.training.evaluate_images or len(store.image_ids)
+        stride = max(1, len(store.image_ids) // wanted)
+        self.image_ids = store.image_ids[::stride][:wanted]
+
+    @cached_property
+    def truth(self) -> Any:
+        """Prepare the truth, at the first evaluation."""
+        return plugins.load("metrics", "coco").Truth.of(self.store.coco_dict(), self.image_ids)
+
+    def measure(self, backend: Any, device: torch.device) -> dict[str, Any]:
+        """Give AP of a network as fractions 0..1, None where the images have no object."""
+        records = predict(backend, self.run, self.store, self.image_ids, device)
+        found = plugins.load("metrics", "coco").evaluate_fast(self.truth, records)
+        segm, bbox = found["segm"], found["bbox"]
+        return {"segm_AP": segm["AP"], "segm_AP50": segm["AP50"], "bbox_AP": bbox["AP"], "images": len(self.image_ids)}
 
 
 def _records(image_id: int, instances: Instances, categories: Sequence[int]) -> list[Record]:

@@ -51,7 +51,7 @@ def columns(segmentations: Sequence[Any], height: Whole, width: Whole) -> Masks:
         if type(mask) is dict:
             if not isinstance(mask.get("size"), (list, tuple)) or list(mask["size"]) != [high, wide]:
                 raise Wrong("RLE size")
-            if not isinstance(mask.get("counts"), (list, str)):
+            if not isinstance(mask.get("counts"), (list, str)) or not mask["counts"]:
                 raise Wrong("RLE counts")
     counts = [mask["counts"] if type(mask) is dict else () for mask in segmentations]
     return Masks(

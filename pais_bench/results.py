@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from pais_bench import logs
-from pais_bench.config import Run, Study, parse
-from pais_bench.evaluation import PROTOCOLS
+from pais_bench import external, logs
+from pais_bench.config import Run, Study, Weights, parse, suffix
+from pais_bench.evaluation import protocols
 from pais_bench.store import MANIFEST, Store, dataset_folder
 from pais_bench.types import BenchError
 
@@ -26,6 +26,8 @@ CURVE_COLUMNS = (*KEYS, "step", "seconds", "images_seen", "model", "AP", "AP50",
 LOOK_MEANS = ("kept_per_image", "precision", "recall", "right_iou", "class_accuracy")
 LOOK_ARRAYS = ("score_bins", "quality_bins", "sample")
 LOOK_COLUMNS = (*KEYS, "step", "seconds", *LOOK_MEANS, *LOOK_ARRAYS)
+EXTERNAL_COLUMNS = ("name", *KEYS[:-1], "folder", "state", "source", "images", *NUMBERS)
+WEIGHT_COLUMNS = (*KEYS, "weights", "AP", "AP50", "bbox_AP")
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,19 @@ class Results:
     state is done (evaluated), trained, started or missing | curves: one row per evaluation in a training's log and
     model (teacher, student), CURVE_COLUMNS | classes: one row per class of an evaluated run, CLASS_COLUMNS, mask AP |
     looks: one row per logged step whose pseudo-labels were read, LOOK_COLUMNS, arrays as logs.Log has them, None where
-    the log has none | root: the results folder.
+    the log has none | weights: one row per run and evaluated weights of the study, WEIGHT_COLUMNS | external: one row
+    per predictions of another codebase, EXTERNAL_COLUMNS | root: the results folder | printed: the weights that runs
+    and classes speak of.
     """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     classes: pd.DataFrame
     looks: pd.DataFrame
+    weights: pd.DataFrame
+    external: pd.DataFrame
     root: Path
+    printed: Weights = "teacher-last"
 
     @staticmethod
     def of(study: Study, root: Path) -> Results:
@@ -56,40 +63,50 @@ class Results:
         points: list[dict[str, Any]] = []
         classes: list[dict[str, Any]] = []
         looks: list[dict[str, Any]] = []
+        weights: list[dict[str, Any]] = []
+        printed = study.weights[0]
+        metrics = f"metrics{suffix(printed)}.json"
         for asked in study.runs():
             folder = root / asked.folder
             described = _read(folder / "run.json", "run")
             run = asked if described is None else parse(Run, described["run"], str(folder / "run.json"))
             _check_digest(run.digest, asked, folder / "run.json")
             log, keys = logs.read(folder / "log.jsonl"), _keys(run)
-            measured = _measured(run, described or {}, folder)
+            measured = _measured(run, described or {}, folder / metrics)
             rows.append({**keys, "folder": str(asked.folder), "step": log.step, **measured})
-            classes.extend({**keys, **one} for one in _classes(folder / "metrics.json"))
+            classes.extend({**keys, **one} for one in _classes(folder / metrics))
+            weights.extend({**keys, **one} for one in _weights(study, run, folder))
             points.extend({**keys, **point} for point in _curve(log))
             looks.extend({**keys, **look} for look in log.looks)
         runs = pd.DataFrame(rows)
         columns = [*RUN_COLUMNS, *(name for name in runs.columns if name not in RUN_COLUMNS)]
-        curves = pd.DataFrame(points, columns=list(CURVE_COLUMNS))
         return Results(
             runs=runs.reindex(columns=columns),
-            curves=curves,
+            curves=pd.DataFrame(points, columns=list(CURVE_COLUMNS)),
             classes=pd.DataFrame(classes, columns=list(CLASS_COLUMNS)),
             looks=pd.DataFrame(looks, columns=list(LOOK_COLUMNS)),
+            weights=pd.DataFrame(weights, columns=list(WEIGHT_COLUMNS)),
+            external=pd.DataFrame(_externals(study, root), columns=list(EXTERNAL_COLUMNS)),
             root=root,
+            printed=printed,
         )
+
+    def path(self, folder: str) -> Path:
+        """Give the file of the printed predictions of the run in a folder of `runs`, which may not be there (yet)."""
+        return self.root / folder / f"predictions{suffix(self.printed)}.json"
 
     def predictions(self, folder: str) -> list[dict[str, Any]] | None:
         """Read the COCO result records of the run in a folder of `runs`; None where there are none (yet)."""
-        path = self.root / folder / "predictions.json"
+        path = self.path(folder)
         return _parse(path.read_text(), str(path), list) if path.exists() else None
 
     def truth(self, study: Study) -> dict[str, Any] | None:
         """Read the COCO records of the validation images; None where the dataset is not prepared here."""
-        store = self.images(study)
+        store = self.validation(study)
         return None if store is None else store.coco_dict()
 
-    def images(self, study: Study) -> Store | None:
-        """Open the validation images; None where the dataset is not prepared here."""
+    def validation(self, study: Study) -> Store | None:
+        """Open the validation part of the study's dataset; None where it is not prepared here."""
         folder = dataset_folder(self.root, study.dataset.label)
         return Store.open(folder, "val") if (folder / MANIFEST).exists() else None
 
@@ -100,27 +117,54 @@ def _keys(run: Run) -> dict[str, Any]:
     return dict(zip(KEYS, (*values, run.digest), strict=True))
 
 
-def _measured(run: Run, described: dict[str, Any], folder: Path) -> dict[str, Any]:
-    metrics = _read(folder / "metrics.json", "digest", "segm", "bbox")
+def _measured(run: Run, described: dict[str, Any], path: Path) -> dict[str, Any]:
+    metrics = _read(path, "digest", "segm", "bbox")
     hardware = described.get("hardware", {})
     about = {
         **{key: hardware.get(key) if key == "device" else _number(hardware.get(key)) for key in HARDWARE},
-        "state": _state(run, described, metrics is not None, (folder / "log.jsonl").exists()),
+        "state": _state(run, described, metrics is not None, path.with_name("log.jsonl").exists()),
         "wall_seconds": _number(described.get("wall_seconds")),
         "commit": described.get("commit"),
         **dict.fromkeys(NUMBERS, math.nan),
     }
     if metrics is None:
-        return {**about, "model": run.model, "images": math.nan}
-    _check_digest(metrics["digest"], run, folder / "metrics.json")
-    protocols = {kind: metrics[kind] for kind in PROTOCOLS if kind in metrics}
-    numbers = {f"{kind}_{name}": _number(value) for kind, one in protocols.items() for name, value in one.items()}
-    return {**about, "model": metrics.get("model", run.model), "images": _number(metrics.get("images")), **numbers}
+        return {**about, "model": None, "images": math.nan}
+    _check_digest(metrics["digest"], run, path)
+    measured = {kind: metrics[kind] for kind in protocols() if kind in metrics}
+    numbers = {f"{kind}_{name}": _number(value) for kind, one in measured.items() for name, value in one.items()}
+    return {**about, "model": metrics.get("model"), "images": _number(metrics.get("images")), **numbers}
+
+
+def _externals(study: Study, root: Path) -> Iterator[dict[str, Any]]:
+    for one in external.read_all(study):
+        folder = one.folder(study.dataset.label)
+        path = root / folder / "metrics.json"
+        metrics = _read(path, "external", "segm", "bbox")
+        if metrics is not None and metrics["external"] != one.told:
+            raise BenchError(f"{path}: of another description; run `pais-bench import-predictions` again")
+        keys = (study.dataset.label, one.split_family, one.percent, one.fold, "", one.network, one.method)
+        numbers = {name: _number((metrics or {}).get(kind, {}).get(key)) for name, (kind, key) in _SEGMENTS.items()}
+        state = "missing" if metrics is None else "done"
+        told = {"name": one.name, "folder": str(folder), "state": state, "source": one.source}
+        yield {**dict(zip(KEYS[:-1], keys, strict=True)), **told, "images": (metrics or {}).get("images"), **numbers}
 
 
 def _classes(path: Path) -> list[dict[str, Any]]:
     metrics = _read(path) or {}
     return [{"class": name, "AP": _number(value)} for name, value in metrics.get("per_class", {}).items()]
+
+
+def _weights(study: Study, run: Run, folder: Path) -> Iterator[dict[str, Any]]:
+    """Give the numbers of all weights that are evaluated."""
+    for weights in study.weights:
+        path = folder / f"metrics{suffix(weights)}.json"
+        metrics = _read(path, "digest", "segm", "bbox")
+        if metrics is not None:
+            _check_digest(metrics["digest"], run, path)
+            numbers = {
+                short: metrics[kind].get(key) for short, (kind, key) in zip(_SHORT, _SEGMENTS.values(), strict=True)
+            }
+            yield {"weights": weights, **{name: _number(value) for name, value in numbers.items()}}
 
 
 def _state(run: Run, described: dict[str, Any], evaluated: bool, logged: bool) -> str:
@@ -129,6 +173,9 @@ def _state(run: Run, described: dict[str, Any], evaluated: bool, logged: bool) -
     if described.get("steps", 0) >= run.training.steps:
         return "trained"
     return "started" if described or logged else "missing"
+
+
+_SEGMENTS = {"segm_AP": ("segm", "AP"), "segm_AP50": ("segm", "AP50"), "bbox_AP": ("bbox", "AP")}
 
 
 def _check_digest(found: str, run: Run, path: Path) -> None:

@@ -57,6 +57,15 @@ def minimum_detectable(sd: float, folds: int, alpha: float = 0.05, power: float 
     return sd * float(special.nctdtrinc(freedom, 1 - power, bound)) / float(np.sqrt(folds))
 
 
+def detectable_on_images(sd: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Give the true difference of two given predictions that so many images show with this power.
+
+    sd is the standard deviation of the difference over draws of the images, and the result has its unit. The
+    difference is taken for normal, as a mean over many images. Source: Cohen (1988), chapter 2.
+    """
+    return sd * float(special.ndtri(1 - alpha / 2) + special.ndtri(power))
+
+
 def holm(p_values: ArrayLike) -> Floats:
     """Give p values that are corrected for how many there are; those that are NaN were no tests and stay NaN.
 
@@ -72,12 +81,13 @@ def holm(p_values: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Difference:
-    """Hold a difference of AP as fractions, its percentile interval, and the two-sided p value of no difference."""
+    """Hold a difference of AP, its percentile interval, the two-sided p value of no difference, and the draws' s.d."""
 
     value: float
     low: float
     high: float
     p: float
+    sd: float
 
 
 def difference(first: Sequence[Floats], second: Sequence[Floats], confidence: float = 0.95) -> Difference:
@@ -91,10 +101,11 @@ def difference(first: Sequence[Floats], second: Sequence[Floats], confidence: fl
     gains = np.mean([new - old for old, new in zip(first, second, strict=True)], axis=0)
     drawn = gains[1:][~np.isnan(gains[1:])]
     if not len(drawn):
-        return Difference(float(gains[0]), np.nan, np.nan, np.nan)
+        return Difference(float(gains[0]), np.nan, np.nan, np.nan, np.nan)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     side = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Difference(float(gains[0]), float(low), float(high), min(1.0, 2 * float(side + 1) / (len(drawn) + 1)))
+    p = min(1.0, 2 * float(side + 1) / (len(drawn) + 1))
+    return Difference(float(gains[0]), float(low), float(high), p, float(drawn.std(ddof=1)))
 
 
 def draw(images: int, draws: int = DRAWS, seed: int = 0) -> Ints:

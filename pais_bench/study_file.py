@@ -14,6 +14,11 @@ from pais_bench.types import BenchError
 STUDIES = Path(__file__).parent / "studies"
 
 
+def shipped() -> str:
+    """List the names of the studies that come with the package."""
+    return ", ".join(sorted(study.stem for study in STUDIES.glob("*.yaml")))
+
+
 def load_study(source: str | Path) -> Study:
     """Read a study from a YAML file, or by the name of one that is shipped.
 
@@ -23,8 +28,7 @@ def load_study(source: str | Path) -> Study:
     if not path.suffix:
         path = STUDIES / f"{source}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(study.stem for study in STUDIES.glob("*.yaml")))
-        raise BenchError(f"{source}: no such study file; give a path, or one of the shipped studies: {shipped}")
+        raise BenchError(f"{source}: no such study file; give a path, or one of the shipped studies: {shipped()}")
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -103,7 +107,8 @@ def _resolve(study: Study, path: Path) -> Study:
     dataset = study.dataset.model_copy(update={"options": options, "root": root})
     source = study.split.source and (path.parent / study.split.source.expanduser())
     split = study.split.model_copy(update={"source": source})
-    return study.model_copy(update={"methods": methods, "dataset": dataset, "split": split})
+    external = tuple(path.parent / one.expanduser() for one in study.external)
+    return study.model_copy(update={"methods": methods, "dataset": dataset, "split": split, "external": external})
 
 
 def _defaults(shelf: str, name: str, options: Options, source: str) -> Options:

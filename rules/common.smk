@@ -9,7 +9,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from pais_bench import plugins
+from pais_bench import external, plugins
+from pais_bench.config import suffix
 from pais_bench.split_choice import IMPORTED
 from pais_bench.splits import split_path
 from pais_bench.study_file import load_study
@@ -17,6 +18,7 @@ from pais_bench.types import BenchError
 
 try:
     STUDY = load_study(config.get("study", "demo"))
+    OTHERS = external.read_all(STUDY)
 except BenchError as error:
     raise WorkflowError(str(error)) from None
 
@@ -33,6 +35,12 @@ RUN = os.path.join(
     "{backend}-{network}",
     "{method}-{digest}",
 )
+
+# The files of other codebases' predictions, by name: the description and the results.
+EXTERNAL = {
+    one.name: [str(path), str(one.predictions)]
+    for path, one in zip(STUDY.external, OTHERS)
+}
 RUNS = {str(run.folder): run for run in STUDY.runs()}
 
 # A list of the user is no job's output: no rule could make it again, and Snakemake removes what it is to make.
@@ -55,6 +63,8 @@ wildcard_constraints:
     network=r"[\w.]+",
     method=r"[\w.]+",
     digest="|".join(sorted({run.digest for run in RUNS.values()})),
+    name=r"[\w.]+",
+    weights=f"(?:{'|'.join(suffix(weights) for weights in STUDY.weights)})",
 
 
 BUILD = runpy.run_path(os.path.join(workflow.basedir, "envs", "build.py"))
@@ -84,6 +94,11 @@ def trained_teacher(wildcards):
     """Give what says that the run is trained whose network is to be the teacher; nothing for most methods."""
     teacher = RUNS[RUN.format(**wildcards)].teacher
     return [os.path.join(RES, teacher.folder, "run.json")] if teacher else []
+
+
+def weights(wildcards):
+    """Give the weights that predict, by what the names of their files end in."""
+    return next(one for one in STUDY.weights if suffix(one) == wildcards.weights)
 
 
 def interpreter(wildcards):

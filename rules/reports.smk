@@ -1,10 +1,37 @@
 """What does the study say? Tables and figures of all its runs."""
 
 
+rule import_predictions:
+    input:
+        rules.prepare.output,
+        lambda wildcards: EXTERNAL[wildcards.name],
+    output:
+        os.path.join(RES, "external", "{dataset}", "{name}", "metrics.json"),
+    log:
+        os.path.join(LOGS, "external", "{dataset}", "{name}.log"),
+    conda:
+        "../envs/python.yaml"
+    resources:
+        **HERE,
+    params:
+        metrics=STUDY.metrics,
+    shell:
+        "{resources.python:q} -m pais_bench import-predictions {resources.study:q} --name {wildcards.name}"
+        " --results {resources.results:q} 2>&1 | tee -i {log:q}"
+
+
 rule report:
     input:
+        [
+            os.path.join(RES, "external", STUDY.dataset.label, name, "metrics.json")
+            for name in EXTERNAL
+        ],
         [os.path.join(RES, run, "run.json") for run in RUNS],
-        [os.path.join(RES, run, "metrics.json") for run in RUNS],
+        [
+            os.path.join(RES, run, f"metrics{suffix(weights)}.json")
+            for run in RUNS
+            for weights in STUDY.weights
+        ],
     output:
         expand(
             os.path.join(RES, "reports", STUDY.name, "{table}.{kind}"),
@@ -14,6 +41,8 @@ rule report:
                 "cost",
                 "significance",
                 "paper_ledger",
+                "weights",
+                "protocols",
             ],
             kind=["csv", "md", "tex"],
         ),

@@ -31,19 +31,20 @@ rule predict:
         rules.train.output,
         environment=environment,
     output:
-        os.path.join(RES, RUN, "predictions.json"),
+        os.path.join(RES, RUN, "predictions{weights}.json"),
     log:
-        os.path.join(LOGS, RUN, "predict.log"),
+        os.path.join(LOGS, RUN, "predict{weights}.log"),
     conda:
         "../envs/python.yaml"
     threads: 1
     resources:
         **BACKEND,
+        weights=weights,
     shell:
         "export OMP_NUM_THREADS={threads}; "
         "{resources.python:q} -m pais_bench predict {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --threads {threads} 2>&1 | tee -i {log:q}"
+        " --method {wildcards.method} --weights {resources.weights} --threads {threads} 2>&1 | tee -i {log:q}"
 
 
 rule evaluate:
@@ -51,16 +52,17 @@ rule evaluate:
         rules.prepare.output,
         rules.predict.output,
     output:
-        os.path.join(RES, RUN, "metrics.json"),
+        os.path.join(RES, RUN, "metrics{weights}.json"),
     log:
-        os.path.join(LOGS, RUN, "evaluate.log"),
+        os.path.join(LOGS, RUN, "evaluate{weights}.log"),
     conda:
         "../envs/python.yaml"
     resources:
         **HERE,
+        weights=weights,
     params:
         metrics=STUDY.metrics,
     shell:
         "{resources.python:q} -m pais_bench evaluate {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} 2>&1 | tee -i {log:q}"
+        " --method {wildcards.method} --weights {resources.weights} 2>&1 | tee -i {log:q}"

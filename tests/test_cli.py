@@ -169,6 +169,32 @@ def test_the_six_verbs_make_a_table(prepared: Path) -> None:
     assert (prepared / "results/reports/tiny/main_table.tex").exists()
 
 
+def test_the_weights_that_a_study_asks_for_are_kept_predicted_and_tabled(tmp_path: Path) -> None:
+    path = write_study(tmp_path, also=["student-last", "teacher-best"], methods={"supervised": {}})
+    results, run = ("--results", tmp_path / "results"), (*RUN[:-1], "supervised")
+    for words in (("prepare", path), ("split", path, *RUN[:4]), ("train", path, *run)):
+        done = cli(*words, *results)
+        assert done.returncode == 0, done.stderr
+    for weights in ("teacher-last", "student-last", "teacher-best"):
+        for verb in ("predict", "evaluate"):
+            done = cli(verb, path, *results, *run, "--weights", weights)
+            assert done.returncode == 0, done.stderr
+    assert cli("report", path, *results).returncode == 0
+    (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
+    names = {one.name for one in folder.iterdir()}
+    ends = ("", "-student-last", "-teacher-best")
+    assert names == {f"{stem}{end}.json" for stem in ("predictions", "metrics") for end in ends} | {
+        *("log.jsonl", "checkpoint.pt", "best-teacher.pt", "run.json", "bootstrap.json")
+    }
+    told = json.loads((folder / "metrics-teacher-best.json").read_text())
+    assert (told["model"], told["checkpoint"]) == ("teacher", "best")
+    table = (tmp_path / "results/reports/tiny/weights.md").read_text()
+    assert "| network | method | labels | teacher-last | student-last | teacher-best |" in table
+    refused(cli("predict", path, *results, *run, "--weights", "student-best"), "--weights student-best: not in study")
+    path = write_study(tmp_path, model="student", checkpoint="best", methods={"supervised": {}})
+    refused(cli("predict", path, *results, *run), "best-student.pt: missing; it is kept while training alone")
+
+
 def test_images_of_another_size_than_told_are_not_silently_used(tmp_path: Path) -> None:
     path = write_study(tmp_path)
     words = ("--results", tmp_path / "results")

@@ -264,3 +264,70 @@ def test_running_statistics_follow_the_labelled_views_alone() -> None:
     labelled, unlabelled = torch.rand(2, 1, 4, 4), 5 + torch.rand(2, 1, 4, 4)
     torch.testing.assert_close(step(labelled=labelled, unlabelled=unlabelled), step(labelled=labelled))
     assert step(labelled=unlabelled) > 0.4
+
+
+def test_the_best_weights_are_those_of_the_highest_evaluation_the_first_of_equals(tmp_path: Path) -> None:
+    def look(best: checkpoint.Best, step: int, ap: float | None) -> None:
+        network = torch.nn.Linear(1, 1)
+        network.weight.data.fill_(step)
+        line = {"step": step, "teacher": {"segm_AP": ap}}
+        best.look(line, {"teacher": network})
+        network.weight.data.fill_(-1)  # training goes on
+
+    best, path = checkpoint.Best(tmp_path, ["teacher"]), tmp_path / "best-teacher.pt"
+    for step, ap in enumerate([None, 0.2, 0.1, 0.2]):
+        look(best, step, ap)
+    assert not path.exists(), "it waits for the checkpoint"
+    best.write("d1ge57")
+    found = torch.load(path, weights_only=True)
+    assert (found["step"], found["segm_AP"], found["digest"], found["teacher"]["weight"].item()) == (
+        (1, 0.2, "d1ge57", 1.0)
+    )  # fmt: skip
+    again = checkpoint.Best(tmp_path, ["teacher"])
+    again.resume(3, True, lambda path: torch.load(path, weights_only=True))
+    look(again, 4, 0.19)
+    look(again, 5, 0.3)
+    again.write("d1ge57")
+    assert torch.load(path, weights_only=True)["step"] == 5
+    earlier = checkpoint.Best(tmp_path, ["teacher"])
+    earlier.resume(4, True, lambda path: torch.load(path, weights_only=True))
+    look(earlier, 5, 0.3)
+    assert earlier.unwritten["teacher"]["step"] == 5, "step 5 comes again"
+    late = checkpoint.Best(tmp_path / "nowhere", ["student"])
+    with pytest.raises(BenchError, match=r"best-student.pt: missing, and the run is at step 8; remove its folder"):
+        late.resume(8, True, lambda path: {})
+    late.resume(1, False, lambda path: {})
+
+
+def test_a_stopped_run_keeps_the_same_best_weights(stores: dict[str, Store], tmp_path: Path) -> None:
+    def built(folder: Path) -> engine.Trainer:
+        folder.mkdir(exist_ok=True)
+        fabric = Fabric(accelerator="cpu", devices=1)
+        fabric.launch()
+        return engine.Trainer(run, stores, split_of(run, stores), folder, fabric, best=["teacher", "student"])
+
+    run = a_run(steps=6, evaluate_every=1)
+    built(tmp_path / "whole").fit()
+    first = built(tmp_path / "parts")
+
+    def pull(line: dict[str, Any]) -> None:
+        first.stopping = line["step"] == 3
+
+    with pytest.raises(engine.Interrupted):
+        first.fit(progress=pull)
+    built(tmp_path / "parts").fit()
+    evaluations = [line for line in lines(tmp_path / "whole") if line["event"] == "evaluation"]
+    for model in ("teacher", "student"):
+        mine, theirs = (
+            torch.load(tmp_path / part / f"best-{model}.pt", weights_only=True) for part in ("parts", "whole")
+        )
+        highest = max(evaluations, key=lambda line: line[model]["segm_AP"])
+        assert (theirs["step"], theirs["segm_AP"]) == (highest["step"], highest[model]["segm_AP"])
+        assert mine["step"] == theirs["step"] and mine[model].keys() == theirs[model].keys()
+        assert all(torch.equal(mine[model][key], value) for key, value in theirs[model].items())
+        loaded = inference.load_trained(run, 8, tmp_path / "parts", f"{model}-best")
+        assert all(torch.equal(value, theirs[model][key]) for key, value in loaded.state_dict().items())
+    trainer(run, stores, tmp_path / "without").fit()
+    assert not list((tmp_path / "without").glob("best-*"))
+    with pytest.raises(BenchError, match=r"best-teacher.pt: missing; it is kept while training alone"):
+        inference.load_trained(run, 8, tmp_path / "without", "teacher-best")

@@ -9,7 +9,7 @@ import coco_random
 import pytest
 import yaml
 
-from pais_bench.evaluation import PROTOCOLS, measure
+from pais_bench.evaluation import measure, protocols
 from pais_bench.metrics.coco import evaluate
 from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
@@ -35,10 +35,11 @@ def test_the_default_is_coco_alone_and_changes_no_run(tmp_path: Path) -> None:
     assert default.metrics == ("coco",)
     assert [run.digest for run in default.runs()] == [run.digest for run in both.runs()]
     truth, records = coco_random.draw(0)
-    assert measure(default, truth, records) == evaluate(truth, records)
-    found = measure(both, truth, records)
+    assert measure(default.metrics, truth, records) == evaluate(truth, records)
+    found = measure(both.metrics, truth, records)
     assert set(found) == {"segm", "bbox", "boundary", "per_class"}
-    assert set(found) - {"per_class"} <= set(PROTOCOLS)
+    assert set(found) - {"per_class"} <= set(protocols())
+    assert list(protocols())[:2] == ["segm", "bbox"]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,6 @@ def test_a_wrong_list_is_told(metrics: list[str], fault: str, tmp_path: Path) ->
         load_study(write(tmp_path, metrics=metrics))
 
 
-def test_a_metric_of_something_else_is_named(tmp_path: Path) -> None:
-    study = load_study(write(tmp_path, metrics=["coco", "pseudo_labels"]))
-    with pytest.raises(BenchError, match="metric 'pseudo_labels' measures no predictions"):
-        measure(study, *coco_random.draw(0))
+def test_a_metric_of_something_else_is_named() -> None:
+    with pytest.raises(BenchError, match="metrics: 'pseudo_labels' measures no predictions"):
+        measure(["coco", "pseudo_labels"], *coco_random.draw(0))

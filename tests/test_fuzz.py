@@ -31,6 +31,13 @@ def test_a_name_or_id_with_a_line_break_stays_in_one_line(trial: Trial, seed: in
     assert trial.run(mutated(random.Random(seed)), repair=seed % 2 == 1) == "refused"
 
 
+@pytest.mark.parametrize("seed", [8012, 15129])
+def test_an_rle_without_counts_covers_nothing(trial: Trial, seed: int) -> None:
+    """Seeds at which it found counts of "" prepared: pycocotools decodes them into memory that nobody has cleared."""
+    assert trial.run(mutated(random.Random(seed)), repair=False) == "refused"
+    assert trial.run(mutated(random.Random(seed)), repair=True) == "repaired"
+
+
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), repair=st.booleans())
 def test_a_broken_file_is_refused_or_sound(trial: Trial, seed: int, repair: bool) -> None:

@@ -9,7 +9,7 @@ import coco_random
 import numpy as np
 import pytest
 
-from pais_bench.metrics.coco import NAMES, evaluate, evaluate_fast, match, numbers
+from pais_bench.metrics.coco import NAMES, Truth, evaluate, evaluate_fast, match, numbers
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -37,7 +37,7 @@ def test_the_example_of_cocoapi(kind: str, shared_data: Path) -> None:
 def test_some_images_only() -> None:
     truth, records = coco_random.draw(3)
     some = [image["id"] for image in truth["images"]][:5]
-    expected, got = evaluate(truth, records, some), evaluate_fast(truth, records, some)
+    expected, got = evaluate(truth, records, some), evaluate_fast(Truth.of(truth, some), records)
     for kind in ("segm", "bbox"):
         assert got[kind] == {name: pytest.approx(expected[kind][name], abs=1e-12) for name in NAMES}
 

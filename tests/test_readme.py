@@ -12,6 +12,7 @@ import yaml
 from tiny import instances
 
 from pais_bench.config import DatasetChoice
+from pais_bench.external import External
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -31,6 +32,11 @@ def test_the_method_of_the_readme_keeps_the_best_half(monkeypatch: pytest.Monkey
 def test_the_dataset_of_the_readme_is_valid() -> None:
     block = README[README.index("    dataset:\n") :].split("\n\n")[0]
     assert DatasetChoice(**yaml.safe_load(block)["dataset"]).label == "leaves"
+
+
+def test_the_description_of_other_predictions_is_valid() -> None:
+    block = README[README.index("    name: theirs_10\n") :].split("\n\n")[0]
+    assert External(**yaml.safe_load(block)).told["split_family"] == "unknown"
 
 
 def test_every_link_and_picture_of_the_readme_exists() -> None:

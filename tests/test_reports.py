@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from pais_bench import plugins
 from pais_bench.config import DatasetChoice, Run, SplitGrid, Study, StudyMethod, StudyNetwork, Training
 from pais_bench.reporting import write_reports
-from pais_bench.reports import _style, ablation, convergence, cost, per_class, significance
+from pais_bench.reports import _style, ablation, convergence, cost, per_class, protocols, significance, weights
 from pais_bench.reports._cells import cells
 from pais_bench.reports.main_table import Report, terminal_table
 from pais_bench.results import Results
 from pais_bench.store import Part, write_store
+from pais_bench.types import LeftOut
 
 # AP of the fabricated runs in percent: a number per percent of labels, plus a gain per method, plus 1 per fold after 1
 BASE = {1.0: 10.0, 10.0: 30.0}
@@ -287,7 +288,8 @@ def test_variants_beside_their_reference_by_what_they_change(tmp_path: Path) -> 
 def test_a_study_without_variants_has_no_ablation(tmp_path: Path) -> None:
     study = make_study()
     study = study.model_copy(update={"methods": {name: study.methods[name] for name in ("base_line", "pais")}})
-    assert ablation.Report().write(study, fabricate(study, tmp_path), tmp_path) == []
+    with pytest.raises(LeftOut, match="no method more than once"):
+        ablation.Report().write(study, fabricate(study, tmp_path), tmp_path)
 
 
 def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:
@@ -302,6 +304,13 @@ def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:
     text = (tmp_path / "significance.md").read_text()
     assert f"| **+{pais['gain']:.1f}** | [+" in text
     assert r"\textbf{+" in (tmp_path / "significance.tex").read_text()
+    Report().write(study, results, tmp_path)
+    main = (tmp_path / "main_table.md").read_text()
+    assert "A bold gain has p < 0.05 (paired bootstrap over images, 1000 draws, p corrected by Holm" in main
+    assert "| small | pais | 13.0 ± 0.7 (**+2.5**) | 33.0 ± 0.7 (**+2.5**) |" in main
+    assert "| small | worse | 10.0 ± 0.7 (−0.5) | 30.0 ± 0.7 (−0.5) |" in main
+    assert r"13.0 $\pm$ 0.7 & (\textbf{+2.5}) & " in (tmp_path / "main_table.tex").read_text()
+    assert "**" not in terminal_table(study, results)
 
 
 def test_a_gain_needs_predictions_of_both(tmp_path: Path) -> None:
@@ -315,6 +324,50 @@ def test_a_gain_needs_predictions_of_both(tmp_path: Path) -> None:
     assert list(frame["folds"]) == [1, 2, 0, 0]
     assert math.isnan(frame.loc[(1, "pais"), "detectable"])
     assert "| small | 10 % | pais | 0 | – | – | – | – |" in (tmp_path / "significance.md").read_text()
+
+
+def test_the_printed_weights_fill_every_table_and_the_others_stand_beside(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    fabricate(study, tmp_path, half)
+    for run in study.runs():
+        path = tmp_path / run.folder / "metrics.json"
+        if path.exists():
+            told = json.loads(path.read_text())
+            told["segm"]["AP"] += 0.05
+            path.with_name("metrics-student-best.json").write_text(json.dumps({**told, "model": "student"}))
+    chosen = study.model_copy(update={"model": "student", "checkpoint": "best", "also": ("teacher-last",)})
+    results = Results.of(chosen, tmp_path)
+    weights.Report().write(chosen, results, tmp_path)
+    text = (tmp_path / "weights.md").read_text()
+    assert "The other tables print student-best." in text and "may be compared with best alone" in text
+    assert "| network | method | labels | student-best | teacher-last |" in text
+    assert "| small | base_line | 1 % | 15.5 ± 0.7 | 10.5 ± 0.7 |" in text
+    assert "| small | pais | 10 % | – | – |" in text
+    Report().write(chosen, results, tmp_path)
+    main = (tmp_path / "main_table.md").read_text()
+    assert main.startswith("Mask AP (%) of the student at its best evaluation on my_shapes")
+    assert "| small | base_line | 15.5 ± 0.7 | – |" in main
+    before, after = ([run.digest for run in one.runs()] for one in (study, chosen))
+    assert before == after, "printing other weights trains nothing again"
+
+
+def test_every_number_stands_under_its_protocol(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2)).model_copy(update={"metrics": ("coco", "cityscapes", "boundary")})
+    fabricate(study, tmp_path, half)
+    for run in study.runs():
+        path = tmp_path / run.folder / "metrics.json"
+        if path.exists():
+            told = json.loads(path.read_text())
+            path.write_text(json.dumps({**told, "cityscapes": {"AP": 0.05, "AP50": None}, "boundary": {"APs": 0.01}}))
+    protocols.Report().write(study, Results.of(study, tmp_path), tmp_path)
+    rows = [line for line in (tmp_path / "protocols.md").read_text().splitlines() if "| small | pais |" in line]
+    assert rows == [
+        "| small | pais | 1 % | COCO mask AP | 12.5 | 25.0 | – |",
+        "| small | pais | 1 % | COCO box AP | 18.8 | – | – |",
+        "| small | pais | 1 % | COCO boundary AP | – | – | 1.0 |",
+        "| small | pais | 1 % | cityscapesScripts AP | 5.0 | – | – |",
+    ]
+    assert "cityscapesScripts AP,AP,1,5.0" in (tmp_path / "protocols.csv").read_text()
 
 
 def test_a_method_has_one_colour_in_every_figure_and_the_supervised_is_grey() -> None:

@@ -30,7 +30,7 @@ STUDY: dict[str, Any] = {
     "methods": {"supervised": {}, "mean_teacher": {}, "strict": {"name": "pais", "options": {"alpha": 8.0}}},
 }
 TABLES = [f"{part}.{table}.arrow" for part in ("train", "val") for table in ("images", "annotations")]
-WRITTEN = ("main_table", "per_class", "cost", "significance", "paper_ledger")
+WRITTEN = ("main_table", "per_class", "cost", "significance", "paper_ledger", "weights", "protocols")
 DRAWN = ("convergence", "convergence_images", "convergence_time", "label_efficiency", "accuracy_cost")
 REPORTS = (
     tuple(f"{name}.{kind}" for name in WRITTEN for kind in ("csv", "md", "tex"))
@@ -237,6 +237,37 @@ def test_an_imported_split_is_asked_for_and_never_made(project: Project) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert counts(imported.planned()) == {**dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+
+
+def test_other_weights_are_predicted_and_nothing_is_trained(project: Project) -> None:
+    planned = project.edit(also=["student-last", "teacher-last"]).planned()
+    assert counts(planned) == {"predict": 6, "evaluate": 6, **IN_STUDY}
+    names = {Path(path).name for rule, path in planned if rule in ("predict", "evaluate")}
+    assert names == {"predictions-student-last.json", "metrics-student-last.json"}
+    assert counts(project.edit(model="student", checkpoint="best").planned()) == {
+        "predict": 6,
+        "evaluate": 6,
+        **IN_STUDY,
+    }
+
+
+def test_predictions_of_another_codebase_are_evaluated_again_when_they_change(project: Project) -> None:
+    about = {"name": "theirs", "network": "small", "method": "gd", "percent": 10, "fold": 1, "split_family": "unknown"}
+    (project.root / "theirs.yaml").write_text(yaml.safe_dump({**about, "source": "x", "predictions": "found.json"}))
+    (project.root / "found.json").write_text("[]")
+    named = project.edit(external=["theirs.yaml"])
+    path = project.root / "results/external/tiny_shapes/theirs/metrics.json"
+    (planned,) = [one for rule, one in named.planned() if rule == "import_predictions"]
+    assert planned == "results/external/tiny_shapes/theirs/metrics.json"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert named.snakemake("--touch", "--config", "study=tiny.yaml", "--", planned).returncode == 0
+    assert counts(named.planned()) == IN_STUDY
+    (project.root / "found.json").touch()
+    assert counts(named.planned()) == {"import_predictions": 1, **IN_STUDY}
+    (project.root / "theirs.yaml").write_text(yaml.safe_dump({**about, "source": "x"}))
+    done = named.snakemake("-n", "--config", "study=tiny.yaml")
+    assert done.returncode != 0 and "theirs.yaml: missing key 'predictions'" in done.stdout
 
 
 def test_a_run_that_leaves_the_study_repeats_the_report_only(project: Project) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pais_bench.metrics._curves import RECALLS
-from pais_bench.metrics._matching import Floats, Ints, Matches
+from pais_bench.metrics._matching import Matches
+from pais_bench.metrics._truth import Floats, Ints
 
 CHUNK = 32
 """Draws that are worked on at once: their tables should fit the cache of a processor."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pais_bench.metrics._matching import AREAS, LIMIT, THRESHOLDS, Bools, Floats, Matches
+from pais_bench.metrics._matching import AREAS, LIMIT, THRESHOLDS, Matches
+from pais_bench.metrics._truth import Bools, Floats
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 """The recalls at which COCO reads precision."""

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as rle
+
+from pais_bench.metrics._truth import Bools, Floats, Ints, Record, Truth, boxes, grouped, pixels
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Areas in square pixels; both ends belong to a range, as in COCOeval.Params."""
 LIMIT = 100
 """Detections per image and class that count; COCO's largest maxDets."""
-
-Record = dict[str, Any]
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -51,17 +46,16 @@ class Matches:
 
 
 def match(
-    truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None, kind: str = "segm"
+    truth: Record | Truth, records: Sequence[Record], image_ids: Iterable[int] | None = None, kind: str = "segm"
 ) -> Matches:
     """Match COCO result records with the content of a COCO annotation file; kind is segm or bbox.
 
-    Neither argument is checked or changed; metrics/coco.py says what they are.
+    A truth that was prepared once, with its images, serves many calls. No argument is checked or changed;
+    metrics/coco.py says what they are.
     """
-    every = sorted(image["id"] for image in truth["images"])
-    images = np.array(every if image_ids is None else sorted(set(image_ids)), dtype=np.int64)
-    categories = np.array(sorted(category["id"] for category in truth["categories"]), dtype=np.int64)
-    notes, truth_group = _grouped(truth["annotations"], images, categories)
-    records, group = _grouped(records, images, categories)
+    known = truth if isinstance(truth, Truth) else Truth.of(truth, image_ids)
+    images, categories = known.images, known.categories
+    records, group = grouped(records, images, categories)
     score = np.array([record["score"] for record in records], dtype=np.float64)
 
     order = np.lexsort((-score, group))
@@ -69,31 +63,17 @@ def match(
     order, group, rank = order[rank < LIMIT], group[rank < LIMIT], rank[rank < LIMIT]
     records, score = [records[index] for index in order], score[order]
 
-    order = np.argsort(truth_group, kind="stable")
-    notes, truth_group = [notes[index] for index in order], truth_group[order]
-    crowd = np.array([bool(note.get("iscrowd", 0)) for note in notes], dtype=bool)
     limits = np.array(list(AREAS.values()))
-    truth_out = _outside(np.array([note["area"] for note in notes], dtype=np.float64), limits)
-    skipped = truth_out | crowd
-
-    table = _Pairs.of(group, truth_group)
-    iou = _mask_iou(records, notes, crowd, table, truth) if kind == "segm" else _box_iou(records, notes, crowd, table)
-    # COCOeval marks a match by the id of the object, so an object of id 0 is found by nobody.
-    real = np.array([note["id"] != 0 for note in notes], dtype=bool)
-    matched, ignored = _match(table, iou, len(records), crowd, skipped, real)
-    ignored |= ~matched & _outside(_areas(records, kind), limits)[:, None, :]
-    k, t = len(images), truth_group
+    skipped = _outside(known.area, limits) | known.crowd
+    table, found = _Pairs.of(group, known.group), boxes(records) if kind == "bbox" else None
+    size = pixels([record["segmentation"] for record in records]) if found is None else found[:, 2] * found[:, 3]
+    iou = _mask_iou(records, size, known, table) if found is None else _box_iou(found, known, table)
+    matched, ignored = _match(table, iou, len(records), known.crowd, skipped, known.real)
+    ignored |= ~matched & _outside(size, limits)[:, None, :]
+    k, t = len(images), known.group
     return Matches(
         images, categories, group % k, group // k, rank, score, matched, ignored, t % k, t // k, ~skipped
     )  # fmt: skip
-
-
-def _grouped(records: Sequence[Record], images: Ints, categories: Ints) -> tuple[list[Record], Ints]:
-    """Keep the records of these images and categories; give the number category * I + image of each."""
-    place = {image: position for position, image in enumerate(images.tolist())}
-    base = {category: position * len(images) for position, category in enumerate(categories.tolist())}
-    kept = [one for one in records if one["image_id"] in place and one["category_id"] in base]
-    return kept, np.array([base[one["category_id"]] + place[one["image_id"]] for one in kept], dtype=np.int64)
 
 
 def _place(group: Ints) -> Ints:
@@ -103,19 +83,6 @@ def _place(group: Ints) -> Ints:
 
 def _outside(area: Floats, limits: Floats) -> Bools:
     return (area < limits[:, :1]) | (area > limits[:, 1:])
-
-
-def _areas(records: Sequence[Record], kind: str) -> Floats:
-    if kind == "segm":
-        # One by one: of a list, pycocotools 2.0.11 puts the areas into bytes.
-        return np.array([int(rle.area(record["segmentation"])) for record in records], dtype=np.float64)
-    box = _boxes(records)
-    return box[:, 2] * box[:, 3]
-
-
-def _boxes(records: Sequence[Record]) -> Floats:
-    box = [one["bbox"] if "bbox" in one else rle.toBbox(one["segmentation"]).tolist() for one in records]
-    return np.array(box, dtype=np.float64).reshape(-1, 4)
 
 
 @dataclass(frozen=True)
@@ -135,47 +102,35 @@ class _Pairs:
         both = truth_stop > truth_start
         return _Pairs(start[both], (stop - start)[both], truth_start[both], (truth_stop - truth_start)[both])
 
-    def rows(self) -> Iterable[tuple[slice, slice]]:
-        """Give the detections and the objects of each group."""
-        columns = (self.start, self.start + self.count, self.truth_start, self.truth_start + self.truth_count)
-        for start, stop, truth_start, truth_stop in zip(*(column.tolist() for column in columns), strict=True):
-            yield slice(start, stop), slice(truth_start, truth_stop)
 
+def _mask_iou(records: Sequence[Record], size: Floats, truth: Truth, pairs: _Pairs) -> Floats:
+    """Give the IoU of every detection and object of a group, row by row and group by group in one array.
 
-def _mask_iou(records: Sequence[Record], notes: Sequence[Record], crowd: Bools, pairs: _Pairs, truth: Record) -> Floats:
-    """Give the IoU of every detection and object of a group, row by row and group by group in one array."""
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    found = [record["segmentation"] for record in records]
-    flags = crowd.astype(int).tolist()
-    parts = []
-    for here, there in pairs.rows():
-        masks = _encode([note["segmentation"] for note in notes[there]], *sizes[notes[there.start]["image_id"]])
-        parts.append(rle.iou(found[here], masks, flags[there]).ravel())
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _encode(masks: Sequence[Any], height: int, width: int) -> list[Record]:
-    """Give compressed RLEs of polygons and RLEs; the polygons of all objects in one call."""
-    polygons = [points for mask in masks if isinstance(mask, list) for points in mask]
-    drawn = iter(rle.frPyObjects(polygons, height, width)) if polygons else iter(())
-    result: list[Record] = []
-    for mask in masks:
-        if isinstance(mask, list):
-            parts = [next(drawn) for _ in mask]
-            result.append(parts[0] if len(parts) == 1 else rle.merge(parts))
-        else:
-            result.append(rle.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask)
-    return result
-
-
-def _box_iou(records: Sequence[Record], notes: Sequence[Record], crowd: Bools, pairs: _Pairs) -> Floats:
+    0 for a whole group in which no IoU can reach the first threshold, as one mask is too large for the other.
+    """
     here, there = _indices(pairs)
-    found, wanted = _boxes(records)[here], _boxes(notes)[there]
+    least, most = np.minimum(size[here], truth.pixels[there]), np.maximum(size[here], truth.pixels[there])
+    hopeful = (least >= THRESHOLDS[0] * most) | truth.crowd[there]
+    iou, count = np.zeros(len(hopeful)), pairs.count * pairs.truth_count
+    stop = np.cumsum(count)
+    some = np.logical_or.reduceat(hopeful, stop - count) if len(count) else hopeful
+    columns = (stop - count, stop, pairs.start, pairs.start + pairs.count, pairs.truth_start, pairs.truth_count)
+    found, masks, crowd = [one["segmentation"] for one in records], truth.masks, truth.crowd.astype(int).tolist()
+    for first, last, start, end, truth_start, truths in zip(*(one[some].tolist() for one in columns), strict=True):
+        wanted = slice(truth_start, truth_start + truths)
+        iou[first:last] = rle.iou(found[start:end], masks[wanted], crowd[wanted]).ravel()
+    return iou
+
+
+def _box_iou(found: Floats, truth: Truth, pairs: _Pairs) -> Floats:
+    """Give what _mask_iou gives, of boxes f64[D,4]."""
+    here, there = _indices(pairs)
+    found, wanted = found[here], truth.boxes[there]
     near = np.maximum(found[:, :2], wanted[:, :2])
     far = np.minimum(found[:, :2] + found[:, 2:], wanted[:, :2] + wanted[:, 2:])
     sides = np.maximum(far - near, 0)
     both, area = sides[:, 0] * sides[:, 1], found[:, 2] * found[:, 3]
-    union = np.where(crowd[there], area, area + wanted[:, 2] * wanted[:, 3] - both)
+    union = np.where(truth.crowd[there], area, area + wanted[:, 2] * wanted[:, 3] - both)
     iou: Floats = np.divide(both, union, out=np.zeros_like(both), where=both > 0)
     return iou
 

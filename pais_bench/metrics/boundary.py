@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from pais_bench.metrics._pycocotools import run, stats
 
+PROTOCOLS = {"boundary": "COCO boundary AP"}
 DILATION_RATIO = 0.02
 """d as a share of the image's diagonal; the paper's value for COCO."""
 

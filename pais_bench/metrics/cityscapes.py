@@ -26,6 +26,7 @@ from pycocotools import mask as rle
 from pais_bench.pixels import decode
 from pais_bench.types import BenchError
 
+PROTOCOLS = {"cityscapes": "cityscapesScripts AP"}
 Record = dict[str, Any]
 ROAD = 7
 """The label of every pixel without object: one that is not void, or detections there would be ignored."""

@@ -15,6 +15,7 @@ from pais_bench.reports._cells import folds
 from pais_bench.reports._style import write_csv
 from pais_bench.reports._table import Table, signed
 from pais_bench.results import Results
+from pais_bench.types import LeftOut
 
 
 class Report:
@@ -23,12 +24,12 @@ class Report:
     def write(self, study: Study, results: Results, folder: Path) -> list[Path]:
         """Write mask AP in percent of each variant, and the mean difference to the reference over the same folds.
 
-        The reference is the entry that bears the method's own name, or else the method's first. A study without
-        variants gets no file.
+        The reference is the entry that bears the method's own name, or else the method's first. Raises LeftOut for a
+        study without variants.
         """
         compared = {label: one for label in study.methods if (one := reference(study, label))}
         if not compared:
-            return []
+            raise LeftOut("the study lists no method more than once")
         frame = pd.DataFrame(_rows(study, results, compared))
         return [
             write_csv(folder / "ablation.csv", frame),
@@ -100,7 +101,7 @@ def _table(study: Study, frame: pd.DataFrame) -> Table:
     ]
     count = len(study.split.folds)
     caption = (
-        f"Mask AP (%) of the {study.model} on {study.dataset.label}: methods with some constants changed. "
+        f"Mask AP (%) of the {study.told} on {study.dataset.label}: methods with some constants changed. "
         f"Splits: family {study.split.family}, {count} fold{'s' if count > 1 else ''}. In parentheses: mean difference "
         "to the reference on the same folds. Evaluator: pycocotools, COCO AP at IoU 0.50:0.95."
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from pais_bench.config import Study
-from pais_bench.reports._cells import baseline, cells
+from pais_bench.reports._cells import baseline, cells, external_cells
+from pais_bench.reports._gains import EXTERNAL, LEVEL, TOLD, gains
 from pais_bench.reports._style import write, write_csv
-from pais_bench.reports._table import Table, escape
+from pais_bench.reports._table import BOLD, Table, escape, signed
 from pais_bench.results import Results
 
 
@@ -22,10 +23,16 @@ class Report:
         """Write the three files; a cell without a finished run is a dash, and a footnote counts the missing runs."""
         table = _table(study, results)
         return [
-            write_csv(folder / "main_table.csv", cells(study, results)),
+            write_csv(folder / "main_table.csv", _tidy(study, results)),
             write(folder / "main_table.md", _markdown(table)),
             write(folder / "main_table.tex", _latex(table, study.name)),
         ]
+
+
+def _tidy(study: Study, results: Results) -> pd.DataFrame:
+    """Give the cells of the study, and below them those of other codebases, whose model is empty."""
+    others = external_cells(study, results)
+    return pd.concat([cells(study, results), others], ignore_index=True) if len(others) else cells(study, results)
 
 
 def terminal_table(study: Study, results: Results) -> str:
@@ -36,16 +43,31 @@ def terminal_table(study: Study, results: Results) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     texts.insert(1, "─" * max(map(len, texts)))
-    return "\n".join([f"{table.title}\n", *texts, *([f"\n{table.footnote}"] if table.footnote else [])])
+    return "\n".join([f"{table.title}\n", *texts, *(f"\n{note}" for note in table.notes)])
 
 
 @dataclass(frozen=True)
 class _Cell:
     value: str
-    gain: str
+    gain: str = ""
+    mark: str = ""
+    bold: bool = False
+
+    @property
+    def after(self) -> str:
+        """Give what stands behind the value."""
+        return (f"({self.gain})" if self.gain else "") + self.mark
 
     def __str__(self) -> str:
-        return f"{self.value} {self.gain}".rstrip()
+        gain = f"({BOLD}{self.gain}{BOLD})" if self.gain and self.bold else f"({self.gain})" if self.gain else ""
+        return f"{self.value} {gain}{self.mark}".rstrip()
+
+    def latex(self) -> tuple[str, str]:
+        """Give value and gain as LaTeX prints them."""
+        gain = (
+            rf"(\textbf{{{escape(self.gain)}}}){escape(self.mark)}" if self.bold and self.gain else escape(self.after)
+        )
+        return escape(self.value), gain
 
 
 @dataclass(frozen=True)
@@ -61,32 +83,39 @@ class _Table:
     caption: str
     percents: list[str]
     rows: list[_Row]
-    footnote: str
+    notes: list[str]
 
 
 def _table(study: Study, results: Results) -> _Table:
-    by_row = cells(study, results).groupby(["network", "method"], sort=False)
-    rows = [
-        _Row(network, method, [_cell(row) for _, row in group.iterrows()])
-        for network in study.networks
-        for method in study.methods
-        for group in [by_row.get_group((network, method))]
-    ]
-    title = f"Mask AP (%) of the {study.model} on {study.dataset.label}"
+    found = gains(study, results)
+    better = found[found["significant"].astype(bool)]
+    bold = set(zip(better["network"], better["method"], better["percent"], strict=True))
+    others = external_cells(study, results)
+    others = others.assign(method=others["method"] + EXTERNAL)
+    rows = []
+    for frame in (cells(study, results), others):
+        for _, group in frame.groupby(["network", "method", "family"], sort=False):
+            network, method = group["network"].iloc[0], group["method"].iloc[0]
+            known = {
+                row["percent"]: _cell(row, (network, method, row["percent"]) in bold) for _, row in group.iterrows()
+            }
+            rows.append(_Row(network, method, [known.get(percent, _Cell("–")) for percent in study.split.percents]))
+    title = f"Mask AP (%) of the {study.told} on {study.dataset.label}"
     percents = [f"{percent:g} %" for percent in study.split.percents]
-    return _Table(title, _caption(title, study, results), percents, rows, _footnote(results))
+    tested = bool(found["p"].notna().any())
+    return _Table(title, _caption(title, study, results, tested), percents, rows, _notes(study, results))
 
 
-def _cell(row: pd.Series) -> _Cell:
+def _cell(row: pd.Series, bold: bool) -> _Cell:
     """Write `12.3 ± 0.4 (+2.1)†`: mean, spread where there is one, gain where there is one, mark of missing folds."""
     if math.isnan(row["AP"]):
-        return _Cell("–", "")
+        return _Cell("–")
     spread = "" if math.isnan(row["AP_std"]) else f" ± {row['AP_std']:.1f}"
-    gain = "" if math.isnan(row["gain"]) else f"({row['gain']:+.1f})".replace("-", "−")
-    return _Cell(f"{row['AP']:.1f}{spread}", gain + ("†" if row["folds"] < row["folds_asked"] else ""))
+    gain = "" if math.isnan(row["gain"]) else signed(row["gain"])
+    return _Cell(f"{row['AP']:.1f}{spread}", gain, "†" if row["folds"] < row["folds_asked"] else "", bold)
 
 
-def _caption(title: str, study: Study, results: Results) -> str:
+def _caption(title: str, study: Study, results: Results, tested: bool) -> str:
     images = results.runs["images"].dropna().unique()
     folds = len(study.split.folds)
     spoilt = f", labels spoilt: {study.split.corruption.name}" if study.split.corruption else ""
@@ -99,14 +128,29 @@ def _caption(title: str, study: Study, results: Results) -> str:
         told.append("Mean ± sample standard deviation over the folds.")
     if baseline(study):
         told.append("In parentheses: gain over the supervised run of the same network, percent and fold.")
+    if tested:
+        told.append(f"A bold gain has p < {LEVEL:g} ({TOLD}).")
     return " ".join(told)
 
 
-def _footnote(results: Results) -> str:
-    missing = int((results.runs["state"] != "done").sum())
-    if not missing:
-        return ""
-    return f"{missing} of {len(results.runs)} runs are missing: – no fold is finished, † some folds are not."
+def _notes(study: Study, results: Results) -> list[str]:
+    notes, missing = [], int((results.runs["state"] != "done").sum())
+    if missing:
+        notes.append(f"{missing} of {len(results.runs)} runs are missing: – no fold is finished, † some folds are not.")
+    others = results.external
+    if len(others):
+        told = others.drop_duplicates(["network", "method", "family", "source"])
+        rows = [
+            f"{row['network']} {row['method']}: splits {row['family']}, {row['source']}" for _, row in told.iterrows()
+        ]
+        notes.append(f"‡ predictions of another codebase, evaluated here. {'; '.join(rows)}.")
+    if set(others["family"]) - {study.split.family}:
+        families = ", ".join(sorted(set(others["family"]) - {study.split.family}))
+        notes.append(
+            f"Split families are mixed: {study.split.family} without ‡, {families} among ‡. Rows of different families "
+            "have seen different labelled images, and their difference is not that of the methods alone."
+        )
+    return notes
 
 
 def _aligned(table: _Table, row: _Row) -> list[str]:
@@ -114,14 +158,13 @@ def _aligned(table: _Table, row: _Row) -> list[str]:
     texts = []
     for column, cell in enumerate(row.cells):
         values = max(len(other.cells[column].value) for other in table.rows)
-        texts.append(f"{cell.value.rjust(values)} {cell.gain}".rstrip())
+        texts.append(f"{cell.value.rjust(values)} {cell.after}".rstrip())
     return texts
 
 
 def _markdown(table: _Table) -> str:
     rows = [[row.network, row.method, *map(str, row.cells)] for row in table.rows]
-    notes = [table.footnote] if table.footnote else []
-    return Table(table.caption, ["network", "method", *table.percents], rows, 2, notes).markdown()
+    return Table(table.caption, ["network", "method", *table.percents], rows, 2, table.notes).markdown()
 
 
 def _latex(table: _Table, name: str) -> str:
@@ -139,7 +182,7 @@ def _latex(table: _Table, name: str) -> str:
         *_latex_rows(table),
         r"\bottomrule",
         r"\end{tabular}",
-        *([rf"\par\smallskip\footnotesize {escape(table.footnote)}"] if table.footnote else []),
+        *(rf"\par\smallskip\footnotesize {escape(note)}" for note in table.notes),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -151,7 +194,7 @@ def _latex_rows(table: _Table) -> list[str]:
         if row.network != network:
             lines.append(r"\midrule")
         label = row.network if row.network != network else ""
-        values = [part for cell in row.cells for part in (cell.value, cell.gain)]
-        lines.append(" & ".join(escape(text) for text in (label, row.method, *values)) + r" \\")
+        values = [part for cell in row.cells for part in cell.latex()]
+        lines.append(" & ".join([escape(label), escape(row.method), *values]) + r" \\")
         network = row.network
     return lines

@@ -45,7 +45,7 @@ class Report(FigureReport):
 
     def points(self, study: Study, results: Results) -> pd.DataFrame:
         """Give a row per mask, with its RLE, and one of role image per image."""
-        store, chosen = results.images(study), _chosen(study, results)
+        store, chosen = results.validation(study), _chosen(study, results)
         if store is None:
             raise LeftOut(f"The data set '{study.dataset.label}' is not prepared here.")
         rows = [row for _, run in chosen.iterrows() for row in _rows(run, results.root, store)]

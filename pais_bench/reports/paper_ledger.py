@@ -90,7 +90,7 @@ def _table(study: Study, frame: pd.DataFrame) -> Table:
         for _, row in shown.iterrows()
     ]
     caption = (
-        f"Mask AP (%) in papers and ours ({study.dataset.label}, split family {study.split.family}, {study.model}). "
+        f"Mask AP (%) in papers and ours ({study.dataset.label}, split family {study.split.family}, {study.told}). "
         "Protocol: COCO AP at IoU 0.50:0.95. A difference stands only where data, splits, detector, backbone agree."
     )
     notes = [

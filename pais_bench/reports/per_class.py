@@ -36,7 +36,7 @@ def _table(study: Study, means: pd.DataFrame) -> Table:
         for network, percent, name in heads
     ]
     caption = (
-        f"Mask AP (%) of the {study.model} by class on {study.dataset.label}, mean over the finished folds. "
+        f"Mask AP (%) of the {study.told} by class on {study.dataset.label}, mean over the finished folds. "
         "Evaluator: pycocotools, COCO AP at IoU 0.50:0.95."
     )
     notes = [] if rows else ["No run is evaluated yet."]

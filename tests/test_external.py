@@ -1,0 +1,134 @@
+"""Do predictions of another codebase become rows of the tables, and is it said what they rest on?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import coco_random
+import pandas as pd
+import pytest
+import yaml
+from test_draws import store_of
+from tiny import study as tiny
+
+from pais_bench import cli
+
+ABOUT: dict[str, Any] = {
+    "name": "gd_10",
+    "network": "mask2former",
+    "method": "guided_distillation",
+    "percent": 10,
+    "fold": 1,
+    "split_family": "unknown",
+    "source": "release of 2024, checkpoint 368k",
+    "predictions": "found.json",
+}
+
+
+def write(folder: Path, *changes: dict[str, Any], **more: Any) -> list[str]:
+    """Write a study that names descriptions, each ABOUT with changes, and their results; give the words of a verb."""
+    folder.mkdir(exist_ok=True)
+    truth, records = coco_random.draw(11, images=80)
+    store_of(folder / "results" / "datasets" / "shapes", truth)
+    (folder / "found.json").write_text(json.dumps(records))
+    (folder / "half.json").write_text(json.dumps(records[::2]))
+    for number, change in enumerate(changes):
+        (folder / f"about_{number}.yaml").write_text(yaml.safe_dump({**ABOUT, **change}))
+    values = tiny(external=[f"about_{number}.yaml" for number in range(len(changes))], **more)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    return [str(folder / "tiny.yaml"), "--results", str(folder / "results")]
+
+
+def test_predictions_become_a_row_and_a_mix_of_families_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = {"name": "base", "method": "supervised", "split_family": "mmdet", "predictions": "half.json"}
+    better = {"name": "better", "method": "ours", "split_family": "mmdet"}
+    words = write(tmp_path, {}, base, better)
+    assert cli.main(["import-predictions", *words]) == 0
+    assert "external/shapes/gd_10: mask AP" in capsys.readouterr().out
+    assert cli.main(["report", *words]) == 0
+    found = json.loads((tmp_path / "results/external/shapes/gd_10/metrics.json").read_text())
+    half = json.loads((tmp_path / "results/external/shapes/base/metrics.json").read_text())
+    reports = tmp_path / "results" / "reports" / "tiny"
+    text = (reports / "main_table.md").read_text()
+    ap, old = 100 * found["segm"]["AP"], 100 * half["segm"]["AP"]
+    assert f"| mask2former | guided_distillation ‡ | {ap:.1f} |" in text, "unknown splits have no baseline"
+    assert f"| mask2former | ours ‡ | {ap:.1f} (+{ap - old:.1f}) |" in text
+    assert f"| mask2former | supervised ‡ | {old:.1f} |" in text
+    assert "mask2former guided_distillation: splits unknown, release of 2024, checkpoint 368k" in text
+    assert "Split families are mixed: soft_teacher without ‡, mmdet, unknown among ‡." in text
+    assert r"guided\_distillation $^{\ddagger}$ & " in (reports / "main_table.tex").read_text()
+    row = pd.read_csv(reports / "main_table.csv").set_index("method").loc["ours"]
+    assert (row["family"], row["folds"], row["gain"]) == ("mmdet", 1, pytest.approx(ap - old, abs=1e-3))
+    assert json.loads((tmp_path / "results/external/shapes/gd_10/bootstrap.json").read_text())["draws"] == 1000
+
+
+def test_of_the_same_family_they_are_compared_with_our_supervised_run(tmp_path: Path) -> None:
+    same = {"network": "mask_rcnn", "split_family": "soft_teacher"}
+    words = write(tmp_path, same)
+    from pais_bench.study_file import load_study
+
+    (ours,) = (run for run in load_study(words[0]).runs() if run.method.label == "supervised")
+    folder = tmp_path / "results" / ours.folder
+    folder.mkdir(parents=True)
+    (folder / "predictions.json").write_text((tmp_path / "half.json").read_text())
+    run = ["--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "supervised"]
+    assert cli.main(["evaluate", *words, *run]) == 0
+    assert cli.main(["import-predictions", *words, "--name", "gd_10"]) == 0
+    assert cli.main(["report", *words]) == 0
+    gains = pd.read_csv(tmp_path / "results/reports/tiny/significance.csv").set_index("method")
+    assert gains.loc["guided_distillation ‡", "gain"] > 0 and gains.loc["guided_distillation ‡", "significant"]
+    text = (tmp_path / "results/reports/tiny/main_table.md").read_text()
+    assert f"(**+{gains.loc['guided_distillation ‡', 'gain']:.1f}**)" in text and "Split families" not in text
+
+
+def test_a_description_without_its_evaluation_is_a_dash_and_an_edited_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = write(tmp_path, {})
+    assert cli.main(["report", *words]) == 0
+    assert (
+        "| mask2former | guided_distillation ‡ | – |" in (tmp_path / "results/reports/tiny/main_table.md").read_text()
+    )
+    assert cli.main(["import-predictions", *words]) == 0
+    write(tmp_path, {"split_family": "mmdet"})
+    capsys.readouterr()
+    assert cli.main(["report", *words]) == 2
+    assert "metrics.json: of another description; run `pais-bench import-predictions`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([{"split_family": "stac"}], "about_0.yaml: 'split_family': there is no 'stac'; choose one of imported, mmdet"),
+        ([{"percent": 7}], "about_0.yaml: 'percent': 7 is not in study 'tiny'; it has 10"),
+        ([{"fold": "one"}], "about_0.yaml: 'fold'"),
+        ([{"source": ""}], "about_0.yaml: 'source'"),
+        ([{"weights": 3}], "about_0.yaml: unknown key 'weights'"),
+        ([{}, {}], "about_0.yaml: 'name': study 'tiny' names 'gd_10' twice"),
+        ([{"predictions": "nowhere.json"}], "nowhere.json: cannot be read"),
+        ([{"name": "other"}], "no external predictions 'gd_10'; it has other"),
+        ([], "no external predictions 'gd_10'; list the YAML that describes them under 'external'"),
+    ],
+)
+def test_faults_are_told(
+    changes: list[dict[str, Any]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = write(tmp_path, *changes)
+    assert cli.main(["import-predictions", *words, "--name", "gd_10"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize("content", [None, "- 1", "name: ["])
+def test_a_description_that_is_none_is_named(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = write(tmp_path, {})
+    path = tmp_path / "about_0.yaml"
+    path.unlink() if content is None else path.write_text(content)
+    assert cli.main(["report", *words]) == 2
+    assert f"error: {path}: " in capsys.readouterr().err
