@@ -30,8 +30,11 @@ def gaps(study: Study, results: Results, source: str) -> list[Gap]:
     for run, (_, row) in zip(study.runs(), results.runs.iterrows(), strict=True):
         if row["state"] == "done":
             continue
-        left = list(_left(results.root / run.folder, str(row["state"]), suffix(results.printed)))
-        reason = _failure(results.root, run, left[0]) or _unfinished(run, str(row["state"]), int(row["step"]), left[0])
+        end = suffix(results.printed)
+        left = list(_left(results.root / run.folder, str(row["state"]), end))
+        reason = _failure(results.root, run, left[0], end) or _unfinished(
+            run, str(row["state"]), int(row["step"]), left[0]
+        )
         commands = tuple(_command(verb, source, results.root, run) for verb in left)
         found.append(Gap(run, str(row["state"]), reason, commands))
     return found
@@ -52,9 +55,9 @@ def _left(folder: Path, state: str, end: str) -> Iterator[str]:
             yield verb
 
 
-def _failure(root: Path, run: Run, verb: str) -> str:
+def _failure(root: Path, run: Run, verb: str, end: str) -> str:
     """Give the last error that the workflow's log of the next verb tells; empty where there is none."""
-    path = root / "logs" / run.folder / f"{verb}.log"
+    path = root / "logs" / run.folder / (f"{verb}.log" if verb == "train" else f"{verb}{end}.log")
     if not path.exists():
         return ""
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
