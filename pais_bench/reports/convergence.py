@@ -34,7 +34,7 @@ class Report(FigureReport):
     figures = {
         "convergence": f"{CAPTION}, against training steps.",
         "convergence_images": f"{CAPTION}, against images of both streams, an unlabelled image counted once.",
-        "convergence_time": f"{CAPTION}, against hours of training without evaluations, mean over folds.",
+        "convergence_time": f"{CAPTION}, against the time of training without evaluations, mean over folds.",
     }
 
     def points(self, study: Study, results: Results) -> pd.DataFrame:
