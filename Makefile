@@ -2,18 +2,25 @@ PYTHON ?= python3
 IN = $(PYTHON) envs/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean
+.PHONY: help demo plan test test-slurm lint lock clean
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The report is made again in any case, because it ends with the table on the terminal.
 demo:  ## train supervised, mean teacher and PAIS on the embedded data, and print the table
 	@python=$$($(IN) workflow) && \
 	"$$python" -m snakemake --workflow-profile profiles/local --config study=demo --forcerun report
 
+STUDY ?= demo
+plan:  ## say what a study costs, and what of it is done: make plan STUDY=coco
+	@python=$$($(IN) workflow) && "$$python" -m pais_bench plan $(STUDY)
+
 test: lint  ## check everything that CI checks
 	@python=$$($(IN) dev) && set -x && "$$python" -m pytest --numprocesses auto --dist loadfile
+
+test-slurm:  ## run the workflow through a real SLURM on this machine, if its packages are installed
+	@python=$$($(IN) dev) && set -x && "$$python" -m pytest tests/slurm
 
 lint:  ## check style, types and the workflow, and run no test
 	@python=$$($(IN) dev) && set -ex && \

@@ -19,6 +19,11 @@ include: "rules/runs.smk"
 include: "rules/reports.smk"
 
 
+# The last word of a grid with failures: each with the end of its log, and the command that goes on.
+onerror:
+    shell(failures())
+
+
 # The numbers stand here beside the report, so that a missing one is seen without .snakemake, Snakemake's memory.
 rule all:
     default_target: True

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pais_bench import __version__, plugins, provenance
+from pais_bench import faults, plugins, provenance
+from pais_bench.arguments import parser
 from pais_bench.config import Run, Study, Weights, suffix
-from pais_bench.study_file import load_study, shipped
+from pais_bench.interruption import INTERRUPTED, Interrupted, obey, requeue
+from pais_bench.lock import alone
+from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
-
-INTERRUPTED = 85
-"""Exit code of a training that saved and stopped before its last step: the same command goes on."""
-
-EXAMPLES = """examples, in the order of the workflow (a study is a YAML file or the name of a shipped one):
-  pais-bench prepare  demo
-  pais-bench split    demo --percent 10 --fold 1
-  pais-bench train    demo --percent 10 --fold 1 --network mask_rcnn --method pais
-  pais-bench predict  demo --percent 10 --fold 1 --network mask_rcnn --method pais
-  pais-bench evaluate demo --percent 10 --fold 1 --network mask_rcnn --method pais
-  pais-bench report   demo
-
-all of them at once, in parallel and only what is missing:
-  snakemake --workflow-profile profiles/local --config study=demo
-"""
 
 
 def prepare(study: Study, results: Path, arguments: argparse.Namespace) -> None:
@@ -56,10 +44,11 @@ def split(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
 def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     """Train one run, or go on with it; write run.json when it is complete."""
+    obey(lambda: sys.exit(INTERRUPTED))
     import torch
     from lightning_fabric import Fabric
 
-    from pais_bench import engine
+    from pais_bench import engine, shares
     from pais_bench.store import Store
 
     run = _run(study, arguments)
@@ -71,43 +60,43 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
         devices=arguments.devices,
         num_nodes=arguments.nodes,
         precision=run.training.precision,
+        strategy=shares.strategy(arguments.devices * arguments.nodes),
     )
     fabric.launch()
     folder = results / run.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    best = [weights.partition("-")[0] for weights in study.weights if weights.endswith("best")]
-    trainer = engine.Trainer(run, stores, labelled, folder, fabric, results, best)
-
-    def stop(number: int, frame: object) -> None:
-        trainer.stopping = True
-
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, stop)
-    name = f"{run.method.label} {run.split.stem} {run.network.label}"
-    _say(f"{name}: {len(labelled.ids)} of {labelled.pool} images labelled, step {trainer.step} of {run.training.steps}")
-    try:
-        trainer.fit(arguments.workers, progress=lambda line: _tell(name, run, line))
-    except engine.Interrupted as error:
-        _say(f"{name}: {error}")
-        return INTERRUPTED
-    if fabric.is_global_zero:
-        device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else fabric.device.type
-        _write_json(
-            folder / "run.json",
-            {
-                "run": run.model_dump(mode="json"),
-                "digest": run.digest,
-                "commit": provenance.commit(),
-                "versions": provenance.versions(),
-                "split": labelled.summary(),
-                "hardware": provenance.hardware(device, fabric.world_size, arguments.threads),
-                "wall_seconds": round(trainer.seconds, 3),
-                "steps": trainer.step,
-            },
-        )
-        runs = study.runs()
-        done = sum((results / one.folder / "run.json").exists() for one in runs)
-        _say(f"{name}: trained; {done} of {len(runs)} runs done, {len(runs) - done} left")
+    with alone(folder, fabric) as lock:
+        best = [weights.partition("-")[0] for weights in study.weights if weights.endswith("best")]
+        trainer = engine.Trainer(run, stores, labelled, folder, fabric, results, best, lock.check, arguments.accumulate)
+        name = f"{run.method.label} {run.split.stem} {run.network.label}"
+        if trainer.fault:
+            _say(f"{name}: {trainer.fault}; going on from the one before it")
+        steps = f"step {trainer.step} of {run.training.steps}"
+        _say(f"{name}: {len(labelled.ids)} of {labelled.pool} images labelled, {steps}")
+        obey(lambda: setattr(trainer, "stopping", True))
+        try:
+            trainer.fit(arguments.workers, progress=lambda line: _tell(name, run, line))
+        except Interrupted as error:
+            again = fabric.is_global_zero and requeue()
+            _say(f"{name}: {error}{'; SLURM has it in the queue again' if again else ''}")
+            return INTERRUPTED
+        if fabric.is_global_zero:
+            device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else fabric.device.type
+            _write_json(
+                folder / "run.json",
+                {
+                    "run": run.model_dump(mode="json"),
+                    "digest": run.digest,
+                    "commit": provenance.commit(),
+                    "versions": provenance.versions(),
+                    "split": labelled.summary(),
+                    "hardware": provenance.hardware(device, fabric.world_size, arguments.threads),
+                    "wall_seconds": round(trainer.seconds, 3),
+                    "steps": trainer.step,
+                },
+            )
+            runs = study.runs()
+            done = sum((results / one.folder / "run.json").exists() for one in runs)
+            _say(f"{name}: trained; {done} of {len(runs)} runs done, {len(runs) - done} left")
     return 0
 
 
@@ -176,50 +165,21 @@ VERBS: dict[str, Verb] = {
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when it is done, 85 when it is to be continued, 2 after a message about a fault."""
-    arguments = _parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    arguments = parser(__doc__, VERBS).parse_args(words)
     try:
         if arguments.verb not in VERBS:
             return arguments.run(arguments) or 0
         return VERBS[arguments.verb](load_study(arguments.study), arguments.results, arguments) or 0
-    except BenchError as error:
-        print(f"pais-bench {arguments.verb}: error: {error}", file=sys.stderr)
-        return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pais-bench", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, verb in VERBS.items():
-        one = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__)
-        one.add_argument("study", metavar="STUDY", help=f"path of a study file, or one of {shipped()}")
-        one.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
-        if name not in ("prepare", "report"):
-            one.add_argument("--percent", type=float, required=True, help="percent of the images that is labelled")
-            one.add_argument("--fold", type=int, required=True, help="fold, which is also the seed")
-        if name == "prepare":
-            one.add_argument("--repair", action="store_true", help="drop faulty records of a dataset, and list them")
-        if name in ("train", "predict", "evaluate"):
-            one.add_argument("--network", required=True, help="label of a network in the study")
-            one.add_argument("--method", required=True, help="label of a method in the study")
-        if name in ("predict", "evaluate"):
-            one.add_argument("--weights", help="teacher-last, student-best, ... (default: what the tables print)")
-        if name in ("train", "predict"):
-            one.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: 1)")
-            one.add_argument("--accelerator", default="auto", help="cpu, cuda, mps, or auto (default)")
-        if name == "train":
-            one.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")
-            one.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
-            one.add_argument("--workers", type=int, default=0, help="loader processes; changes no number (default: 0)")
-    for name in plugins.names("verbs"):
-        plugin = plugins.load("verbs", name)
-        told = (plugin.__doc__ or "").strip()
-        one = verbs.add_parser(name.replace("_", "-"), help=told.splitlines()[0], description=told)
-        plugin.add_arguments(one)
-        one.set_defaults(run=plugin.run)
-    return parser
+    except (BenchError, OSError, MemoryError, RuntimeError) as error:
+        fault = str(error) if isinstance(error, BenchError) else faults.told(error)
+        if fault is None:
+            raise
+    print(f"pais-bench {arguments.verb}: error: {fault}", file=sys.stderr)
+    if arguments.verb == "train":
+        again = shlex.join([sys.executable, "-m", "pais_bench", *words])
+        print(f"when that is mended, this goes on from the last checkpoint: {again}", file=sys.stderr)
+    return 2
 
 
 def _run(study: Study, arguments: argparse.Namespace) -> Run:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pais_bench import plugins
+from pais_bench.demands import Demand, Rule
 from pais_bench.frozen import Frozen as Frozen
 from pais_bench.split_choice import SplitChoice, SplitGrid
 from pais_bench.types import BenchError
@@ -169,6 +170,7 @@ class Study(Frozen):
     also: tuple[Weights, ...] = ()
     metrics: tuple[Label, ...] = ("coco",)
     external: tuple[Path, ...] = ()
+    resources: dict[Rule, Demand] = {}
 
     @property
     def weights(self) -> tuple[Weights, ...]:

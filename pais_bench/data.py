@@ -6,7 +6,7 @@ ranks' shares of a batch are disjoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pais_bench import augment, corruptions, geometry
-from pais_bench.config import Run
+from pais_bench.config import Run, Training
 from pais_bench.pixels import decode
 from pais_bench.splits import Split
 from pais_bench.store import Store
@@ -46,10 +46,8 @@ class Stream(Dataset[Batch]):
         chosen, self.extra = set(split.ids), extra
         unlabelled = tuple(i for i in store.image_ids if i not in chosen)
         self.own = len(unlabelled)
+        check_batch(run.training, world)
         self.pools = split.ids, unlabelled + (extra.image_ids if extra else ())
-        for size in (run.training.labelled_batch, run.training.unlabelled_batch):
-            if size % world:
-                raise BenchError(f"a batch of {size} images cannot be shared by {world} devices; use a divisor of it")
 
     def __getitem__(self, step: int) -> Batch:
         training = self.run.training
@@ -64,7 +62,7 @@ class Stream(Dataset[Batch]):
         if not unlabelled:
             self.pools = self.pools[LABELLED], ()
         steps = range(start, self.run.training.steps)
-        return iter(DataLoader(self, batch_size=None, sampler=steps, num_workers=workers))
+        return _raised(DataLoader(_Told(self), batch_size=None, sampler=steps, num_workers=workers))
 
     def unlabelled_sample(self, count: int) -> Iterator[View]:
         """Give test views of at most count unlabelled images, evenly spread: always the same ones."""
@@ -105,6 +103,47 @@ class Stream(Dataset[Batch]):
             return Unlabelled(image_id, weak, strong, truth=None)
         truth, _ = geometry.project(read_truth(store, image_id), weak.matrix, weak.size)
         return Unlabelled(image_id, weak, strong, truth)
+
+
+def check_batch(training: Training, devices: int, parts: int = 1) -> None:
+    """Raise BenchError where devices, each in parts, cannot share the batches of a training equally."""
+    for size in (training.labelled_batch, training.unlabelled_batch):
+        if size % (devices * parts):
+            shared = f"{devices} devices" + (f" in {parts} parts each" if parts > 1 else "")
+            raise BenchError(f"a batch of {size} images cannot be shared by {shared}; use a divisor of it")
+
+
+def parts_of(batch: Batch, count: int) -> list[Batch]:
+    """Cut a batch into parts of equal size."""
+    labelled, unlabelled = len(batch.labelled) // count, len(batch.unlabelled) // count
+    return [
+        Batch(
+            batch.step,
+            batch.labelled[i * labelled : (i + 1) * labelled],
+            batch.unlabelled[i * unlabelled : (i + 1) * unlabelled],
+        )
+        for i in range(count)
+    ]
+
+
+class _Told(Dataset[Batch | BenchError]):
+    """Give a fault instead of raising it: a loader process would wrap it in its own traceback."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, step: int) -> Batch | BenchError:
+        try:
+            return self.stream[step]
+        except BenchError as error:
+            return error
+
+
+def _raised(batches: Iterable[Batch | BenchError]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, BenchError):
+            raise batch
+        yield batch
 
 
 @lru_cache(maxsize=4)

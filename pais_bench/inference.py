@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pais_bench import augment, geometry, plugins
+from pais_bench.checkpoint import read_checkpoint
 from pais_bench.config import Run, Weights, parse
 from pais_bench.data import read_stored
 from pais_bench.store import Store
@@ -40,24 +41,6 @@ def load_trained(run: Run, classes: int, folder: Path, weights: Weights = "teach
         raise BenchError(f"{path}: missing; it is kept while training alone: remove the folder and train the run again")
     backend.load_state_dict(read_checkpoint(path, run)[model])
     return backend
-
-
-def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
-    """Read a checkpoint of this very run.
-
-    Raises BenchError where the file is torn, or was written by a run with other options.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        digest = state["digest"]
-    except FileNotFoundError:
-        raise BenchError(f"{path}: no checkpoint; run `pais-bench train` first") from None
-    except Exception as error:
-        fault = (str(error).splitlines() or [""])[0]
-        raise BenchError(f"{path}: damaged checkpoint ({fault}); delete it to train this run anew") from error
-    if digest != run.digest:
-        raise BenchError(f"{path}: checkpoint of run {digest}, not of {run.digest}; delete it or use another folder")
-    return state
 
 
 @torch.no_grad()
@@ -102,9 +85,11 @@ class Validation:
         """Prepare the truth, at the first evaluation."""
         return plugins.load("metrics", "coco").Truth.of(self.store.coco_dict(), self.image_ids)
 
-    def measure(self, backend: Any, device: torch.device) -> dict[str, Any]:
+    def measure(
+        self, backend: Any, device: torch.device, progress: Callable[[int], None] = lambda done: None
+    ) -> dict[str, Any]:
         """Give AP of a network as fractions 0..1, None where the images have no object."""
-        records = predict(backend, self.run, self.store, self.image_ids, device)
+        records = predict(backend, self.run, self.store, self.image_ids, device, progress=progress)
         found = plugins.load("metrics", "coco").evaluate_fast(self.truth, records)
         segm, bbox = found["segm"], found["bbox"]
         return {"segm_AP": segm["AP"], "segm_AP50": segm["AP50"], "bbox_AP": bbox["AP"], "images": len(self.image_ids)}

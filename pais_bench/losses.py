@@ -6,15 +6,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Give sum(weights * values) / n, or 0 with a gradient where there are none.
+def weighted_mean(values: Tensor, weights: Tensor, count: float | Tensor | None = None) -> Tensor:
+    """Give sum(weights * values) / count, or 0 with a gradient where there are none.
 
-    values f32[n,...] are averaged over their trailing dims first; weights f32[n]. The divisor is the number of values
-    and never the sum of the weights, so that a weight scales its instance's gradient [paper.md 3.1, PAIS release].
+    values f32[n,...] are averaged over their trailing dims first; weights f32[n]. count is n, or its mean over all
+    shares of the step (shares.mean_count), and never the sum of the weights, so that a weight scales its instance's
+    gradient [paper.md 3.1, PAIS release].
     """
     if values.shape[0] == 0:
         return values.sum() * 0
-    return (values.flatten(1).mean(1) * weights).mean() if values.dim() > 1 else (values * weights).mean()
+    rows = values.flatten(1).mean(1) if values.dim() > 1 else values
+    return (rows * weights).sum() / (len(rows) if count is None else count)
 
 
 def boundary_weights(logits: Tensor, mean: float) -> Tensor:
@@ -40,8 +42,7 @@ def mask_iou(predicted: Tensor, truth: Tensor, outside: Tensor | float = 0.0) ->
     return inter / union.clamp(min=1e-6)
 
 
-def quality_loss(logits: Tensor, iou: Tensor) -> Tensor:
-    """Give the mean binary cross-entropy of quality logits f32[n] against mask IoUs f32[n] [paper.md 3.3]."""
-    if len(logits) == 0:
-        return logits.sum() * 0
-    return F.binary_cross_entropy_with_logits(logits, iou.detach().to(logits))
+def quality_loss(logits: Tensor, iou: Tensor, count: float | Tensor | None = None) -> Tensor:
+    """Give the binary cross-entropy of quality logits f32[n] against mask IoUs f32[n], over count [paper.md 3.3]."""
+    rows = F.binary_cross_entropy_with_logits(logits, iou.detach().to(logits), reduction="none")
+    return weighted_mean(rows, rows.new_ones(len(rows)), count)

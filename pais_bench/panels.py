@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pais_bench import augment, geometry, inference, plugins
+from pais_bench.checkpoint import read_checkpoint
 from pais_bench.config import Run
 from pais_bench.data import read_stored
 from pais_bench.store import Store
@@ -30,7 +31,7 @@ def look(run: Run, store: Store, checkpoint: Path, device: torch.device) -> list
     weighs; of the teacher what the method keeps. Without unlabelled images, or where its thresholds were found while
     training, a method weighs nothing here. Raises BenchError for a damaged checkpoint.
     """
-    state = inference.read_checkpoint(checkpoint, run)
+    state = read_checkpoint(checkpoint, run)
     categories = [number for number, _ in store.categories]
     plugin = plugins.load("methods", run.method.name)
     method: Method = plugin.Method(plugin.Options(**run.method.options))

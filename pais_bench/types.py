@@ -59,7 +59,8 @@ class Targets:
     class_weight, mask_weight, box_weight f32[K] >= 0 multiply the loss of whatever a network assigned to the
     instance: what it is, which pixels are its own, and where it is. background >= 0 multiplies the class loss of
     whatever was assigned to no instance; as a function it gives the weights f32[n] of boxes f32[n,4] of the view, for
-    networks that have boxes. Ground truth has 1 everywhere.
+    networks that have boxes. Ground truth has 1 everywhere. seed is what a network's draws about the view follow from;
+    None leaves them to torch.
     """
 
     instances: Instances
@@ -67,6 +68,7 @@ class Targets:
     mask_weight: Tensor
     box_weight: Tensor
     background: float | Callable[[Tensor], Tensor] = 1.0
+    seed: int | None = None
 
     @staticmethod
     def of_truth(instances: Instances) -> Targets:

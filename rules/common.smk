@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 from pais_bench import external, plugins
 from pais_bench.config import suffix
+from pais_bench.demands import demand
 from pais_bench.split_choice import IMPORTED
 from pais_bench.splits import split_path
 from pais_bench.study_file import load_study
@@ -112,4 +114,52 @@ HERE = {
     "study": str(config.get("study", "demo")),
     "results": RES,
 }
+
+
+def failures():
+    """Give the command that tells of the runs that failed; where it fails itself, the grid's own end is what counts."""
+    words = [sys.executable, "-m", "pais_bench", "failures", HERE["study"]]
+    words += ["--results", RES]
+    for backend, folder in FOLDERS.items():
+        python = config.get("python") or folder / "bin" / "python"
+        words += ["--python", f"{backend}={python}"]
+    return f"{shlex.join(words)} >&2 || true"
+
+
 BACKEND = {**HERE, "python": interpreter}
+
+
+def asked(rule):
+    """Give what the study asks of a cluster for the jobs of a rule, more of it at every further attempt."""
+    wanted = demand(STUDY.resources, rule)
+    gpus = (wanted.gpus or 0) * (wanted.nodes or 1)
+    found = {
+        "slurm_partition": wanted.partition,
+        "slurm_account": wanted.account,
+        "mem_mb": wanted.mem_mb
+        and (lambda wildcards, attempt: attempt * wanted.mem_mb),
+        "runtime": wanted.minutes
+        and (lambda wildcards, attempt: attempt * wanted.minutes),
+        "gpu": gpus,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def asked_of_training():
+    """Give the same of a training, and how its processes are started where there are several: by srun under SLURM."""
+    wanted = demand(STUDY.resources, "train")
+    devices, nodes = wanted.gpus or 1, wanted.nodes or 1
+    found = {**asked("train"), "devices": devices, "nodes": nodes, "launch": ""}
+    found["workers"] = (wanted.cpus or 1) - 1 if wanted.gpus else 0
+    if devices > 1:
+        step = f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks-per-node={devices} --gpus-per-node={devices}"
+        found["launch"] = (
+            f"${{SLURM_JOB_ID:+{step} --cpus-per-task={wanted.cpus or 1}}}"
+        )
+        found |= {"mpi": "srun", "tasks_per_node": devices}
+    return found
+
+
+def processors(rule):
+    """Give the number of CPU threads of a job."""
+    return demand(STUDY.resources, rule).cpus or 1

@@ -31,6 +31,7 @@ rule prepare:
         "../envs/python.yaml"
     resources:
         **HERE,
+        **asked("prepare"),
     params:
         dataset=json.dumps([STUDY.dataset.name, STUDY.dataset.options], sort_keys=True),
     shell:
@@ -50,6 +51,7 @@ if STUDY.split.family != IMPORTED:
             "../envs/python.yaml"
         resources:
             **HERE,
+            **asked("split"),
         shell:
             "{resources.python:q} -m pais_bench split {resources.study:q} --results {resources.results:q}"
             " --percent {wildcards.percent} --fold {wildcards.fold} 2>&1 | tee -i {log:q}"

@@ -70,6 +70,7 @@ rule report:
         "../envs/python.yaml"
     resources:
         **HERE,
+        **asked("report"),
     params:
         title=STUDY.title,
         reports=plugins.names("reports"),

@@ -1,6 +1,8 @@
 """How does one run of the grid become a number? Train, predict, evaluate."""
 
 
+# A signal that says that time is up goes to the shell and to tee as well, which would end before the training has saved;
+# the training itself obeys it.
 # run.json alone is an output: Snakemake deletes the outputs of a job that fails, and checkpoint.pt and log.jsonl are
 # what the same command goes on from.
 rule train:
@@ -15,14 +17,16 @@ rule train:
         os.path.join(LOGS, RUN, "train.log"),
     conda:
         "../envs/python.yaml"
-    threads: 1
+    threads: processors("train")
     resources:
         **BACKEND,
+        **asked_of_training(),
     shell:
-        "export OMP_NUM_THREADS={threads}; "
-        "{resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
+        "trap '' TERM USR1; export OMP_NUM_THREADS={threads}; "
+        "{resources.launch} {resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --threads {threads} 2>&1 | tee -i {log:q}"
+        " --method {wildcards.method} --threads {threads} --devices {resources.devices}"
+        " --nodes {resources.nodes} --workers {resources.workers} 2>&1 | tee -i {log:q}"
 
 
 rule predict:
@@ -36,9 +40,10 @@ rule predict:
         os.path.join(LOGS, RUN, "predict{weights}.log"),
     conda:
         "../envs/python.yaml"
-    threads: 1
+    threads: processors("predict")
     resources:
         **BACKEND,
+        **asked("predict"),
         weights=weights,
     shell:
         "export OMP_NUM_THREADS={threads}; "
@@ -59,6 +64,7 @@ rule evaluate:
         "../envs/python.yaml"
     resources:
         **HERE,
+        **asked("evaluate"),
         weights=weights,
     params:
         metrics=STUDY.metrics,

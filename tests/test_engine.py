@@ -15,6 +15,7 @@ from tiny import KNET, study
 
 from pais_bench import checkpoint, engine, inference, plugins, schedule
 from pais_bench.config import Run, Study, Training
+from pais_bench.learner import Learner, Streams
 from pais_bench.splits import Split, draw_split
 from pais_bench.store import Store
 from pais_bench.types import BenchError
@@ -184,7 +185,7 @@ def test_the_trained_teacher_labels_first_and_the_running_average_later(
     stores: dict[str, Store], tmp_path: Path
 ) -> None:
     found = trainer(a_run("guided_distillation"), stores, tmp_path)
-    trained = inference.read_checkpoint(tmp_path / found.run.teacher.folder / "checkpoint.pt", found.run.teacher)
+    trained = checkpoint.read_checkpoint(tmp_path / found.run.teacher.folder / "checkpoint.pt", found.run.teacher)
     for name, value in found.guide.state_dict().items():
         assert torch.equal(value, trained["teacher"][name])
     asked = []
@@ -231,12 +232,12 @@ def test_damaged_and_foreign_checkpoints_are_refused(stores: dict[str, Store], t
     trainer(run, stores, tmp_path).fit()
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(BenchError, match=r"checkpoint of run [0-9a-f]{8}, not of [0-9a-f]{8}"):
-        inference.read_checkpoint(path, a_run("supervised"))
+        checkpoint.read_checkpoint(path, a_run("supervised"))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(BenchError, match=r"damaged checkpoint .*; delete it to train this run anew"):
-        inference.read_checkpoint(path, run)
+        checkpoint.read_checkpoint(path, run)
     with pytest.raises(BenchError, match="no checkpoint; run `pais-bench train` first"):
-        inference.read_checkpoint(tmp_path / "absent.pt", run)
+        checkpoint.read_checkpoint(tmp_path / "absent.pt", run)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
@@ -257,8 +258,8 @@ def test_running_statistics_follow_the_labelled_views_alone() -> None:
             return {"class": self.norm(torch.stack(images)).sum()}
 
     def step(**streams: torch.Tensor) -> torch.Tensor:
-        learner = engine.Learner(Student())
-        learner(engine.Streams(**{name: (list(images), []) for name, images in streams.items()}))
+        learner = Learner(Student())
+        learner(Streams(**{name: (list(images), [], (0, 0)) for name, images in streams.items()}))
         return learner.student.norm.running_mean  # type: ignore[union-attr, return-value]
 
     labelled, unlabelled = torch.rand(2, 1, 4, 4), 5 + torch.rand(2, 1, 4, 4)

@@ -22,6 +22,7 @@ TORCH_FREE = (
     *("config", "study_file", "frozen", "split_choice", "pools", "corruptions", "splits", "store", "plugins"),
     *("results", "types", "provenance", "reporting", "pixels", "cli"),
     *("logs", "page", "gaps", "caveats"),
+    *("demands", "faults", "interruption", "lock"),
 )
 TORCH_FREE_SHELVES = ("methods", "datasets", "metrics", "reports", "families", "verbs")
 DRAWERS = {"utils", "util", "helpers", "helper", "misc", "common", "tools", "base"}

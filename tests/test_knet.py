@@ -11,7 +11,7 @@ from tiny import KNET, instances
 from torch import Tensor, distributed
 from torchvision.models import resnet50
 
-from pais_bench import data, geometry, plugins
+from pais_bench import data, geometry, plugins, shares
 from pais_bench.backends.torchvision import _kernel_update, _matching, _semantic_fpn, _set_losses, knet
 from pais_bench.config import parse
 from pais_bench.losses import mask_iou, quality_loss
@@ -165,13 +165,13 @@ def test_a_network_that_diverged_gives_losses_that_are_not_finite() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forked because a spawned rank imports torch again
 def test_the_number_of_matched_queries_is_averaged_over_ranks(tmp_path: Path) -> None:
-    assert _set_losses.mean_over_ranks(3, torch.device("cpu")) == 3
+    assert shares.mean_count(3, torch.device("cpu")) == 3
     torch.multiprocessing.start_processes(_rank, (tmp_path / "rendezvous",), nprocs=2, start_method="fork")
 
 
 def _rank(rank: int, place: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
-    assert _set_losses.mean_over_ranks((1, 4)[rank], torch.device("cpu")) == 2.5
+    assert shares.mean_count((1, 4)[rank], torch.device("cpu")) == 2.5
     distributed.destroy_process_group()
 
 

@@ -109,14 +109,19 @@ class GatedUpdate(nn.Module):
         return self.mix(new + old)
 
 
+def full(values: Tensor) -> Tensor:
+    """Bring half precision to single, and leave what has more."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def gather(masks: Tensor, features: Tensor) -> Tensor:
     """Sum features f32[B,C,h,w] over each mask's cells of probability above 0.5: f32[B,N,C].
 
     A sum, not a mean; the gradient flows through the features and never through the masks.
     """
     with torch.autocast(features.device.type, enabled=False):
-        inside = (masks > 0).flatten(2).to(torch.float32)
-        return inside @ features.float().flatten(2).transpose(1, 2)
+        inside, features = (masks > 0).flatten(2), full(features).flatten(2)
+        return inside.to(features) @ features.transpose(1, 2)
 
 
 def _set_prior(last: Any) -> None:

@@ -11,12 +11,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, project_masks_on_boxes
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 
 from pais_bench.backends.torchvision._heads import NoiseTolerantPredictor
 from pais_bench.losses import boundary_weights, mask_iou, quality_loss, weighted_mean
+from pais_bench.shares import mean_count
+
+
+class SeededSampler(BalancedPositiveNegativeSampler):
+    """Draw each image's samples from a seed of its own, so that it does not matter which images are beside it."""
+
+    seeds: Sequence[int | None] = ()
+
+    def __call__(self, matched_idxs):
+        """Give masks of the sampled positives and negatives, u8[n] an image."""
+        drawn = []
+        for labels, seed in zip(matched_idxs, self.seeds, strict=True):
+            if seed is not None:
+                torch.manual_seed(seed)
+            drawn.append(super().__call__([labels]))
+        positive, negative = zip(*drawn, strict=True)
+        return [one for (one,) in positive], [one for (one,) in negative]
 
 
 class WeightedProposals(RegionProposalNetwork):
@@ -41,13 +59,14 @@ class WeightedProposals(RegionProposalNetwork):
         positive, negative = (torch.cat(chosen).nonzero()[:, 0] for chosen in self.fg_bg_sampler(labels))
         sampled = torch.cat((positive, negative))
         weight = self.anchor_weight
+        count = mean_count(len(sampled), sampled.device)
         box = F.smooth_l1_loss(
             pred_bbox_deltas[positive], torch.cat(regression_targets)[positive], beta=1 / 9, reduction="none"
         )
         present = F.binary_cross_entropy_with_logits(
             objectness.flatten()[sampled], torch.cat(labels)[sampled], reduction="none"
         )
-        return weighted_mean(present, weight[sampled]), (box.sum(1) * weight[positive]).sum() / max(len(sampled), 1)
+        return weighted_mean(present, weight[sampled], count), (box.sum(1) * weight[positive]).sum() / count
 
 
 class WeightedRoIHeads(RoIHeads):
@@ -81,20 +100,21 @@ class WeightedRoIHeads(RoIHeads):
         outside = torch.cat([_area_outside(*image) for image in zip(masks, rois, owners, crops, strict=True)])
         truth = torch.cat(crops)
         weight = _gather([target["mask_weight"] for target in targets], owners)
-        losses["mask"] = sum(self._mask_loss(logit, truth, weight) for logit in own)
+        count = mean_count(len(weight), weight.device)
+        losses["mask"] = sum(self._mask_loss(logit, truth, weight, count) for logit in own)
 
         probability = own[0].detach().sigmoid()
         iou = mask_iou(probability > 0.5, truth, outside)
-        losses["quality"] = quality_loss(self.quality_head(mask_features, probability), iou)
+        losses["quality"] = quality_loss(self.quality_head(mask_features, probability), iou, count)
         return losses
 
-    def _mask_loss(self, logits, truth, weight):
+    def _mask_loss(self, logits, truth, weight, count):
         if logits.shape[-1] != truth.shape[-1]:
             truth = F.adaptive_avg_pool2d(truth, logits.shape[-1])
         pixels = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         if self.boundary_weight:
             pixels = pixels * boundary_weights(logits, self.boundary_weight)
-        return weighted_mean(pixels, weight)
+        return weighted_mean(pixels, weight, count)
 
     def _results(self, features, proposals, image_shapes):
         logits, box = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, image_shapes)))
@@ -137,7 +157,8 @@ def _class_and_box_losses(logits, box, labels, deltas, matched, targets, backgro
     loss = F.cross_entropy(logits, labels, reduction="none")
     if gamma:
         loss = (1 - (-loss).exp()) ** gamma * loss
-    return {"class": weighted_mean(loss, class_weight), "box": (distance * box_weight).sum() / max(len(labels), 1)}
+    count = mean_count(len(labels), labels.device)
+    return {"class": weighted_mean(loss, class_weight, count), "box": (distance * box_weight).sum() / count}
 
 
 def _match(matcher, truth: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:

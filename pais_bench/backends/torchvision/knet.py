@@ -8,7 +8,6 @@ learns nothing of class and mask, not even that it is background.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,19 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pais_bench.backends.torchvision._backbones import Small, resnet50_fpn
-from pais_bench.backends.torchvision._kernel_update import KernelHead, KernelUpdate, Proposal, Update
+from pais_bench.backends.torchvision._kernel_update import KernelHead, KernelUpdate, Proposal, Update, full
 from pais_bench.backends.torchvision._matching import Match, cost, match
 from pais_bench.backends.torchvision._semantic_fpn import SemanticFPN
 from pais_bench.backends.torchvision._set_losses import (
     class_loss,
     dice_loss,
     mask_loss,
-    mean_over_ranks,
     semantic_loss,
 )
 from pais_bench.config import Frozen
 from pais_bench.geometry import boxes_of
 from pais_bench.losses import mask_iou, quality_loss
+from pais_bench.shares import mean_count, padded_size
 from pais_bench.types import Instances, Targets
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
@@ -92,12 +91,12 @@ class Backend(nn.Module):
         proposal, updates = self._forward(batch)
         with torch.autocast(batch.device.type, enabled=False):
             masks = [self._fine(proposal.masks), *(self._fine(update.masks) for update in updates)]
-            truth = [self._soft(target.instances.masks, batch.shape[-2:]) for target in targets]
+            truth = [self._soft(target.instances.masks, batch.shape[-2:], masks[0].dtype) for target in targets]
             # Proposals and first stage share the match of the proposals; a later stage has that of the one before it.
             costs = _costs(masks[:-1], [None, *(update.logits for update in updates[:-1])], targets, truth)
             first, *later = match(costs)
             matches = [first, first, *later]
-            count = mean_over_ranks(len(first.image), batch.device)
+            count = mean_count(len(first.image), batch.device)
             weights, soft = torch.cat([target.mask_weight for target in targets]), torch.cat(truth)
 
             losses: dict[str, Tensor] = {}
@@ -108,10 +107,10 @@ class Backend(nn.Module):
                 (one[m.image, m.query], soft[m.instance], weights[m.instance])
                 for one, m in zip(masks, matches, strict=True)
             ]
-            losses["mask"] = _sum(mask_loss(*pair) for pair in pairs)
-            losses["dice"] = _sum(dice_loss(*pair) for pair in pairs)
+            losses["mask"] = _sum(mask_loss(*pair, count) for pair in pairs)
+            losses["dice"] = _sum(dice_loss(*pair, count) for pair in pairs)
             losses["quality"] = _sum(
-                quality_loss(u.quality[m.image, m.query], mask_iou(logits >= 0, aim))
+                quality_loss(u.quality[m.image, m.query], mask_iou(logits >= 0, aim), count)
                 for u, m, (logits, aim, _) in zip(updates, matches[1:], pairs[1:], strict=True)
             )
             losses["semantic"] = semantic_loss(
@@ -140,11 +139,9 @@ class Backend(nn.Module):
 
     def _batch(self, images: Sequence[Tensor]) -> Tensor:
         """Normalise, and pad with 0 at the right and below to one size that the strides of all levels divide."""
-        height, width = (
-            math.ceil(max(image.shape[axis] for image in images) / self.multiple) * self.multiple for axis in (-2, -1)
-        )
+        size = padded_size(images, self.multiple)
         mean, std = (images[0].new_tensor(values)[:, None, None] for values in (MEAN, STD))
-        return torch.stack([_pad((image - mean) / std, (height, width)) for image in images])
+        return torch.stack([_pad((image - mean) / std, size) for image in images])
 
     def _forward(self, batch: Tensor) -> tuple[Proposal, list[Update]]:
         proposal = self.kernel_head(*self.semantic_fpn(list(self.backbone(batch).values())))
@@ -157,25 +154,25 @@ class Backend(nn.Module):
 
     def _fine(self, maps: Tensor) -> Tensor:
         """Bring logits f32[B,k,h,w] to half the stride, at which they are matched and supervised."""
-        return F.interpolate(maps.float(), scale_factor=2, mode="bilinear")
+        return F.interpolate(full(maps), scale_factor=2, mode="bilinear")
 
-    def _soft(self, masks: Tensor, padded: Sequence[int]) -> Tensor:
+    def _soft(self, masks: Tensor, padded: Sequence[int], kind: torch.dtype = torch.float32) -> Tensor:
         """Bring masks bool[K,H,W] to half the stride by bilinear sampling: soft at the borders."""
         size = [2 * side // self.stride for side in padded]
         if len(masks) == 0:
-            return torch.zeros((0, *size), device=masks.device)
-        return F.interpolate(_pad(masks.float(), padded)[None], size, mode="bilinear")[0]
+            return torch.zeros((0, *size), device=masks.device, dtype=kind)
+        return F.interpolate(_pad(masks.to(kind), padded)[None], size, mode="bilinear")[0]
 
     def _instances(
         self, logits: Tensor, quality: Tensor, masks: Tensor, padded: Sequence[int], size: Sequence[int]
     ) -> Instances:
         classes = logits.shape[1]
-        scores, best = logits.float().sigmoid().flatten().topk(min(self.detections, logits.numel()))
+        scores, best = full(logits).sigmoid().flatten().topk(min(self.detections, logits.numel()))
         chosen, place = (best // classes).unique(return_inverse=True)
         soft = F.interpolate(self._fine(masks[chosen][None]).sigmoid(), padded, mode="bilinear")[0]
         seen = (soft > 0.5)[:, : size[0], : size[1]]
-        probable = quality.float().sigmoid()[chosen]
-        found = Instances(boxes_of(seen)[place], best % classes, seen[place], scores, probable[place])
+        probable = full(quality).sigmoid()[chosen].float()
+        found = Instances(boxes_of(seen)[place], best % classes, seen[place], scores.float(), probable[place])
         return found[found.masks.flatten(1).any(1)]
 
 
@@ -192,7 +189,7 @@ def _costs(
     ]
 
 
-def _class_loss(logits: Tensor, found: Match, targets: Sequence[Targets], count: float) -> Tensor:
+def _class_loss(logits: Tensor, found: Match, targets: Sequence[Targets], count: float | Tensor) -> Tensor:
     """Pay for every query: the matched by their instance's weight, the others as background."""
     background = logits.new_tensor([target.background for target in targets])
     weights = background[:, None].repeat(1, logits.shape[1])

@@ -22,8 +22,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from pais_bench.backends.torchvision._backbones import Small, load_weights, resnet50_fpn
 from pais_bench.backends.torchvision._heads import NoiseTolerantPredictor, QualityHead, box_head, roi_pool
-from pais_bench.backends.torchvision._weighted import WeightedProposals, WeightedRoIHeads
+from pais_bench.backends.torchvision._weighted import SeededSampler, WeightedProposals, WeightedRoIHeads
 from pais_bench.config import Frozen
+from pais_bench.shares import padded_size
 from pais_bench.types import Instances, Targets
 
 _TERMS = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
@@ -79,6 +80,8 @@ class Backend(nn.Module):
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
         self.train()
+        for part in (self.model.rpn, self.model.roi_heads):
+            part.fg_bg_sampler.seeds = [target.seed for target in targets]
         losses = self.model(list(images), [_torchvision_target(target) for target in targets])
         return {_TERMS.get(name, name): loss for name, loss in losses.items()}
 
@@ -114,6 +117,13 @@ class _Unresized(GeneralizedRCNNTransform):
     def resize(self, image, target=None):
         return image, target
 
+    def batch_images(self, images, size_divisible=32):
+        height, width = padded_size(images, size_divisible)
+        batch = images[0].new_zeros((len(images), images[0].shape[0], height, width))
+        for image, place in zip(images, batch, strict=True):
+            place[:, : image.shape[1], : image.shape[2]] = image
+        return batch
+
 
 def _build(classes: int, options: Options) -> MaskRCNN:
     small = options.backbone == "small"
@@ -146,6 +156,8 @@ def _build(classes: int, options: Options) -> MaskRCNN:
     model.rpn.__class__ = WeightedProposals
     model.roi_heads.__class__ = WeightedRoIHeads
     model.transform.__class__ = _Unresized
+    for part in (model.rpn, model.roi_heads):
+        part.fg_bg_sampler.__class__ = SeededSampler
     model.roi_heads.focal_gamma, model.roi_heads.boundary_weight = options.focal_gamma, options.boundary_weight
     return model
 
