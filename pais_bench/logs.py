@@ -11,7 +11,7 @@ import numpy as np
 
 from pais_bench.types import BenchError
 
-LOOKS = 60
+LOOKS = 48
 """Of so many logged steps of a run the pseudo-labels are read; a log of 180,000 steps has thousands."""
 
 _STEP = b'{"event": "step"'

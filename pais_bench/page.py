@@ -142,7 +142,8 @@ def _runs(results: Results) -> Iterator[dict[str, Any]]:
             **{name: row[name] for name in ("network", "method", "percent", "fold", "digest", "state")},
             "numbers": [_percent(row[name]) for name in ("segm_AP", "segm_AP50", "bbox_AP")],
             "time": _clock(row["wall_seconds"]),
-            "warnings": warnings,
+            # A training writes run.json at its end.
+            "warnings": warnings if told or row["state"] == "done" else [],
             "facts": facts,
             "options": _flat(told.get("run", {})),
         }

@@ -17,7 +17,7 @@ from pais_bench.store import Store
 from pais_bench.types import Method, Targets
 
 IMAGES = 3
-SHOWN = 0.3
+SHOWN = 0.5
 """What no method has weighed is shown from this class score on."""
 
 Record = dict[str, Any]

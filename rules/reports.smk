@@ -46,18 +46,24 @@ rule report:
             ],
             kind=["csv", "md", "tex"],
         ),
-        expand(
-            os.path.join(RES, "reports", STUDY.name, "{figure}.{kind}"),
-            figure=[
-                "convergence",
-                "convergence_images",
-                "convergence_time",
-                "label_efficiency",
-                "accuracy_cost",
-            ],
-            kind=["pdf", "png"],
+        report(
+            expand(
+                os.path.join(RES, "reports", STUDY.name, "{figure}.{kind}"),
+                figure=[
+                    "convergence",
+                    "convergence_images",
+                    "convergence_time",
+                    "label_efficiency",
+                    "accuracy_cost",
+                ],
+                kind=["pdf", "png"],
+            ),
+            category="figures",
         ),
-        os.path.join(RES, "reports", STUDY.name, "report.html"),
+        report(
+            os.path.join(RES, "reports", STUDY.name, "report.html"),
+            category="tables, figures and runs",
+        ),
     log:
         os.path.join(LOGS, "reports", f"{STUDY.name}.log"),
     conda:

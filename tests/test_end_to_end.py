@@ -38,6 +38,13 @@ def test_shapes_go_the_whole_road(tmp_path: Path) -> None:
         assert (report / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(report / f"{name}.png") as figure:
             assert figure.width > 800
+    for path in (tmp_path / "results/runs").rglob("panels.json"):
+        told = json.loads(path.read_text())
+        assert len(told) == 3 and {"image_id", "teacher", "student"} == set(told[0])
+        weighed = [record for one in told for record in one["teacher"]]
+        assert all(("class_weight" in record) == ("supervised" not in str(path)) for record in weighed)
+    names = {path.name for path in report.iterdir()}
+    assert {"panels.png", "pseudo_label_quality.pdf", "score_iou.csv", "calibration.png", "report.html"} <= names
     again = snakemake(tmp_path / "tiny.yaml", tmp_path / "results")
     assert "Nothing to be done" in again.stdout + again.stderr
 

@@ -123,6 +123,13 @@ def test_lint_is_clean() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_report_of_snakemake_itself_holds_figures_and_page(project: Project) -> None:
+    done = project.snakemake("--report", "snakemake.html", "--config", "study=tiny.yaml")
+    assert done.returncode == 0, done.stdout
+    text = (project.root / "snakemake.html").read_text()
+    assert "label_efficiency.png" in text and "report.html" in text
+
+
 def test_a_fresh_study_is_the_whole_grid(project: Project) -> None:
     shutil.rmtree(project.root / "results")
     shutil.rmtree(project.root / ".envs")

@@ -84,6 +84,6 @@ def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:
     lines = [(mark, points[points["method"] == name]) for name, mark in marks(study).items()]
     lines = [(mark, drawn.sort_values("bin")) for mark, drawn in lines if not drawn.empty]
     for place, (mark, drawn) in enumerate(lines):
-        axes.plot(drawn["predicted"], drawn["true"], color=mark.colour, marker=mark.marker)
+        axes.plot(drawn["predicted"], drawn["true"], color=mark.colour, marker=mark.marker, clip_on=False)
         told = f"ECE {error(drawn):.3f}"
         axes.text(0.03, 0.97 - 0.075 * place, told, transform=axes.transAxes, va="top", color=mark.colour, fontsize=7.5)

@@ -22,7 +22,7 @@ BAND = 0.18
 STUDENT: Any = {"linewidth": 0.7, "linestyle": (0, (4, 2))}
 GROUP = ["network", "method", "percent", "model"]
 AGAINST = {"convergence": "step", "convergence_images": "images_seen", "convergence_time": "seconds"}
-CAPTION = "Mask AP on the validation images of the evaluations while training, mean over folds that all got so far"
+CAPTION = "Mask AP of the evaluations while training, mean over the folds as far as all of them have got"
 
 
 class Report(FigureReport):
@@ -34,7 +34,7 @@ class Report(FigureReport):
     figures = {
         "convergence": f"{CAPTION}, against training steps.",
         "convergence_images": f"{CAPTION}, against images of both streams, an unlabelled image counted once.",
-        "convergence_time": f"{CAPTION}, against hours of training without evaluations, mean over folds.",
+        "convergence_time": f"{CAPTION}, against the time of training without evaluations, mean over folds.",
     }
 
     def points(self, study: Study, results: Results) -> pd.DataFrame:

@@ -124,8 +124,13 @@ def _draw_papers(axes: Axes, study: Study, points: pd.DataFrame) -> None:
 
 
 def _name_papers(axes: Axes, study: Study, points: pd.DataFrame) -> None:
-    """Write the name of each paper's line beside its end, or as near as the other names let it."""
+    """Write the name of each paper beside the end of its line, or as near as the other names let it."""
     lines = [drawn for _, drawn in points.sort_values("percent").groupby("paper", sort=False)]
+    for drawn in (one for one in lines if one["percent"].iloc[-1] < max(study.split.percents)):
+        last = drawn.iloc[-1]
+        look: Any = {"textcoords": "offset points", "color": _mark(study, drawn).colour, "fontsize": 7, "va": "center"}
+        axes.annotate(last["paper"], (last["percent"], last["AP"]), (5, 0), **look)
+    lines = [one for one in lines if one["percent"].iloc[-1] == max(study.split.percents)]
     heights = spread([float(drawn["AP"].iloc[-1]) for drawn in lines], gap=0.055 * axes.get_ylim()[1])
     for drawn, height in zip(lines, heights, strict=True):
         text, place = drawn["paper"].iloc[0], (1.03, height)

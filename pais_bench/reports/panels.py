@@ -25,6 +25,8 @@ from pais_bench.store import Store
 from pais_bench.types import BenchError, LeftOut
 
 METHODS = 3
+CLASSES = (*COLOURS, "#F0E442", "#999999")
+"""A colour for each of eight classes, then from the first again: the palette's yellow and a grey beside the others."""
 NAMED = 6
 """So many masks of an image get their numbers; more hide each other."""
 
@@ -106,7 +108,7 @@ def _paint(
     columns = [("truth", methods[0]), *((role, name) for name in methods for role in ("teacher", "student"))]
     panels = figure.subplots(len(shown), len(columns), squeeze=False, gridspec_kw={"height_ratios": ratios})
     categories = sorted(set(points.loc[points["role"] != "image", "category"]))
-    colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(categories)}
+    colours = {name: CLASSES[index % len(CLASSES)] for index, name in enumerate(categories)}
     for row, (path, image) in enumerate(shown.items()):
         for column, (role, method) in enumerate(columns):
             axes = panels[row, column]
@@ -131,8 +133,9 @@ def _panel(axes: Axes, image: Any, masks: pd.DataFrame, colours: dict[str, str])
         axes.contour(mask, [0.5], colors=[colours[row["category"]]], linewidths=0.8)
         if number < NAMED:
             y, x = (places.mean() for places in np.nonzero(mask))
+            x = np.clip(x, 0.15 * size[1], 0.85 * size[1])
             outline = [effects.withStroke(linewidth=1.2, foreground="white")]
-            look: Any = {"ha": "center", "va": "center", "fontsize": 5, "linespacing": 0.95, "clip_on": True}
+            look: Any = {"ha": "center", "va": "center", "fontsize": 5, "linespacing": 0.95}
             axes.text(x, y, _told(row), path_effects=outline, **look)
 
 

@@ -89,4 +89,5 @@ def _panel(axes: Axes, predicted: pd.Series, true: pd.Series, weight: pd.Series,
     if len(true) > 2:
         rho = predicted.rank().corr(true.rank())
         text = "ρ undefined" if np.isnan(rho) else f"ρ = {rho:.2f}".replace("-", "−")
-        axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=7.5)
+        behind = {"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 1}
+        axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=7.5, bbox=behind)
