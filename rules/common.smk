@@ -40,9 +40,7 @@ if not set(WANTED) <= set(KNOWN):
     raise WorkflowError(
         f"backends={' '.join(WANTED)}: this study has {', '.join(KNOWN)}; name some of these"
     )
-RUNS = {
-    str(run.folder): run for run in STUDY.runs() if run.network.backend in WANTED
-}
+RUNS = {str(run.folder): run for run in STUDY.runs() if run.network.backend in WANTED}
 
 # A list of the user is no job's output: no rule could make it again, and Snakemake removes what it is to make.
 if STUDY.split.family == IMPORTED:
