@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pais_bench import __version__, environments, plugins
+from pais_bench import __version__, cli, environments, plugins
 from pais_bench.types import BenchError
 
 ROOT = Path(__file__).parent.parent
@@ -219,3 +219,14 @@ def test_needed_packages_are_in_every_environment() -> None:
     packages = {re.split(r"[<>=]", word)[0] for word in re.findall(r'"([^"]+)"', needed[1])}
     for name in set(NAMES) - {"uv"}:
         assert packages <= wanted(name)
+
+
+def test_the_doctor_tells_what_is_here_and_the_command_for_what_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    here = cli.main(["doctor", "--here", "detectron2"])
+    told = capsys.readouterr().out
+    if here:
+        assert "`python3 envs/build.py detectron2` installs it" in told
+    else:
+        assert "ready: python" in told
+    assert cli.main(["doctor", "caffe"]) == 2
+    assert "caffe: there is no such backend; choose one of detectron2, mmdet, torchvision" in capsys.readouterr().err

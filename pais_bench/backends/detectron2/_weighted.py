@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from detectron2.modeling.roi_heads import select_foreground_proposals
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers, StandardROIHeads, select_foreground_proposals
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Boxes
 from fvcore.nn import smooth_l1_loss
@@ -21,7 +23,7 @@ from pais_bench.losses import mask_iou, quality_loss, weighted_mean
 from pais_bench.quality import area_outside
 
 
-class RememberingMatcher:
+class RememberingMatcher(Matcher):
     """Remember which instance each anchor was matched with, image by image."""
 
     def __call__(self, match_quality_matrix):
@@ -31,7 +33,7 @@ class RememberingMatcher:
         return matches, labels
 
 
-class WeightedProposals:
+class WeightedProposals(RPN):
     """Weigh the two losses of an anchor by the box_weight of its instance, and of one without by the background."""
 
     def label_and_sample_anchors(self, anchors, gt_instances):
@@ -65,7 +67,7 @@ class WeightedProposals:
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
 
 
-class WeightedPredictor:
+class WeightedPredictor(FastRCNNOutputLayers):
     """Weigh the class and box losses of each region by its instance."""
 
     def losses(self, predictions, proposals):
@@ -94,7 +96,7 @@ class WeightedPredictor:
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
 
 
-class QualityRoIs:
+class QualityRoIs(StandardROIHeads):
     """Weigh the mask loss of each region by its instance, and predict the IoU of its mask."""
 
     def _forward_mask(self, features, instances):

@@ -42,7 +42,7 @@ RANDOM_BACKBONE = {
 """Without weights nothing is frozen and batch norm learns: a random network behind fixed statistics diverges."""
 
 
-def build(config: str, settings: Mapping[str, Any]) -> nn.Module:
+def build(config: str, settings: Mapping[str, Any]) -> Any:
     """Build the model of a config with random weights; settings replace keys of the model, with dots: backbone.depth.
 
     config is a path below mmdet's own configs, or of a file of the user's. Raises BenchError where there is no such
@@ -59,7 +59,7 @@ def build(config: str, settings: Mapping[str, Any]) -> nn.Module:
         # mmdet's own configs name arguments that mmcv deprecates.
         with DefaultScope.overwrite_default_scope("mmdet"), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            model: nn.Module = MODELS.build(read.model)
+            model = MODELS.build(read.model)
         model.init_weights()
     except (TypeError, KeyError, AssertionError, ValueError) as error:
         fault = (str(error).splitlines() or [type(error).__name__])[0]
@@ -98,7 +98,7 @@ def load(module: nn.Module, path: Path, optional: Sequence[str]) -> None:
     fit_weights(module, state.get("state_dict", state), path, optional)
 
 
-def inputs(model: nn.Module, images: Sequence[Tensor], targets: Sequence[Targets] | None = None) -> tuple[Tensor, list]:
+def inputs(model: Any, images: Sequence[Tensor], targets: Sequence[Targets] | None = None) -> tuple[Tensor, list]:
     """Normalise and pad views f32[3,H,W] of 0..1 as the config says; give the batch and its samples."""
     samples = []
     for number, image in enumerate(images):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import torch
 from mmcv.ops import point_sample
+from mmdet.models.dense_heads import Mask2FormerHead
+from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmdet.models.utils import get_uncertain_point_coords_with_randomness
 from mmdet.utils import reduce_mean
 from torch import Tensor, nn
@@ -35,7 +37,7 @@ class ClassAndQuality(nn.Linear):
         return torch.cat((super().forward(queries), self.quality(queries)), -1)
 
 
-class WeightedQueries:
+class WeightedQueries(Mask2FormerHead):
     """Weigh class, mask and dice losses of each query by its instance, and of unmatched ones by the background."""
 
     def preprocess_gt(self, batch_gt_instances, batch_gt_semantic_segs):
@@ -95,7 +97,7 @@ class WeightedQueries:
         return losses
 
 
-class QualityInstances:
+class QualityInstances(MaskFormerFusionHead):
     """Keep the predicted mask IoU of each query that becomes an instance."""
 
     def instance_postprocess(self, mask_cls, mask_pred):

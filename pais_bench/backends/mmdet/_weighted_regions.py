@@ -7,7 +7,12 @@ instance is; and background where none is.
 from __future__ import annotations
 
 import torch
+from mmdet.models.dense_heads.anchor_head import AnchorHead
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.task_modules.prior_generators import anchor_inside_flags
+from mmdet.models.task_modules.samplers import BaseSampler
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,7 +23,7 @@ from pais_bench.quality import area_outside
 CARRIED = ("class_weight", "mask_weight", "box_weight", "area")
 
 
-class CarryingSampler:
+class CarryingSampler(BaseSampler):
     """Hand each sampled region the weights of its instance, which mmdet would drop here."""
 
     def sample(self, assign_result, pred_instances, gt_instances, *args, **kwargs):
@@ -30,7 +35,7 @@ class CarryingSampler:
         return result
 
 
-class WeightedProposals:
+class WeightedProposals(AnchorHead):
     """Weigh the two losses of an anchor by the box_weight of its instance, and of one without by the background."""
 
     def _get_targets_single(self, flat_anchors, valid_flags, gt_instances, img_meta, *args, **kwargs):
@@ -47,7 +52,7 @@ class WeightedProposals:
         return labels, label_weights, targets, box_weights, positive, negative, sampled
 
 
-class WeightedBoxes:
+class WeightedBoxes(BBoxHead):
     """Weigh the class and box losses of each region by its instance."""
 
     def get_targets(self, sampling_results, rcnn_train_cfg, concat=True):
@@ -66,7 +71,7 @@ class WeightedBoxes:
         return labels, weights * share, targets, box_weights * boxes[:, None]
 
 
-class WeightedMasks:
+class WeightedMasks(FCNMaskHead):
     """Weigh the mask loss of each region by its instance, and tell how good its mask is."""
 
     def own(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -91,7 +96,7 @@ class WeightedMasks:
         return {"loss_mask": losses, "mask_targets": truth}
 
 
-class QualityRoIs:
+class QualityRoIs(StandardRoIHead):
     """Predict the IoU of each mask, with a branch beside the mask head."""
 
     def mask_loss(self, x, sampling_results, bbox_feats, batch_gt_instances):
