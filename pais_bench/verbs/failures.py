@@ -12,15 +12,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from pais_bench.config import Study
-from pais_bench.study_file import load_study
-
-MADE = {"train": "run.json", "predict": "predictions.json", "evaluate": "metrics.json"}
+from pais_bench.config import Study, suffix
+from pais_bench.study_file import load_study, shipped
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Ask for a study, the results folder, and how much of each log to show."""
-    parser.add_argument("study", metavar="STUDY", help="path of a study file, or the name of a shipped one: demo")
+    parser.add_argument("study", metavar="STUDY", help=f"path of a study file, or one of {shipped()}")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
     parser.add_argument("--lines", type=int, default=5, help="last lines of each log that are shown (default: 5)")
     told = "interpreter of a backend's runs, as torchvision=/path/to/python (default: this one)"
@@ -42,13 +40,16 @@ def run(arguments: Namespace) -> None:
 
 def failures(study: Study, results: Path) -> Iterator[tuple[Path, str, str, list[str]]]:
     """Give log, rule, backend and arguments of each failed job, one a run: what comes after it never began."""
+    from pais_bench.gaps import VERBS
+
+    end = suffix(study.weights[0])
     for one in study.runs():
         words = ["--percent", f"{one.split.percent:g}", "--fold", str(one.split.fold)]
         words += ["--network", one.network.label, "--method", one.method.label]
-        for rule, made in MADE.items():
-            log = results / "logs" / one.folder / f"{rule}.log"
+        for rule, made in VERBS.items():
+            log = results / "logs" / one.folder / f"{rule}{'' if rule == 'train' else end}.log"
             if not log.exists() or (results / one.folder / "lock.json").exists():
                 break
-            if not (results / one.folder / made).exists():
+            if not (results / one.folder / made.format(end)).exists():
                 yield log, rule, one.network.backend, words
                 break

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 from pais_bench.config import Run, Study
 from pais_bench.demands import demand
-from pais_bench.study_file import load_study
+from pais_bench.study_file import load_study, shipped
 
 STAGES = ("run.json", "predictions.json", "metrics.json")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Ask for a study, and the results folder."""
-    parser.add_argument("study", metavar="STUDY", help="path of a study file, or the name of a shipped one: demo")
+    parser.add_argument("study", metavar="STUDY", help=f"path of a study file, or one of {shipped()}")
     parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
 
 
