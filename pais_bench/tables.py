@@ -6,6 +6,7 @@ it would count as memory of every process that has walked over it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import weakref
@@ -120,6 +121,8 @@ def map_table(path: Path, schema: pa.Schema, remedy: str) -> Table:
         if reader.num_record_batches == 1 and reader.schema.equals(schema):
             return Table(reader.get_batch(0), path, whole.address)
     except (pa.ArrowException, OSError, ValueError) as error:
+        if os.strerror(errno.ENOMEM) in str(error):  # pyarrow tells the number in words alone
+            raise MemoryError(path) from error
         raise BenchError(f"{path}: not readable ({' '.join(str(error).split())}); {remedy}") from error
     raise BenchError(f"{path}: of another version of this package; {remedy}")
 

@@ -70,7 +70,8 @@ def test_real_coco_images_go_the_whole_road(shared_data: Path, tmp_path: Path) -
         assert 0 <= metrics["segm"]["AP"] <= 1
         told = json.loads((folder / "run.json").read_text())
         assert (told["split"]["labelled"], told["split"]["pool"]) == (8, 89)
-        assert json.loads((folder / "predictions.json").read_text())
+        records = json.loads((folder / "predictions.json").read_text())
+        assert records and records[0].keys() == {"image_id", "category_id", "bbox", "score", "segmentation"}
     report = tmp_path / "results/reports/coco_mini"
     assert {"main_table.tex", "convergence.pdf", "label_efficiency.png"} <= {path.name for path in report.iterdir()}
 

@@ -12,6 +12,7 @@ import torch
 from tiny import NETWORK, instances
 from torchvision.models import resnet50
 from torchvision.models.detection import maskrcnn_resnet50_fpn
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
@@ -36,6 +37,8 @@ def pair(options: mask_rcnn.Options) -> tuple[Any, Any]:
     ours = mask_rcnn.Backend(3, options)
     stock = copy.deepcopy(ours.model)
     stock.rpn.__class__, stock.roi_heads.__class__ = RegionProposalNetwork, RoIHeads
+    for part in (stock.rpn, stock.roi_heads):
+        part.fg_bg_sampler.__class__ = BalancedPositiveNegativeSampler
     return ours, stock
 
 
@@ -138,7 +141,7 @@ def test_the_boundary_map_acts_pixel_by_pixel() -> None:
     logits, truth, weight = torch.randn(2, 28, 28), (torch.rand(2, 28, 28) > 0.5).float(), torch.ones(2)
     plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     expected = (plain * boundary_weights(logits, 3.0)).mean()
-    torch.testing.assert_close(heads._mask_loss(logits, truth, weight), expected)
+    torch.testing.assert_close(heads._mask_loss(logits, truth, weight, 2), expected)
     assert abs(expected - 3 * plain.mean()) > 1e-3
 
 
