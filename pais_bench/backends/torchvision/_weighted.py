@@ -32,7 +32,7 @@ class SeededSampler(BalancedPositiveNegativeSampler):
         drawn = []
         for labels, seed in zip(matched_idxs, self.seeds, strict=True):
             if seed is not None:
-                torch.manual_seed(seed)
+                _seed(labels.device, seed)
             drawn.append(super().__call__([labels]))
         positive, negative = zip(*drawn, strict=True)
         return [one for (one,) in positive], [one for (one,) in negative]
@@ -142,6 +142,12 @@ class WeightedRoIHeads(RoIHeads):
         counts = [len(box) for box in boxes]
         refined = self.box_coder.decode(deltas, boxes)[:, 1:]
         return list(zip(logits.softmax(1).split(counts), refined.split(counts), strict=True))
+
+
+def _seed(where: torch.device, seed: int) -> None:
+    """Seed the draws of one device: torch.manual_seed seeds every kind there is, 1 ms a call and eight calls a step."""
+    generators = torch.cuda.default_generators
+    (generators[where.index] if where.type == "cuda" else torch.default_generator).manual_seed(seed)
 
 
 def _background(background, boxes: Tensor) -> Tensor:
