@@ -15,7 +15,8 @@ Rule = Literal["default", "prepare", "split", "train", "predict", "evaluate", "r
 class Demand(Frozen):
     """Set what the jobs of a rule ask for; what is left out is the profile's, or the cluster's.
 
-    mem_mb (MB) and minutes are those of a first attempt: the second asks for twice, the third for three times as much.
+    mem_mb (MB) and minutes are those of a first attempt: the second asks for twice, the third for three times as much,
+    but none for more than max_mem_mb and max_minutes: SLURM lets a job that no node can hold wait for ever.
     gpus are those of one node; with several, or several nodes, a training has a process on each.
     """
 
@@ -23,6 +24,8 @@ class Demand(Frozen):
     account: str | None = None
     mem_mb: int | None = Field(default=None, ge=1)
     minutes: int | None = Field(default=None, ge=1)
+    max_mem_mb: int | None = Field(default=None, ge=1)
+    max_minutes: int | None = Field(default=None, ge=1)
     cpus: int | None = Field(default=None, ge=1)
     gpus: int | None = Field(default=None, ge=0)
     nodes: int | None = Field(default=None, ge=1)
@@ -32,6 +35,12 @@ class Demand(Frozen):
         if (self.nodes or 1) > 1 and (self.gpus or 0) < 2:
             raise ValueError("several nodes are for trainings on all GPUs of each: give gpus, at least 2")
         return self
+
+    def grown(self, key: Literal["mem_mb", "minutes"], attempt: int) -> int:
+        """Give what an attempt, counted from 1, asks for of what grows."""
+        first: int = getattr(self, key)
+        most: int | None = getattr(self, f"max_{key}")
+        return min(attempt * first, max(first, most or attempt * first))
 
 
 def demand(asked: Mapping[Rule, Demand], rule: Rule) -> Demand:

@@ -153,9 +153,9 @@ def asked(rule):
         "slurm_partition": wanted.partition,
         "slurm_account": wanted.account,
         "mem_mb": wanted.mem_mb
-        and (lambda wildcards, attempt: attempt * wanted.mem_mb),
+        and (lambda wildcards, attempt: wanted.grown("mem_mb", attempt)),
         "runtime": wanted.minutes
-        and (lambda wildcards, attempt: attempt * wanted.minutes),
+        and (lambda wildcards, attempt: wanted.grown("minutes", attempt)),
         "gpu": gpus,
     }
     return {key: value for key, value in found.items() if value}

@@ -103,6 +103,13 @@ def test_a_demand_is_its_own_keys_over_the_defaults() -> None:
     assert demand(asked, "report") == Demand(partition="cpu", mem_mb=1000)  # type: ignore[arg-type]
 
 
+def test_later_attempts_ask_for_more_up_to_what_a_node_has() -> None:
+    asked = Demand(mem_mb=3000, max_mem_mb=8000, minutes=60)
+    assert [asked.grown("mem_mb", attempt) for attempt in (1, 2, 3, 4)] == [3000, 6000, 8000, 8000]
+    assert [asked.grown("minutes", attempt) for attempt in (1, 2, 3)] == [60, 120, 180]
+    assert Demand(mem_mb=9000, max_mem_mb=8000).grown("mem_mb", 2) == 9000  # of default, say: the first attempt counts
+
+
 def test_resources_change_no_run_and_typos_are_named(tmp_path: Path) -> None:
     plain = load_study(write_study(tmp_path)).runs()
     assert load_study(write_study(tmp_path, resources={"train": {"gpus": 4}})).runs() == plain

@@ -26,7 +26,8 @@ up() {
     port=$1
     mkdir -p "$home"/{bin,log,run,spool,state}
     chmod 755 "$home" "$home"/*
-    # A GPU is any character device. Without cgroups the accounting plugin's poll is what ends a job that takes too much
+    # The node's name has an address, because the processes of a training find each other by it. A GPU is any character
+    # device. Without cgroups the accounting plugin's poll is what ends a job that takes too much
     # memory; a requeued job waits for the expiry of its credential.
     cat >"$home/slurm.conf" <<CONF
 ClusterName=loopback
@@ -60,10 +61,10 @@ DefMemPerCPU=500
 KillWait=20
 MinJobAge=600
 ReturnToService=2
-NodeName=node1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=$(nproc) RealMemory=8000 Gres=gpu:2
+NodeName=localhost NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=$(nproc) RealMemory=8000 Gres=gpu:2
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
 CONF
-    printf 'NodeName=node1 Name=gpu File=/dev/%s\n' null zero >"$home/gres.conf"
+    printf 'NodeName=localhost Name=gpu File=/dev/%s\n' null zero >"$home/gres.conf"
     # The executor plugin drops every variable of SLURM's before it calls srun, SLURM_CONF too.
     for client in sbatch srun squeue scancel scontrol sinfo; do
         printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$home/slurm.conf" "$(command -v "$client")" >"$home/bin/$client"
@@ -75,7 +76,7 @@ CONF
     munged --force --socket="$home/run/munge.socket" --key-file="$home/run/munge.key" \
         --pid-file="$home/run/munged.pid" --log-file="$home/log/munged.log" --seed-file="$home/run/munge.seed"
     slurmctld -f "$home/slurm.conf" -c
-    slurmd -f "$home/slurm.conf" -N node1
+    slurmd -f "$home/slurm.conf" -N localhost
     for _ in $(seq 100); do
         [ "$(SLURM_CONF=$home/slurm.conf timeout 5 sinfo --noheader --Node --format %T 2>/dev/null)" = idle ] && exit 0
         sleep 0.1

@@ -115,15 +115,19 @@ class Project:
         except ValueError:
             return 0
 
-    def alone(self) -> dict[str, Any]:
-        """Give the last checkpoint of the same training without SLURM or interruption."""
+    def alone(self) -> Path:
+        """Do the same training in one process, without SLURM or interruption, and give its folder."""
         results = self.path.parent / "alone"
         words = ["--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "supervised"]
         for verb, chosen in (("prepare", []), ("split", words[:4]), ("train", words)):
             command = [sys.executable, "-m", "pais_bench", verb, str(self.path), "--results", str(results), *chosen]
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
             subprocess.run(command, check=True, capture_output=True, env=environment)
-        return read(results / self.run.folder)
+        return results / self.run.folder
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def wait_for(what: str, true: Callable[[], Any], workflow: subprocess.Popen[str]
 
 def test_a_study_survives_what_a_cluster_does_to_it(cluster: Cluster, tmp_path: Path) -> None:
     project = Project(tmp_path, train={"gpus": 1, "mem_mb": MEMORY})
-    cluster.run("scontrol", "update", "NodeName=node1", "State=DRAIN", "Reason=test")
+    cluster.run("scontrol", "update", "NodeName=localhost", "State=DRAIN", "Reason=test")
     with project.started(cluster) as workflow:
         trouble(cluster, project, workflow)
         assert workflow.wait(timeout=300) == 0, project.said()
@@ -150,9 +154,8 @@ def test_a_study_survives_what_a_cluster_does_to_it(cluster: Cluster, tmp_path: 
     assert (project.results / "reports/tiny/main_table.md").exists()
     told = json.loads((project.folder / "run.json").read_text())
     assert told["steps"] == 60
-    steps = [json.loads(text)["step"] for text in (project.folder / "log.jsonl").read_text().splitlines()]
-    assert steps == [*range(1, 61), 60]
-    ours, theirs = read(project.folder), project.alone()
+    assert [line["step"] for line in logged(project.folder)] == [*range(1, 61), 60]
+    ours, theirs = read(project.folder), read(project.alone())
     for model in ("student", "teacher"):
         assert all(torch.equal(ours[model][name], value) for name, value in theirs[model].items())
 
@@ -162,7 +165,7 @@ def trouble(cluster: Cluster, project: Project, workflow: subprocess.Popen[str])
     # A drained node starts nothing; resumed, it does.
     waiting = wait_for("a job that waits", lambda: cluster.jobs("prepare"), workflow, project)
     assert waiting[0]["JobState"] == "PENDING"
-    cluster.run("scontrol", "update", "NodeName=node1", "State=RESUME")
+    cluster.run("scontrol", "update", "NodeName=localhost", "State=RESUME")
 
     # The first attempt has too little memory, the second asks for twice as much.
     wait_for("a second attempt", lambda: len(cluster.jobs("train")) == 2, workflow, project)
@@ -182,3 +185,25 @@ def trouble(cluster: Cluster, project: Project, workflow: subprocess.Popen[str])
     cluster.run("scancel", second["JobId"])
     wait_for("a third attempt", lambda: len(cluster.jobs("train")) == 3, workflow, project)
     assert cluster.jobs("train")[1]["JobState"] == "CANCELLED"
+
+
+def test_a_training_on_two_gpus_is_two_processes_that_make_the_steps_of_one(cluster: Cluster, tmp_path: Path) -> None:
+    project = Project(tmp_path, train={"gpus": 2, "mem_mb": 3500, "max_mem_mb": 4000})
+    with project.started(cluster, str(project.folder / "run.json")) as workflow:
+        wait_for("ten steps", lambda: project.step() >= 10, workflow, project)
+        (job,) = cluster.jobs("train")
+        assert job["TresPerNode"] == "gres:gpu:2" and job["NumTasks"] == "2" and job["NumCPUs"] == "2"
+        owner = json.loads((project.folder / "lock.json").read_text())
+        assert owner["job"] == job["JobId"]
+
+        # Both processes are told that the time is up, and save once; the same job goes on with both.
+        cluster.run("scancel", "--signal=TERM", job["JobId"])
+        wait_for("a requeue", lambda: cluster.jobs("train")[0]["Restarts"] == "1", workflow, project)
+        assert 10 <= project.step() < 60
+        assert workflow.wait(timeout=300) == 0, project.said()
+    assert len(cluster.jobs("train")) == 1
+    assert json.loads((project.folder / "run.json").read_text())["hardware"]["devices"] == 2
+    ours, theirs = logged(project.folder), logged(project.alone())
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [*range(1, 61), 60]
+    for mine, other in zip(ours[:4], theirs[:4], strict=True):  # in single precision they part after some steps
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-4)
