@@ -64,6 +64,7 @@ class Training:
         self.split = (str(path), "--results", str(results), *of_split)
         self.run = (*self.split, "--network", run.network.label, "--method", run.method.label)
         self.folder, self.said = results / run.folder, results / "said.txt"
+        self.steps = run.training.steps
         results.mkdir()
         done("prepare", *self.split[:3], said=self.said)
         done("split", *self.split, said=self.said)
@@ -86,7 +87,8 @@ def kill(training: Training, kills: int, seconds: float, draw: random.Random) ->
     for number in range(kills):
         partial.unlink(missing_ok=True)
         pid = training.start()
-        time.sleep(draw.uniform(0, 2 * seconds / kills))
+        # A machine that has become faster since `seconds` was measured must not end the training before its last kill.
+        wait(draw.uniform(0, 2 * seconds / kills), training, (training.steps - 4) * (number + 1) // (kills + 1))
         if number % 2:
             wait_for(partial, seconds)
         how = draw.choice((signal.SIGKILL, signal.SIGTERM))
@@ -102,6 +104,15 @@ def kill(training: Training, kills: int, seconds: float, draw: random.Random) ->
         ends["torn"] += partial.exists()
     counts = f"{ends['SIGKILL']} times SIGKILL, {ends['SIGTERM']} times SIGTERM"
     return [counts, f"{ends['torn']} checkpoints torn", f"slowest end {slowest:.2f} s after the signal"]
+
+
+def wait(seconds: float, training: Training, step: int) -> None:
+    """Wait some seconds, or until the training has logged a step."""
+    until, log_file = time.monotonic() + seconds, training.folder / "log.jsonl"
+    while time.monotonic() < until:
+        if log_file.exists() and f'"step": {step},' in log_file.read_text():
+            return
+        time.sleep(0.002)
 
 
 def wait_for(path: Path, seconds: float) -> None:
