@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when it is done, 85 when it is to be continued, 2 after a message about a fault."""
     words = sys.argv[1:] if words is None else words
     arguments = parser(__doc__, VERBS).parse_args(words)
+    # Fabric says so on every login node; a training on several GPUs is started by srun where that is wanted.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     try:
         if arguments.verb not in VERBS:
             return arguments.run(arguments) or 0
