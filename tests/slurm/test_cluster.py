@@ -55,7 +55,7 @@ class Cluster:
         return sorted(chosen, key=lambda one: int(one["JobId"]))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     home = tmp_path_factory.mktemp("slurm")
     with socket.socket() as free:
