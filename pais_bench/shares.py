@@ -7,6 +7,7 @@ norm. Then the mean over shares of losses and gradients is that of the whole bat
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,8 +15,11 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
+
+from pais_bench.types import BenchError
 
 Count = float | Tensor
 
@@ -104,8 +108,22 @@ def largest(sizes: Sequence[Sequence[tuple[int, int]]], device: torch.device) ->
 
 
 def strategy(devices: int) -> Any:
-    """Give how that many devices exchange gradients; they wait for hours, because the first evaluates alone."""
-    return "auto" if devices == 1 else DDPStrategy(timeout=timedelta(hours=12))
+    """Give how that many devices exchange gradients; they wait for hours, because the first evaluates alone.
+
+    Raises BenchError where they could not find each other, for which they would wait as long.
+    """
+    if devices == 1:
+        return "auto"
+    if SLURMEnvironment.detect():
+        name = SLURMEnvironment().main_address
+        try:
+            socket.getaddrinfo(name, None)
+        except OSError:
+            raise BenchError(
+                f"{name}: the first node of this SLURM job has no address by that name, so its processes cannot find "
+                f"each other; set MASTER_ADDR to one that it has"
+            ) from None
+    return DDPStrategy(timeout=timedelta(hours=12))
 
 
 def synchronise(network: nn.Module) -> None:
