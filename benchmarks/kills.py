@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ import yaml
 
 from pais_bench import cli, engine, plugins, study_file
 from pais_bench.interruption import INTERRUPTED
+
+START = 0.2
+"""Seconds of a start, in which every fourth kill falls."""
+RESERVE = 5
+"""Steps that are left for the end."""
 
 
 def main() -> None:
@@ -44,7 +50,7 @@ def main() -> None:
         begun = time.monotonic()
         whole.finish()
         seconds = time.monotonic() - begun
-        told = kill(broken, given.kills, seconds, random.Random(given.seed))
+        told = kill(broken, given.kills, seconds / broken.steps, random.Random(given.seed))
         broken.finish()
         faults = differences(whole.folder, broken.folder)
     print("; ".join(told), f"the undisturbed training took {seconds:.1f} s", sep="; ")
@@ -63,8 +69,7 @@ class Training:
         of_split = ("--percent", f"{run.split.percent:g}", "--fold", str(run.split.fold))
         self.split = (str(path), "--results", str(results), *of_split)
         self.run = (*self.split, "--network", run.network.label, "--method", run.method.label)
-        self.folder, self.said = results / run.folder, results / "said.txt"
-        self.steps = run.training.steps
+        self.folder, self.said, self.steps = results / run.folder, results / "said.txt", run.training.steps
         results.mkdir()
         done("prepare", *self.split[:3], said=self.said)
         done("split", *self.split, said=self.said)
@@ -73,24 +78,38 @@ class Training:
         """Start training, and give its pid."""
         return fork("train", *self.run, said=self.said)
 
+    def step(self) -> int:
+        """Give the last step in the log, as far as it is written."""
+        path = self.folder / "log.jsonl"
+        whole = (path.read_text() if path.exists() else "").rpartition("\n")[0].splitlines()
+        return int(json.loads(whole[-1])["step"]) if whole else 0
+
     def finish(self) -> None:
         """Train to the end, and predict."""
         done("train", *self.run, said=self.said)
         done("predict", *self.run, said=self.said)
 
 
-def kill(training: Training, kills: int, seconds: float, draw: random.Random) -> list[str]:
-    """Start a training and kill it, again and again; seconds is what all of it takes undisturbed."""
+def kill(training: Training, kills: int, pace: float, draw: random.Random) -> list[str]:
+    """Start a training and kill it, again and again: while it starts, or in a step; pace is the seconds of one.
+
+    What is left of its steps is divided among the kills that are left, so that the last finds it still training,
+    however busy the machine is.
+    """
     ends: Counter[str] = Counter()
     slowest = 0.0
     partial = training.folder / "checkpoint.tmp"
     for number in range(kills):
         partial.unlink(missing_ok=True)
-        pid = training.start()
-        # A machine that has become faster since `seconds` was measured must not end the training before its last kill.
-        wait(draw.uniform(0, 2 * seconds / kills), training, (training.steps - 4) * (number + 1) // (kills + 1))
-        if number % 2:
-            wait_for(partial, seconds)
+        pid, left = training.start(), training.steps - RESERVE - training.step()
+        if left <= 0 or draw.random() < 0.25:
+            time.sleep(draw.uniform(0, START))
+        else:
+            due = training.step() + draw.uniform(0, 2 * left / (kills - number))
+            wait_until(lambda: training.step() >= int(due) or not alive(pid))  # noqa: B023
+            time.sleep(draw.uniform(0, pace))
+        if number % 2 and training.step() < training.steps - RESERVE:
+            wait_until(lambda: partial.exists() or not alive(pid))  # noqa: B023
         how = draw.choice((signal.SIGKILL, signal.SIGTERM))
         os.kill(pid, how)
         begun = time.monotonic()
@@ -106,20 +125,16 @@ def kill(training: Training, kills: int, seconds: float, draw: random.Random) ->
     return [counts, f"{ends['torn']} checkpoints torn", f"slowest end {slowest:.2f} s after the signal"]
 
 
-def wait(seconds: float, training: Training, step: int) -> None:
-    """Wait some seconds, or until the training has logged a step."""
-    until, log_file = time.monotonic() + seconds, training.folder / "log.jsonl"
-    while time.monotonic() < until:
-        if log_file.exists() and f'"step": {step},' in log_file.read_text():
-            return
-        time.sleep(0.002)
-
-
-def wait_for(path: Path, seconds: float) -> None:
-    """Wait until there is such a file, at most some seconds."""
-    until = time.monotonic() + seconds
-    while not path.exists() and time.monotonic() < until:
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait until something is so, at most two minutes."""
+    until = time.monotonic() + 120
+    while not true() and time.monotonic() < until:
         time.sleep(0.0002)
+
+
+def alive(pid: int) -> bool:
+    """Say whether a child has not ended by itself, and leave it to be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def fork(*words: str, said: Path) -> int:

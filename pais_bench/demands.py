@@ -16,7 +16,7 @@ class Demand(Frozen):
     """Set what the jobs of a rule ask for; what is left out is the profile's, or the cluster's.
 
     mem_mb (MB) and minutes are those of a first attempt: the second asks for twice, the third for three times as much,
-    but none for more than max_mem_mb and max_minutes: SLURM lets a job that no node can hold wait for ever.
+    but not for more than max_mem_mb and max_minutes: SLURM refuses what no node has, or lets it wait for ever.
     gpus are those of one node; with several, or several nodes, a training has a process on each.
     """
 

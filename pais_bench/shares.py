@@ -7,6 +7,7 @@ norm. Then the mean over shares of losses and gradients is that of the whole bat
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,8 +15,11 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
+
+from pais_bench.types import BenchError
 
 Count = float | Tensor
 
@@ -104,8 +108,22 @@ def largest(sizes: Sequence[Sequence[tuple[int, int]]], device: torch.device) ->
 
 
 def strategy(devices: int) -> Any:
-    """Give how that many devices exchange gradients; they wait for hours, because the first evaluates alone."""
-    return "auto" if devices == 1 else DDPStrategy(timeout=timedelta(hours=12))
+    """Give how that many devices exchange gradients; they wait for hours, because the first evaluates alone.
+
+    Raises BenchError where they could not find each other, for which they would wait as long.
+    """
+    if devices == 1:
+        return "auto"
+    if SLURMEnvironment.detect():
+        name = SLURMEnvironment().main_address
+        try:
+            socket.getaddrinfo(name, None)
+        except OSError:
+            raise BenchError(
+                f"{name}: the first node of this SLURM job has no address by that name, so its processes cannot find "
+                f"each other; set MASTER_ADDR to one that it has"
+            ) from None
+    return DDPStrategy(timeout=timedelta(hours=12))
 
 
 def synchronise(network: nn.Module) -> None:
@@ -116,36 +134,41 @@ def synchronise(network: nn.Module) -> None:
 
 
 class _SharedBatchNorm(nn.BatchNorm2d):
+    """Ask the other ranks once forward and once backward: for small networks it is the asking that takes the time."""
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
         dims, shape = (0, 2, 3), (1, -1, 1, 1)
         x, kind = x.to(torch.promote_types(x.dtype, torch.float32)), x.dtype
-        cells = x.new_tensor(x.numel() / x.shape[1])
-        distributed.all_reduce(cells)
-        mean = _Sum.apply(x.sum(dims)) / cells
-        centred = x - mean.view(shape)
-        var = _Sum.apply(centred.square().sum(dims)) / cells
+        mine = x.mean(dims)
+        spread = (x - mine.view(shape)).square().sum(dims)
+        cells = mine.new_full((1,), x.numel() / x.shape[1])
+        means, spreads, sizes = _Gathered.apply(torch.cat([mine, spread, cells])).split([len(mine)] * 2 + [1], dim=1)
+        total = sizes.sum()
+        mean = (sizes * means).sum(0) / total
+        var = (spreads + sizes * (means - mean).square()).sum(0) / total
         with torch.no_grad():
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
             self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
-            self.running_var.lerp_(var * cells / (cells - 1), self.momentum)  # type: ignore[union-attr, arg-type]
+            self.running_var.lerp_(var * total / (total - 1), self.momentum)  # type: ignore[union-attr, arg-type]
+        centred = x - mean.view(shape)
         found = centred * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)
         shared: Tensor = found.to(kind)
         return shared
 
 
-class _Sum(torch.autograd.Function):
-    """Sum over all ranks; so is the gradient, because every rank's loss depends on every rank's share."""
+class _Gathered(torch.autograd.Function):
+    """Give [ranks, n] of every rank's [n]; every rank's loss depends on every rank's part, so gradients are summed."""
 
     @staticmethod
     def forward(ctx: object, values: Tensor) -> Tensor:
-        total = values.clone()
-        distributed.all_reduce(total)
-        return total
+        parts = [torch.empty_like(values) for _ in range(ranks())]
+        distributed.all_gather(parts, values)
+        return torch.stack(parts)
 
     @staticmethod
     def backward(ctx: object, *gradients: Tensor) -> Tensor:
         total = gradients[0].clone()
         distributed.all_reduce(total)
-        return total
+        return total[distributed.get_rank()]

@@ -150,3 +150,15 @@ def test_a_count_is_at_least_one_in_all_shares_together() -> None:
     answers = shares.mean_counts([lambda n=n: shares.mean_count(n, torch.device("cpu")) for n in (0, 0, 5, 1)])
     with shares.answered(answers()):
         assert shares.mean_count(5, torch.device("cpu")) == 1.5
+
+
+def test_ranks_that_cannot_find_each_other_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "pais", "SLURM_NODELIST": "node.invalid"}
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    for name, value in (slurm | {"SLURM_NTASKS_PER_NODE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("lightning_fabric.plugins.environments.slurm._is_srun_used", lambda: True)
+    with pytest.raises(BenchError, match=r"node\.invalid: the first node .* no address .*; set MASTER_ADDR"):
+        shares.strategy(2)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert shares.strategy(2) != "auto" and shares.strategy(1) == "auto"
