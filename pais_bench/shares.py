@@ -141,9 +141,10 @@ class _SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         dims, shape = (0, 2, 3), (1, -1, 1, 1)
         x, kind = x.to(torch.promote_types(x.dtype, torch.float32)), x.dtype
-        mine = x.mean(dims)
+        count = x.numel() // x.shape[1]
+        mine = x.sum(dims) / max(count, 1)  # a rank may have no region at all; the mean of nothing is no number
         spread = (x - mine.view(shape)).square().sum(dims)
-        cells = mine.new_full((1,), x.numel() / x.shape[1])
+        cells = mine.new_full((1,), count)
         means, spreads, sizes = _Gathered.apply(torch.cat([mine, spread, cells])).split([len(mine)] * 2 + [1], dim=1)
         total = sizes.sum()
         mean = (sizes * means).sum(0) / total

@@ -152,6 +152,28 @@ def test_a_count_is_at_least_one_in_all_shares_together() -> None:
         assert shares.mean_count(5, torch.device("cpu")) == 1.5
 
 
+def test_batch_norm_of_a_rank_that_has_nothing_is_that_of_the_others(tmp_path: Path) -> None:
+    values = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def normed(norm: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+        x = x.clone().requires_grad_()
+        found = norm(x)
+        (found**3).sum().backward()
+        return [found.detach(), x.grad, *norm.state_dict().values()]  # type: ignore[list-item]
+
+    def shared(fabric: Fabric) -> None:
+        norm = nn.Sequential(nn.BatchNorm2d(2))
+        shares.synchronise(norm)
+        found = normed(norm, values if fabric.is_global_zero else values[:0])
+        torch.save(found, tmp_path / f"{fabric.global_rank}.pt")
+
+    fabric = Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork"))
+    whole = normed(nn.Sequential(nn.BatchNorm2d(2)), values)
+    fabric.launch(shared)
+    for mine, theirs in zip(torch.load(tmp_path / "0.pt", weights_only=True), whole, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_ranks_that_cannot_find_each_other_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     slurm = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "pais", "SLURM_NODELIST": "node.invalid"}
     monkeypatch.delenv("MASTER_ADDR", raising=False)
