@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from forked import Training
 
 from pais_bench.datasets import streets
 
@@ -26,3 +28,12 @@ def few_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("few")
     streets.Dataset(streets.Options(train=3, val=2, size=64), None).prepare(folder, "streets")
     return folder / "tree"
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """Train the tiny study without interruption, once."""
+    torch.set_num_threads(1)
+    training = Training(tmp_path_factory.mktemp("whole"))
+    assert training.train() == 0
+    return training

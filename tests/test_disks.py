@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_survival import Training, ends_like, until_step
+from forked import Training, ends_like, until_step
 
 from pais_bench import cli, engine
 
@@ -34,14 +34,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs root, and a machine that allows it")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Training:
-    torch.set_num_threads(1)
-    training = Training(tmp_path_factory.mktemp("whole"))
-    assert training.train() == 0
-    return training
 
 
 def slowly(go: Path) -> Callable[[], object]:
