@@ -57,6 +57,8 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     stores = {part: _store(study, results, part) for part in Store.parts(_dataset(study, results))}
     labelled = _read_split(run, results, stores["train"])
     torch.set_num_threads(arguments.threads)
+    # Fabric says so on every login node; a training on several GPUs is started by srun where that is wanted.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     fabric = Fabric(
         accelerator=arguments.accelerator,
         devices=arguments.devices,
@@ -170,8 +172,6 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; 0 when it is done, 85 when it is to be continued, 2 after a message about a fault."""
     words = sys.argv[1:] if words is None else words
     arguments = parser(__doc__, VERBS).parse_args(words)
-    # Fabric says so on every login node; a training on several GPUs is started by srun where that is wanted.
-    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     try:
         if arguments.verb not in VERBS:
             return arguments.run(arguments) or 0

@@ -40,7 +40,7 @@ class Demand(Frozen):
         """Give what an attempt, counted from 1, asks for of what grows."""
         first: int = getattr(self, key)
         most: int | None = getattr(self, f"max_{key}")
-        return min(attempt * first, max(first, most or attempt * first))
+        return attempt * first if most is None else min(attempt * first, max(first, most))
 
 
 def demand(asked: Mapping[Rule, Demand], rule: Rule) -> Demand:

@@ -145,9 +145,8 @@ class WeightedRoIHeads(RoIHeads):
 
 
 def _seed(where: torch.device, seed: int) -> None:
-    """Seed the draws of one device: torch.manual_seed seeds every kind there is, 1 ms a call and eight calls a step."""
-    generators = torch.cuda.default_generators
-    (generators[where.index] if where.type == "cuda" else torch.default_generator).manual_seed(seed)
+    """Seed the draws of a device: torch.manual_seed seeds every kind there is, 1 ms a call and eight calls a step."""
+    (torch.default_generator if where.type == "cpu" else torch).manual_seed(seed)
 
 
 def _background(background, boxes: Tensor) -> Tensor:
