@@ -6,6 +6,7 @@ would write one checkpoint. Nobody compares clocks: who finds a lock watches whe
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,15 @@ class Lock:
                 )
 
     def _take_over(self, seen: tuple[int, dict[str, Any]]) -> None:
-        """Remove a lock that is still the one that was seen; of two that try, one finds the other's."""
+        """Remove a lock that is still the one that was seen; of many that try, the others find what the first made."""
         aside = self.path.with_name(f"lock.{self.token}")
-        if self._look() != seen:
-            return
-        try:
-            os.rename(self.path, aside)
-        except FileNotFoundError:
-            return
+        with _in_turn(self.path.parent):
+            if self._look() != seen:
+                return
+            try:
+                os.rename(self.path, aside)
+            except FileNotFoundError:
+                return
         aside.unlink()
 
     def _mine(self) -> bool:
@@ -126,6 +128,21 @@ class Lock:
                 os.utime(self.path)
             except OSError:
                 continue
+
+
+@contextmanager
+def _in_turn(folder: Path) -> Iterator[None]:
+    """Let one process at a time look at a lock and remove it, or the second would remove what the first has made since.
+
+    A file system that cannot lock a folder leaves it to Lock.check to find that out, before anything is written.
+    """
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)  # which unlocks
 
 
 @contextmanager

@@ -200,8 +200,14 @@ def test_who_loses_the_lock_writes_no_checkpoint(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_of_many_that_take_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+def test_of_many_that_take_a_stale_lock_one_gets_it(
+    pause: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     foreign_lock(tmp_path)
+    rename = os.rename
+    # Each is held up after it has seen that the lock is still the stale one.
+    monkeypatch.setattr(os, "rename", lambda *paths: (time.sleep(pause), rename(*paths)))
     held: list[lock.Lock] = []
 
     def take() -> None:
