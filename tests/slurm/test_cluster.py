@@ -34,7 +34,7 @@ MISSING = [name for name in (*DAEMONS, "srun") if shutil.which(name, path=f"/usr
 pytestmark = pytest.mark.skipif(
     bool(MISSING), reason=f"no {', '.join(MISSING)}: apt-get install --no-install-recommends slurm-wlm munge"
 )
-MEMORY = 900
+MEMORY = 750
 """MB: too little for two Snakemakes and a training (about 1,000), and twice of it is enough."""
 STEPS = 400
 """So many that a fast machine still trains when what a test does to it arrives; 60 were over in a second."""
@@ -117,6 +117,13 @@ class Project:
         except ValueError:
             return 0
 
+    def owner(self) -> str | None:
+        """Give the job that trains, or None where no training has the folder."""
+        try:
+            return str(json.loads((self.folder / "lock.json").read_text())["job"])
+        except (FileNotFoundError, ValueError):
+            return None
+
     def alone(self) -> Path:
         """Do the same training in one process, without SLURM or interruption, and give its folder."""
         results = self.path.parent / "alone"
@@ -175,11 +182,14 @@ def trouble(cluster: Cluster, project: Project, workflow: subprocess.Popen[str])
     assert first["JobState"] in ("OUT_OF_MEMORY", "FAILED") and f"mem={MEMORY}M" in first["TRES"]
     assert f"mem={2 * MEMORY}M" in second["TRES"] and second["TresPerJob"] == "gres:gpu:1"
 
-    # The signal that says that the time is up: saved, and queued again as the same job.
-    wait_for("ten steps", lambda: project.step() >= 10, workflow, project)
+    # The signal that says that the time is up: saved, and queued again as the same job. Steps of the second attempt:
+    # the first may have made some, and a process that still starts would only end.
+    wait_for("the second at work", lambda: project.owner() == second["JobId"], workflow, project)
+    begun = project.step()
+    wait_for("ten steps", lambda: project.step() >= begun + 10, workflow, project)
     cluster.run("scancel", "--signal=TERM", second["JobId"])
     wait_for("a requeue", lambda: cluster.jobs("train")[1]["Restarts"] == "1", workflow, project)
-    assert 10 <= project.step() < STEPS
+    assert begun + 10 <= project.step() < STEPS
 
     # Cancelled while it trains: not queued again by itself; the next attempt goes on.
     reached = project.step()
@@ -195,8 +205,7 @@ def test_a_training_on_two_gpus_is_two_processes_that_make_the_steps_of_one(clus
         wait_for("ten steps", lambda: project.step() >= 10, workflow, project)
         (job,) = cluster.jobs("train")
         assert job["TresPerNode"] == "gres:gpu:2" and job["NumTasks"] == "2" and job["NumCPUs"] == "2"
-        owner = json.loads((project.folder / "lock.json").read_text())
-        assert owner["job"] == job["JobId"]
+        assert project.owner() == job["JobId"]
 
         # Both processes are told that the time is up, and save once; the same job goes on with both.
         cluster.run("scancel", "--signal=TERM", job["JobId"])
