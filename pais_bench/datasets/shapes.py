@@ -33,8 +33,8 @@ INSTANCES = (0.10, 0.18, 0.24, 0.20, 0.14, 0.09, 0.05)  # chances of wanting 1..
 SMALLEST, LARGEST = 0.3, 0.56  # range of an object's diameter, in image sizes: 29 to 54 px at 96
 HUE = 0.03  # spread of the hues of a shape, in turns; the shapes' means are a quarter turn apart
 TURN = 0.5  # largest rotation of an object either way, in radians
-PERIOD = (0.075, 0.085)
-"""Range of the distance between stripes, in image sizes: about 8 px at 96, two cells of a map of stride 4."""
+PERIOD = (0.11, 0.125)
+"""Range of the distance between stripes, in image sizes: about 11 px at 96, three cells of a map of stride 4."""
 CONTRAST = 0.25  # how much lighter and darker than its plain colour an object's stripes are
 SEEN, SEEN_PIXELS = 0.5, 24
 """An object keeps at least this share of its pixels and this many; what would hide more is not drawn."""
