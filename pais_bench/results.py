@@ -94,9 +94,9 @@ class Results:
             printed=printed,
         )
 
-    def path(self, folder: str) -> Path:
-        """Give the file of the printed predictions of the run in a folder of `runs`, which may not be there (yet)."""
-        return self.root / folder / f"predictions{suffix(self.printed)}.json"
+    def path(self, folder: str, stem: str = "predictions") -> Path:
+        """Give a file of the printed weights of the run in a folder of `runs`, which may not be there (yet)."""
+        return self.root / folder / f"{stem}{suffix(self.printed)}.json"
 
     def external_path(self, folder: str) -> Path:
         """Give the file of the predictions in a folder of `external`, which may not be there (yet)."""
