@@ -13,7 +13,7 @@ from pais_bench.reports._cells import baseline, cells, external_cells
 from pais_bench.reports._external import named, notes
 from pais_bench.reports._gains import LEVEL, TOLD, gains
 from pais_bench.reports._style import write, write_csv
-from pais_bench.reports._table import BOLD, Table, escape, signed
+from pais_bench.reports._table import BOLD, Table, escape, floating, note_lines, signed
 from pais_bench.results import Results
 
 
@@ -163,22 +163,16 @@ def _markdown(table: _Table) -> str:
 def _latex(table: _Table, name: str) -> str:
     """Write a table environment; each percent is two columns, so that values end and gains begin on a line."""
     heads = "".join(rf" & \multicolumn{{2}}{{c}}{{{escape(percent)}}}" for percent in table.percents)
-    lines = [
-        "% Needs \\usepackage{booktabs}",
-        r"\begin{table}[t]",
-        r"\centering",
-        rf"\caption{{{escape(table.caption)}}}",
-        rf"\label{{tab:{name}}}",
+    tabular = [
         rf"\begin{{tabular}}{{ll{'r@{ }l' * len(table.percents)}}}",
         r"\toprule",
         rf"network & method{heads} \\",
         *_latex_rows(table),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\smallskip\footnotesize {escape(note)}" for note in table.notes),
-        r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+    head = [rf"\caption{{{escape(table.caption)}}}", rf"\label{{tab:{name}}}"]
+    return floating(head, tabular, note_lines(table.notes))
 
 
 def _latex_rows(table: _Table) -> list[str]:
