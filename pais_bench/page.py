@@ -124,7 +124,7 @@ def _blocks(markdown: str) -> Iterator[dict[str, Any]]:
 def _kind(mark: str, column: Sequence[str]) -> str:
     """Give the class of a column's cells, if any: long texts are broken into lines, numbers stand at the right."""
     if any(len(cell) > LONG for cell in column):
-        return "reason"
+        return "long"
     return "number" if mark.endswith(":") else ""
 
 

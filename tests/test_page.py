@@ -92,8 +92,8 @@ def test_a_column_of_long_texts_is_broken_into_lines(tmp_path: Path) -> None:
     text = write(
         make_study(), Results.of(make_study(), tmp_path), tmp_path, table(tmp_path, "some", [["a", long], ["b", "–"]])
     )
-    assert '<th class="reason">value</th>' in text
-    assert f'<td>a</td><td class="reason">{long.strip()}</td>' in text and '<td class="reason">–</td>' in text
+    assert '<th class="long">value</th>' in text
+    assert f'<td>a</td><td class="long">{long.strip()}</td>' in text and '<td class="long">–</td>' in text
 
 
 def by_cell(found: list[Gap]) -> dict[tuple[str, float, int], Gap]:
