@@ -113,15 +113,14 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
     provenance.require_versions(arguments.locked)
     run, weights = _run(study, arguments), _weights(study, arguments)
-    store, folder, printed = _store(study, results, "val"), results / run.folder, weights == study.weights[0]
+    store, folder = _store(study, results, "val"), results / run.folder
     torch.set_num_threads(arguments.threads)
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
     backend = inference.load_trained(run, len(store.categories), folder, weights).to(fabric.device)
     with fabric.autocast():
         records = inference.predict(backend, run, store, store.image_ids, fabric.device)
-        looked = panels.look(run, store, folder / "checkpoint.pt", fabric.device) if printed else None
-    if looked is not None:
-        _write_json(folder / "panels.json", looked)
+        looked = panels.look(run, store, folder, weights, fabric.device)
+    _write_json(folder / f"panels{suffix(weights)}.json", looked)
     path = folder / f"predictions{suffix(weights)}.json"
     _write_json(path, records)
     _say(f"{path}: {len(records)} instances on {len(store.image_ids)} images")

@@ -15,6 +15,8 @@ LOOKS = 48
 """Of so many logged steps of a run the pseudo-labels are read; a log of 180,000 steps has thousands."""
 
 _STEP = b'{"event": "step"'
+_PSEUDO = b'"pseudo": {'
+_END = b"\n"
 _ARRAYS = {"score_bins": (10, 3), "quality_bins": (10, 3), "sample": (-1, 5)}
 
 
@@ -38,48 +40,49 @@ def read(path: Path) -> Log:
 
     Raises BenchError that names the line where one is broken. Steps that are not looked at are not parsed.
     """
-    told: list[tuple[int, bytes]] = []
-    looked: list[tuple[int, bytes]] = []
-    last: tuple[int, bytes] | None = None
-    for number, line in _lines(path):
-        if not line.startswith(_STEP):
-            told.append((number, line))
-        elif b'"pseudo": {' in line:
-            looked.append((number, line))
-        last = number, line
+    content = path.read_bytes() if path.exists() else b""
+    told: list[int] = []
+    looked: list[int] = []
+    last = start = 0
+    # A long log has 8 MB, of which little is read: to search it is much faster than to take all its lines apart.
+    while end := content.find(_END, start) + 1:
+        if not content.startswith(_STEP, start):
+            told.append(start)
+        elif content.find(_PSEUDO, start, end) >= 0:
+            looked.append(start)
+        last, start = start, end
     chosen = {round(place) for place in np.linspace(0, len(looked) - 1, LOOKS)} if looked else set()
-    events = [_parse(path, *line) for line in told]
-    looks = [_look(path, *looked[place]) for place in sorted(chosen)]
-    step = _parse(path, *last).get("step", 0) if last else 0
+    events = [_parse(path, content, place) for place in told]
+    looks = [_look(path, content, looked[index]) for index in sorted(chosen)]
+    step = _parse(path, content, last).get("step", 0) if start else 0
     return Log([one for one in events if one.get("event") == "evaluation"], looks, step)
 
 
-def _lines(path: Path) -> list[tuple[int, bytes]]:
-    if not path.exists():
-        return []
-    lines = path.read_bytes().splitlines(keepends=True)
-    return [(number, line) for number, line in enumerate(lines, start=1) if line.endswith(b"\n")]
+def _where(path: Path, content: bytes, start: int) -> str:
+    return f"{path}, line {content.count(_END, 0, start) + 1}"
 
 
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    where, remedy = f"{path}, line {number}", "remove the file and make it again"
+def _parse(path: Path, content: bytes, start: int) -> dict[str, Any]:
+    """Parse the line that starts there."""
+    remedy = "remove the file and make it again"
     try:
-        content = json.loads(line)
+        line = json.loads(content[start : content.index(_END, start)])
     except ValueError as error:
-        raise BenchError(f"{where}: not valid JSON ({error}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise BenchError(f"{where}: not a JSON object; {remedy}")
-    return content
+        raise BenchError(f"{_where(path, content, start)}: not valid JSON ({error}); {remedy}") from error
+    if not isinstance(line, dict):
+        raise BenchError(f"{_where(path, content, start)}: not a JSON object; {remedy}")
+    return line
 
 
-def _look(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    line = _parse(path, number, text)
+def _look(path: Path, content: bytes, start: int) -> dict[str, Any]:
+    line = _parse(path, content, start)
     found = {"step": line.get("step"), "seconds": line.get("seconds"), **line["pseudo"]}
     for name, shape in _ARRAYS.items():
-        content = found.pop(name, None)
+        values = found.pop(name, None)
         try:
-            if content:
-                found[name] = np.array(content, dtype=np.float32).reshape(shape)
+            if values:
+                found[name] = np.array(values, dtype=np.float32).reshape(shape)
         except (ValueError, TypeError) as error:
-            raise BenchError(f"{path}, line {number}: pseudo.{name} has not the shape {shape}; train again") from error
+            where = _where(path, content, start)
+            raise BenchError(f"{where}: pseudo.{name} has not the shape {shape}; train again") from error
     return found

@@ -27,6 +27,9 @@ SOURCES = Path(__file__).parent / "html"
 FIRST = ("main_table", "significance", "label_efficiency", "convergence", "accuracy_cost", "panels", "score_iou")
 """The reports that a reader wants first; the others follow by name."""
 
+LONG = 60
+"""Signs above which the text of a cell is broken into lines."""
+
 SCALE = 120 / 300
 """Pixels of the page for one of a figure: figures have 300 to the inch, and their text is to be read on a screen."""
 
@@ -113,8 +116,16 @@ def _blocks(markdown: str) -> Iterator[dict[str, Any]]:
             yield {"text": block}
             continue
         heads, rule, *rows = ([cell.strip() for cell in _cells(line)] for line in block.splitlines())
-        numbers = [mark.endswith(":") for mark in rule]
-        yield {"text": "", "heads": heads, "numbers": numbers, "rows": [[_cell(cell) for cell in row] for row in rows]}
+        columns = zip(rule, *rows, strict=True)
+        kinds = [_kind(mark, column) for mark, *column in columns]
+        yield {"text": "", "heads": heads, "kinds": kinds, "rows": [[_cell(cell) for cell in row] for row in rows]}
+
+
+def _kind(mark: str, column: Sequence[str]) -> str:
+    """Give the class of a column's cells, if any: long texts are broken into lines, numbers stand at the right."""
+    if any(len(cell) > LONG for cell in column):
+        return "long"
+    return "number" if mark.endswith(":") else ""
 
 
 def _cells(line: str) -> list[str]:

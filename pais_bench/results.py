@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ LOOK_MEANS = ("kept_per_image", "precision", "recall", "right_iou", "class_accur
 LOOK_ARRAYS = ("score_bins", "quality_bins", "sample")
 LOOK_COLUMNS = (*KEYS, "step", "seconds", *LOOK_MEANS, *LOOK_ARRAYS)
 EXTERNAL_COLUMNS = ("name", *KEYS[:-1], "folder", "state", "source", "images", *NUMBERS)
+EXTERNAL_CLASS_COLUMNS = ("name", *KEYS[:-1], "class", "AP")
 WEIGHT_COLUMNS = (*KEYS, "weights", "AP", "AP50", "bbox_AP")
 
 
@@ -39,8 +40,8 @@ class Results:
     model (teacher, student), CURVE_COLUMNS | classes: one row per class of an evaluated run, CLASS_COLUMNS, mask AP |
     looks: one row per logged step whose pseudo-labels were read, LOOK_COLUMNS, arrays as logs.Log has them, None where
     the log has none | weights: one row per run and evaluated weights of the study, WEIGHT_COLUMNS | external: one row
-    per predictions of another codebase, EXTERNAL_COLUMNS | root: the results folder | printed: the weights that runs
-    and classes speak of.
+    per predictions of another codebase, EXTERNAL_COLUMNS and the columns PROTOCOL_NAME | external_classes: their
+    classes, EXTERNAL_CLASS_COLUMNS | root: the results folder | printed: the weights that runs and classes speak of.
     """
 
     runs: pd.DataFrame
@@ -49,6 +50,7 @@ class Results:
     looks: pd.DataFrame
     weights: pd.DataFrame
     external: pd.DataFrame
+    external_classes: pd.DataFrame
     root: Path
     printed: Weights = "teacher-last"
 
@@ -60,10 +62,10 @@ class Results:
         Raises BenchError for a file that is broken, or that belongs to another run than its folder.
         """
         rows: list[dict[str, Any]] = []
-        points: list[dict[str, Any]] = []
-        classes: list[dict[str, Any]] = []
-        looks: list[dict[str, Any]] = []
-        weights: list[dict[str, Any]] = []
+        points: list[tuple[Any, ...]] = []
+        classes: list[tuple[Any, ...]] = []
+        looks: list[tuple[Any, ...]] = []
+        weights: list[tuple[Any, ...]] = []
         printed = study.weights[0]
         metrics = f"metrics{suffix(printed)}.json"
         for asked in study.runs():
@@ -74,26 +76,31 @@ class Results:
             log, keys = logs.read(folder / "log.jsonl"), _keys(run)
             measured = _measured(run, described or {}, folder / metrics)
             rows.append({**keys, "folder": str(asked.folder), "step": log.step, **measured})
-            classes.extend({**keys, **one} for one in _classes(folder / metrics))
-            weights.extend({**keys, **one} for one in _weights(study, run, folder))
-            points.extend({**keys, **point} for point in _curve(log))
-            looks.extend({**keys, **look} for look in log.looks)
-        runs = pd.DataFrame(rows)
-        columns = [*RUN_COLUMNS, *(name for name in runs.columns if name not in RUN_COLUMNS)]
+            classes.extend(_row(CLASS_COLUMNS, keys, one) for one in _classes(folder / metrics))
+            weights.extend(_row(WEIGHT_COLUMNS, keys, one) for one in _weights(study, run, folder))
+            points.extend(_row(CURVE_COLUMNS, keys, point) for point in _curve(log))
+            looks.extend(_row(LOOK_COLUMNS, keys, look) for look in log.looks)
+        others = [_external(one, study, root) for one in external.read_all(study)]
+        told = [_row(EXTERNAL_CLASS_COLUMNS, other, one) for other, found in others for one in found]
         return Results(
-            runs=runs.reindex(columns=columns),
+            runs=_framed(rows, RUN_COLUMNS),
             curves=pd.DataFrame(points, columns=list(CURVE_COLUMNS)),
             classes=pd.DataFrame(classes, columns=list(CLASS_COLUMNS)),
             looks=pd.DataFrame(looks, columns=list(LOOK_COLUMNS)),
             weights=pd.DataFrame(weights, columns=list(WEIGHT_COLUMNS)),
-            external=pd.DataFrame(_externals(study, root), columns=list(EXTERNAL_COLUMNS)),
+            external=_framed([other for other, _ in others], EXTERNAL_COLUMNS),
+            external_classes=pd.DataFrame(told, columns=list(EXTERNAL_CLASS_COLUMNS)),
             root=root,
             printed=printed,
         )
 
-    def path(self, folder: str) -> Path:
-        """Give the file of the printed predictions of the run in a folder of `runs`, which may not be there (yet)."""
-        return self.root / folder / f"predictions{suffix(self.printed)}.json"
+    def path(self, folder: str, stem: str = "predictions") -> Path:
+        """Give a file of the printed weights of the run in a folder of `runs`, which may not be there (yet)."""
+        return self.root / folder / f"{stem}{suffix(self.printed)}.json"
+
+    def external_path(self, folder: str) -> Path:
+        """Give the file of the predictions in a folder of `external`, which may not be there (yet)."""
+        return self.root / folder / "predictions.json"
 
     def predictions(self, folder: str) -> list[dict[str, Any]] | None:
         """Read the COCO result records of the run in a folder of `runs`; None where there are none (yet)."""
@@ -130,23 +137,39 @@ def _measured(run: Run, described: dict[str, Any], path: Path) -> dict[str, Any]
     if metrics is None:
         return {**about, "model": None, "images": math.nan}
     _check_digest(metrics["digest"], run, path)
+    return {**about, "model": metrics.get("model"), "images": _number(metrics.get("images")), **_numbers(metrics)}
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Give every number of metrics.json under PROTOCOL_NAME."""
     measured = {kind: metrics[kind] for kind in protocols() if kind in metrics}
-    numbers = {f"{kind}_{name}": _number(value) for kind, one in measured.items() for name, value in one.items()}
-    return {**about, "model": metrics.get("model"), "images": _number(metrics.get("images")), **numbers}
+    return {f"{kind}_{name}": _number(value) for kind, one in measured.items() for name, value in one.items()}
 
 
-def _externals(study: Study, root: Path) -> Iterator[dict[str, Any]]:
-    for one in external.read_all(study):
-        folder = one.folder(study.dataset.label)
-        path = root / folder / "metrics.json"
-        metrics = _read(path, "external", "segm", "bbox")
-        if metrics is not None and metrics["external"] != one.told:
-            raise BenchError(f"{path}: of another description; run `pais-bench import-predictions` again")
-        keys = (study.dataset.label, one.split_family, one.percent, one.fold, "", one.network, one.method)
-        numbers = {name: _number((metrics or {}).get(kind, {}).get(key)) for name, (kind, key) in _SEGMENTS.items()}
-        state = "missing" if metrics is None else "done"
-        told = {"name": one.name, "folder": str(folder), "state": state, "source": one.source}
-        yield {**dict(zip(KEYS[:-1], keys, strict=True)), **told, "images": (metrics or {}).get("images"), **numbers}
+def _external(one: external.External, study: Study, root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Give the row of predictions of another codebase, and what it says of classes."""
+    folder = one.folder(study.dataset.label)
+    path = root / folder / "metrics.json"
+    metrics = _read(path, "external", "segm", "bbox")
+    if metrics is not None and metrics["external"] != one.told:
+        raise BenchError(f"{path}: of another description; run `pais-bench import-predictions` again")
+    keys = (study.dataset.label, one.split_family, one.percent, one.fold, "", one.network, one.method)
+    state = "missing" if metrics is None else "done"
+    told = {"name": one.name, "folder": str(folder), "state": state, "source": one.source}
+    numbers = _numbers(metrics or {})
+    row = {**dict(zip(KEYS[:-1], keys, strict=True)), **told, "images": (metrics or {}).get("images"), **numbers}
+    return row, _classes(path)
+
+
+def _row(columns: Sequence[str], keys: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Give a row of a frame; of 600 runs they are 100,000, and so many dicts slow down the collection of garbage."""
+    return tuple(more[name] if name in more else keys.get(name, math.nan) for name in columns)
+
+
+def _framed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Give a frame of these columns, and behind them what else the rows have."""
+    more = dict.fromkeys(name for row in rows for name in row if name not in columns)
+    return pd.DataFrame(rows, columns=[*columns, *more])
 
 
 def _classes(path: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -182,8 +183,8 @@ def test_the_weights_that_a_study_asks_for_are_kept_predicted_and_tabled(tmp_pat
     (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
     names = {one.name for one in folder.iterdir()}
     ends = ("", "-student-last", "-teacher-best")
-    assert names == {f"{stem}{end}.json" for stem in ("predictions", "metrics") for end in ends} | {
-        *("log.jsonl", "checkpoint.pt", "best-teacher.pt", "run.json", "bootstrap.json", "panels.json")
+    assert names == {f"{stem}{end}.json" for stem in ("predictions", "metrics", "panels") for end in ends} | {
+        *("log.jsonl", "checkpoint.pt", "best-teacher.pt", "run.json", "bootstrap.json")
     }
     told = json.loads((folder / "metrics-teacher-best.json").read_text())
     assert (told["model"], told["checkpoint"]) == ("teacher", "best")
@@ -192,6 +193,31 @@ def test_the_weights_that_a_study_asks_for_are_kept_predicted_and_tabled(tmp_pat
     refused(cli("predict", path, *results, *run, "--weights", "student-best"), "--weights student-best: not in study")
     path = write_study(tmp_path, model="student", checkpoint="best", methods={"supervised": {}})
     refused(cli("predict", path, *results, *run), "best-student.pt: missing; it is kept while training alone")
+
+
+def test_panels_show_the_weights_that_the_study_prints(tmp_path: Path) -> None:
+    path = write_study(tmp_path, checkpoint="best", also=["teacher-last"])
+    results = ("--results", tmp_path / "results")
+    for words in (("prepare", path), ("split", path, *RUN[:4]), ("train", path, *RUN)):
+        assert cli(*words, *results).returncode == 0
+    (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
+    best = torch.load(folder / "best-teacher.pt", weights_only=True)
+    best["teacher"] = {
+        name: 1.5 * value if value.is_floating_point() else value for name, value in best["teacher"].items()
+    }
+    torch.save(best, folder / "best-teacher.pt")
+    for weights in ("teacher-best", "teacher-last"):
+        assert cli("predict", path, *results, *RUN, "--weights", weights).returncode == 0
+    printed, last = (json.loads((folder / f"panels{end}.json").read_text()) for end in ("-teacher-best", ""))
+    assert [one["best"] for one in printed] == [["teacher"]] * 3 and not any("best" in one for one in last)
+    assert [one["teacher"] for one in printed] != [one["teacher"] for one in last], "other weights see other things"
+    assert [one["student"] for one in printed] == [one["student"] for one in last], "its best ones were not kept"
+    assert cli("report", path, *results).returncode == 0
+    drawn = pd.read_csv(tmp_path / "results/reports/tiny/panels.csv")
+    assert set(drawn.loc[drawn["role"] == "image", "best"]) == {"teacher"}
+    weighed = [record["mask_weight"] for one in printed for record in one["teacher"]]
+    assert sorted(drawn.loc[drawn["role"] == "teacher", "mask_weight"]) == pytest.approx(sorted(weighed), abs=1e-4)
+    assert (tmp_path / "results/reports/tiny/panels.png").exists()
 
 
 def test_images_of_another_size_than_told_are_not_silently_used(tmp_path: Path) -> None:

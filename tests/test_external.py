@@ -10,10 +10,14 @@ import coco_random
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from test_draws import store_of
 from tiny import study as tiny
 
 from pais_bench import cli
+from pais_bench.reports import convergence
+from pais_bench.results import Results
+from pais_bench.study_file import load_study
 
 ABOUT: dict[str, Any] = {
     "name": "gd_10",
@@ -69,8 +73,6 @@ def test_predictions_become_a_row_and_a_mix_of_families_is_said(
 def test_of_the_same_family_they_are_compared_with_our_supervised_run(tmp_path: Path) -> None:
     same = {"network": "mask_rcnn", "split_family": "soft_teacher"}
     words = write(tmp_path, same)
-    from pais_bench.study_file import load_study
-
     (ours,) = (run for run in load_study(words[0]).runs() if run.method.label == "supervised")
     folder = tmp_path / "results" / ours.folder
     folder.mkdir(parents=True)
@@ -98,6 +100,56 @@ def test_a_description_without_its_evaluation_is_a_dash_and_an_edited_one_is_ref
     capsys.readouterr()
     assert cli.main(["report", *words]) == 2
     assert "metrics.json: of another description; run `pais-bench import-predictions`" in capsys.readouterr().err
+
+
+def test_every_report_that_measures_predictions_has_them_and_the_others_say_that_they_lack_a_log(
+    tmp_path: Path,
+) -> None:
+    again = {"name": "again", "method": "supervised", "network": "mask_rcnn", "predictions": "half.json"}
+    words = write(tmp_path, {}, again, {"name": "absent", "method": "absent"}, metrics=["coco", "boundary"])
+    assert cli.main(["import-predictions", *words, "--name", "gd_10", "--name", "again"]) == 0
+    assert cli.main(["report", *words]) == 0
+    found = json.loads((tmp_path / "results/external/shapes/gd_10/metrics.json").read_text())
+    reports = tmp_path / "results" / "reports" / "tiny"
+    segm, boundary, class_0 = found["segm"], found["boundary"], found["per_class"]["class 0"]
+    source = "mask2former guided_distillation: splits unknown, release of 2024, checkpoint 368k"
+
+    text = (reports / "per_class.md").read_text()
+    assert " | guided_distillation ‡ | supervised ‡ | absent ‡ |" not in text, "what is not evaluated has no classes"
+    assert " | guided_distillation ‡ | supervised ‡ |\n" in text and source in text
+    assert f"| mask2former | 10 % | class 0 | – | – | – | {100 * class_0:.1f} | – |" in text
+    classes = pd.read_csv(reports / "per_class.csv").set_index(["method", "class"])
+    assert classes.loc[("guided_distillation ‡", "class 0"), "AP"] == pytest.approx(100 * class_0, abs=1e-4)
+
+    text = (reports / "protocols.md").read_text()
+    numbers = (f"{100 * segm[name]:.1f}" for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"))
+    assert f"| mask2former | guided_distillation ‡ | 10 % | COCO mask AP | {' | '.join(numbers)} |" in text
+    assert f"| COCO boundary AP | {100 * boundary['AP']:.1f} | " in text and source in text
+
+    drawn = pd.read_csv(reports / "label_efficiency.csv").set_index("external")
+    assert drawn.loc["guided_distillation ‡", "AP"] == pytest.approx(100 * segm["AP"], abs=1e-4)
+    assert drawn.loc["supervised ‡", "method"] == "supervised", "it has the colour of ours"
+
+    text = (reports / "cost.md").read_text()
+    assert "| mask2former | guided_distillation ‡ | 10 % | – | – | – |\n" in text
+    assert text.count("no log of their training is here") == 1
+    told = pd.read_csv(reports / "convergence.csv").set_index("method")
+    assert (told.loc["guided_distillation ‡", ["network", "percent", "folds"]] == ["mask2former", 10, 0]).all()
+    assert told["AP"].isna().all()
+    figure = Figure(figsize=(3.5, 3))
+    read = convergence.Report().points(load_study(words[0]), Results.of(load_study(words[0]), tmp_path / "results"))
+    convergence._paint(figure, load_study(words[0]), read, "step")
+    assert "(mask2former guided_distillation ‡, mask_rcnn supervised ‡" in " ".join(figure.get_supxlabel().split())
+
+
+def test_the_same_method_on_splits_of_two_families_is_two_rows(tmp_path: Path) -> None:
+    words = write(tmp_path, {"split_family": "mmdet"}, {"name": "half", "predictions": "half.json"})
+    assert cli.main(["import-predictions", *words]) == 0
+    assert cli.main(["report", *words]) == 0
+    reports = tmp_path / "results" / "reports" / "tiny"
+    for name in ("main_table", "per_class", "protocols", "cost"):
+        text = (reports / f"{name}.md").read_text()
+        assert "guided_distillation ‡ (mmdet) |" in text and "guided_distillation ‡ (unknown) |" in text, name
 
 
 @pytest.mark.parametrize(

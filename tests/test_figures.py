@@ -176,6 +176,26 @@ def test_panels_show_truth_teacher_and_student(tmp_path: Path) -> None:
         assert figure.width > 2000
 
 
+def test_the_head_of_a_panel_says_where_weights_are_the_best_ones(tmp_path: Path) -> None:
+    study = make_study().model_copy(update={"checkpoint": "best"})
+    with_panels(study, tmp_path)
+    with pytest.raises(LeftOut, match="No run has panels-teacher-best.json"):
+        panels.Report().points(study, Results.of(study, tmp_path))
+    for path in (tmp_path / "runs").rglob("panels.json"):
+        told = [{**one, "best": ["teacher"]} for one in json.loads(path.read_text())]
+        path.with_name("panels-teacher-best.json").write_text(json.dumps(told))
+    drawn = panels.Report().points(study, Results.of(study, tmp_path))
+    assert [panels._called(drawn, "pais", role) for role in ("teacher", "student")] == ["teacher, best", "student"]
+
+
+def test_names_of_masks_in_one_place_stand_below_each_other() -> None:
+    mask = np.zeros((100, 100), dtype=bool)
+    mask[40:61, 40:61] = True
+    assert panels._place(mask, []) == (50, 50)
+    assert panels._place(mask, [(50, 50)]) == (50, 59)
+    assert panels._place(mask, [(50, 50), (60, 59), (10, 50)]) == (50, 68)
+
+
 def test_panels_are_left_out_without_their_images(tmp_path: Path) -> None:
     study = make_study()
     results = with_panels(study, tmp_path)

@@ -87,6 +87,15 @@ def test_a_table_of_a_report_is_taken_over_cell_by_cell(tmp_path: Path) -> None:
     assert "A caption." in text and "A note." in text
 
 
+def test_a_column_of_long_texts_is_broken_into_lines(tmp_path: Path) -> None:
+    long = "word " * 13
+    text = write(
+        make_study(), Results.of(make_study(), tmp_path), tmp_path, table(tmp_path, "some", [["a", long], ["b", "–"]])
+    )
+    assert '<th class="long">value</th>' in text
+    assert f'<td>a</td><td class="long">{long.strip()}</td>' in text and '<td class="long">–</td>' in text
+
+
 def by_cell(found: list[Gap]) -> dict[tuple[str, float, int], Gap]:
     return {(gap.run.method.label, gap.run.split.percent, gap.run.split.fold): gap for gap in found}
 

@@ -95,11 +95,13 @@ In parentheses: gain over the supervised run of the same network, percent and fo
 7 of 12 runs are missing: – no fold is finished, † some folds are not.
 """
 
-TEX = r"""% Needs \usepackage{booktabs}
+TEX = r"""% Needs \usepackage{booktabs,graphicx}
 \begin{table}[t]
 \centering
 \caption{Mask AP (\%) of the teacher on my\_shapes (240 images), by percent of labelled images. Splits: family soft\_teacher, 1 fold. Evaluator: pycocotools, COCO AP at IoU 0.50:0.95, at most 100 detections per image. In parentheses: gain over the supervised run of the same network, percent and fold.}
 \label{tab:try_out}
+\par\smallskip
+\sbox0{%
 \begin{tabular}{llr@{ }lr@{ }l}
 \toprule
 network & method & \multicolumn{2}{c}{1 \%} & \multicolumn{2}{c}{10 \%} \\
@@ -109,6 +111,7 @@ small & base\_line & 10.0 &  & 30.0 &  \\
  & worse & 9.5 & ($-$0.5) & 29.5 & ($-$0.5) \\
 \bottomrule
 \end{tabular}
+}\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi
 \end{table}
 """  # noqa: E501
 

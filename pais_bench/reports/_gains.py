@@ -13,11 +13,10 @@ from pais_bench import statistics
 from pais_bench.config import Study
 from pais_bench.draws import Draws
 from pais_bench.reports._cells import baseline
+from pais_bench.reports._external import named
 from pais_bench.results import Results
 
 LEVEL = 0.05
-EXTERNAL = " ‡"
-"""What marks a method of another codebase."""
 COLUMNS = [
     *("network", "percent", "method", "folds", "gain", "low", "high", "p", "p_holm", "significant"),
     *("sd_folds", "detectable"),
@@ -31,8 +30,8 @@ TOLD = (
 def gains(study: Study, results: Results) -> pd.DataFrame:
     """Give COLUMNS in percent 0..100, a row per network, percent and method but the supervised one.
 
-    Methods of other codebases follow where network and split family are the study's; their names end in EXTERNAL. Folds
-    that have predictions of both count; NaN where none has. Holm corrects over the methods of a network and percent.
+    Methods of other codebases follow where network and split family are the study's. Folds that have predictions of
+    both count; NaN where none has. Holm corrects over the methods of a network and percent.
     """
     supervised, store = baseline(study), results.validation(study)
     if supervised is None:
@@ -53,11 +52,11 @@ def _paths(study: Study, results: Results, network: str, percent: float) -> dict
     """Give by method and fold where the evaluated predictions lie, whether they are there or not."""
     found: dict[str, dict[int, Path]] = {method: {} for method in study.methods}
     same = results.external[results.external["family"] == study.split.family]
-    for frame, mark in ((results.runs, ""), (same, EXTERNAL)):
+    same = same.assign(method=named(results, same))
+    for frame, path in ((results.runs, results.path), (same, results.external_path)):
         here = frame[(frame["network"] == network) & (frame["percent"] == percent)]
         for _, row in here[here["state"] == "done"].iterrows():
-            path = results.path(row["folder"]) if not mark else results.root / row["folder"] / "predictions.json"
-            found.setdefault(row["method"] + mark, {})[row["fold"]] = path
+            found.setdefault(row["method"], {})[row["fold"]] = path(row["folder"])
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pais_bench.config import Study
+from pais_bench.reports._external import NO_LOG, named
 from pais_bench.reports._style import write_csv
 from pais_bench.reports._table import Table
 from pais_bench.results import Results
@@ -23,7 +24,7 @@ NAMES = {
 
 
 class Report:
-    """Write cost.csv, cost.md and cost.tex, a row per network, method and percent."""
+    """Write cost.csv, cost.md and cost.tex, a row per network, method and percent; then of other codebases."""
 
     def write(self, study: Study, results: Results, folder: Path) -> list[Path]:
         """Write means over the trained folds; a dash where nothing was told."""
@@ -38,8 +39,10 @@ def _costs(study: Study, results: Results) -> pd.DataFrame:
     seen = results.curves.groupby("digest")["images_seen"].max()
     runs = results.runs.assign(images_seen=results.runs["digest"].map(seen).astype(float))
     trained = runs[runs["wall_seconds"].notna()]
+    others = results.external.assign(method=named(results, results.external))[["network", "method", "percent"]]
     grid = itertools.product(study.networks, study.methods, study.split.percents)
-    return pd.DataFrame([_cost(trained, *cell) for cell in grid])
+    cells = [*grid, *others.drop_duplicates().itertuples(index=False, name=None)]
+    return pd.DataFrame([_cost(trained, *cell) for cell in cells])
 
 
 def _cost(trained: pd.DataFrame, network: str, method: str, percent: float) -> dict[str, Any]:
@@ -73,7 +76,10 @@ def _table(study: Study, costs: pd.DataFrame) -> Table:
         f"Cost of one training on {study.dataset.label}, mean over the trained folds: hours of training without "
         "evaluations, images of all streams a second, peak memory of the main process."
     )
-    missing = int((costs["folds"] < len(study.split.folds)).sum())
-    notes = [f"{missing} of {len(costs)} cells lack folds."] if missing else []
+    ours = costs[costs["method"].isin(study.methods)]
+    missing = int((ours["folds"] < len(study.split.folds)).sum())
+    notes = [f"{missing} of {len(ours)} cells lack folds."] if missing else []
+    if len(ours) < len(costs):
+        notes.append(f"{NO_LOG}.")
     heads = ["network", "method", "labels", "device", *(NAMES[name][0] for name in columns)]
     return Table(caption, heads, rows, 4, notes)

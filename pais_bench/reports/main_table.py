@@ -10,9 +10,10 @@ import pandas as pd
 
 from pais_bench.config import Study
 from pais_bench.reports._cells import baseline, cells, external_cells
-from pais_bench.reports._gains import EXTERNAL, LEVEL, TOLD, gains
+from pais_bench.reports._external import named, notes
+from pais_bench.reports._gains import LEVEL, TOLD, gains
 from pais_bench.reports._style import write, write_csv
-from pais_bench.reports._table import BOLD, Table, escape, signed
+from pais_bench.reports._table import BOLD, Table, escape, floating, note_lines, signed
 from pais_bench.results import Results
 
 
@@ -89,7 +90,7 @@ def _table(study: Study, results: Results) -> _Table:
     better = found[found["significant"].astype(bool) & (found["gain"] > 0)]
     bold = set(zip(better["network"], better["method"], better["percent"], strict=True))
     others = external_cells(study, results)
-    others = others.assign(method=others["method"] + EXTERNAL)
+    others = others.assign(method=named(results, others))
     rows = []
     for frame in (cells(study, results), others):
         for _, group in frame.groupby(["network", "method", "family"], sort=False):
@@ -132,23 +133,17 @@ def _caption(title: str, study: Study, results: Results, tested: bool) -> str:
 
 
 def _notes(study: Study, results: Results) -> list[str]:
-    notes, missing = [], int((results.runs["state"] != "done").sum())
+    told, missing = [], int((results.runs["state"] != "done").sum())
     if missing:
-        notes.append(f"{missing} of {len(results.runs)} runs are missing: – no fold is finished, † some folds are not.")
-    others = results.external
-    if len(others):
-        told = others.drop_duplicates(["network", "method", "family", "source"])
-        rows = [
-            f"{row['network']} {row['method']}: splits {row['family']}, {row['source']}" for _, row in told.iterrows()
-        ]
-        notes.append(f"‡ predictions of another codebase, evaluated here. {'; '.join(rows)}.")
-    if set(others["family"]) - {study.split.family}:
-        families = ", ".join(sorted(set(others["family"]) - {study.split.family}))
-        notes.append(
-            f"Split families are mixed: {study.split.family} without ‡, {families} among ‡. Rows of different families "
-            "have seen different labelled images, and their difference is not that of the methods alone."
+        told.append(f"{missing} of {len(results.runs)} runs are missing: – no fold is finished, † some folds are not.")
+    told += notes(results)
+    if others := set(results.external["family"]) - {study.split.family}:
+        told.append(
+            f"Split families are mixed: {study.split.family} without ‡, {', '.join(sorted(others))} among ‡. Rows of "
+            "different families have seen different labelled images, and their difference is not that of the methods "
+            "alone."
         )
-    return notes
+    return told
 
 
 def _aligned(table: _Table, row: _Row) -> list[str]:
@@ -168,22 +163,16 @@ def _markdown(table: _Table) -> str:
 def _latex(table: _Table, name: str) -> str:
     """Write a table environment; each percent is two columns, so that values end and gains begin on a line."""
     heads = "".join(rf" & \multicolumn{{2}}{{c}}{{{escape(percent)}}}" for percent in table.percents)
-    lines = [
-        "% Needs \\usepackage{booktabs}",
-        r"\begin{table}[t]",
-        r"\centering",
-        rf"\caption{{{escape(table.caption)}}}",
-        rf"\label{{tab:{name}}}",
+    tabular = [
         rf"\begin{{tabular}}{{ll{'r@{ }l' * len(table.percents)}}}",
         r"\toprule",
         rf"network & method{heads} \\",
         *_latex_rows(table),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\smallskip\footnotesize {escape(note)}" for note in table.notes),
-        r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+    head = [rf"\caption{{{escape(table.caption)}}}", rf"\label{{tab:{name}}}"]
+    return floating(head, tabular, note_lines(table.notes))
 
 
 def _latex_rows(table: _Table) -> list[str]:

@@ -35,12 +35,12 @@ class Report(FigureReport):
     """Draw a row per image: truth, and of each method the teacher with its weights, and the student."""
 
     stem = "panels"
-    texts = ("network", "method", "image", "role", "category", "counts")
+    texts = ("network", "method", "image", "role", "category", "counts", "best")
     numbers = ("percent", "fold", "height", "width", "score", "quality", "class_weight", "mask_weight")
     figures = {
         "panels": "Validation images of the first network, fold and percent that have them: truth, what the method "
-        "keeps of the teacher, with class weight and mask weight, and the student, with the class score. Weights are "
-        "those of the end of the training."
+        "keeps of the teacher, with class weight and mask weight, and the student, with the class score. Networks are "
+        "those after the last step, or of the best evaluation where it is written."
     }
 
     def points(self, study: Study, results: Results) -> pd.DataFrame:
@@ -48,7 +48,7 @@ class Report(FigureReport):
         store, chosen = results.validation(study), _chosen(study, results)
         if store is None:
             raise LeftOut(f"The data set '{study.dataset.label}' is not prepared here.")
-        rows = [row for _, run in chosen.iterrows() for row in _rows(run, results.root, store)]
+        rows = [row for _, run in chosen.iterrows() for row in _rows(run, results.path(run["folder"], "panels"), store)]
         frame = pd.DataFrame(rows, columns=[*self.texts, *self.numbers])
         return frame.drop_duplicates([*self.texts, "percent", "fold"])
 
@@ -64,19 +64,19 @@ class Report(FigureReport):
 
 def _chosen(study: Study, results: Results) -> pd.DataFrame:
     """Give the runs to show: one network, percent and fold, at most METHODS that use unlabelled images."""
-    there = [(results.root / folder / "panels.json").exists() for folder in results.runs["folder"]]
+    there = [results.path(folder, "panels").exists() for folder in results.runs["folder"]]
     runs = results.runs[there]
     others = runs[runs["method"] != baseline(study)]
     runs = others if len(others) else runs
     if runs.empty:
-        raise LeftOut("No run has panels.json, which `pais-bench predict` writes.")
+        raise LeftOut(f"No run has {results.path('', 'panels').name}, which `pais-bench predict` writes.")
     first = runs.iloc[0]
     same = (runs[["network", "percent", "fold"]] == first[["network", "percent", "fold"]]).all(axis=1)
     return runs[same].head(METHODS)
 
 
-def _rows(run: pd.Series, root: Path, store: Store) -> Iterator[dict[str, Any]]:
-    names, path = dict(store.categories), root / run["folder"] / "panels.json"
+def _rows(run: pd.Series, path: Path, store: Store) -> Iterator[dict[str, Any]]:
+    names = dict(store.categories)
     about = {key: run[key] for key in ("network", "method", "percent", "fold")}
     try:
         for told in json.loads(path.read_text()):
@@ -84,7 +84,7 @@ def _rows(run: pd.Series, root: Path, store: Store) -> Iterator[dict[str, Any]]:
             if not image.exists():
                 raise LeftOut(f"{image}: the image is not on this machine.")
             here = {**about, "image": str(image), "height": size[0], "width": size[1]}
-            yield {**here, "role": "image"}
+            yield {**here, "role": "image", "best": " ".join(told.get("best", ()))}
             truth = [note for note in store.annotations(told["image_id"]) if not note["iscrowd"]]
             for role, records in {"truth": truth, "teacher": told["teacher"], "student": told["student"]}.items():
                 for record in records:
@@ -115,7 +115,13 @@ def _paint(
             here = points[(points["image"] == path) & (points["role"] == role) & (points["method"] == method)]
             _panel(axes, image, here, colours)
             if row == 0:
-                axes.set_title("truth" if role == "truth" else f"{method}\n{role}", fontsize=8)
+                axes.set_title("truth" if role == "truth" else f"{method}\n{_called(points, method, role)}", fontsize=8)
+
+
+def _called(points: pd.DataFrame, method: str, role: str) -> str:
+    """Give the head of a column: teacher or student, and whether its weights are those of the best evaluation."""
+    best = points.loc[(points["role"] == "image") & (points["method"] == method), "best"]
+    return f"{role}, best" if role in " ".join(best).split() else role
 
 
 def _panel(axes: Axes, image: Any, masks: pd.DataFrame, colours: dict[str, str]) -> None:
@@ -127,16 +133,29 @@ def _panel(axes: Axes, image: Any, masks: pd.DataFrame, colours: dict[str, str])
         canvas[mask] = 0.45 * canvas[mask] + 0.55 * np.array(to_rgb(colours[category]))
     axes.imshow(canvas, interpolation="nearest")
     axes.set_axis_off()
+    named: list[tuple[float, float]] = []
     for number, (mask, (_, row)) in enumerate(zip(decoded, masks.iterrows(), strict=True)):
         if not mask.any():
             continue
         axes.contour(mask, [0.5], colors=[colours[row["category"]]], linewidths=0.8)
         if number < NAMED:
-            y, x = (places.mean() for places in np.nonzero(mask))
-            x = np.clip(x, 0.15 * size[1], 0.85 * size[1])
+            x, y = _place(mask, named)
+            named.append((x, y))
             outline = [effects.withStroke(linewidth=1.2, foreground="white")]
             look: Any = {"ha": "center", "va": "center", "fontsize": 5, "linespacing": 0.95}
             axes.text(x, y, _told(row), path_effects=outline, **look)
+
+
+def _place(mask: Any, named: list[tuple[float, float]]) -> tuple[float, float]:
+    """Give where the name of a mask stands, x y px: at its centre, or below the names that would be hidden there."""
+    width = mask.shape[1]
+    y, x = (float(places.mean()) for places in np.nonzero(mask))
+    x = float(np.clip(x, 0.15 * width, 0.85 * width))
+    # A name is about 0.3 of a panel wide, and its two lines 0.09 of it high.
+    for _ in named:
+        hidden = [below for beside, below in named if abs(x - beside) < 0.3 * width and abs(y - below) < 0.09 * width]
+        y = max(hidden) + 0.09 * width if hidden else y
+    return x, y
 
 
 def _told(row: pd.Series) -> str:

@@ -56,7 +56,10 @@ class Report(FigureReport):
 def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFrame) -> None:
     rows = [(network, *row) for network in networks for row in ROWS.items()]
     percents = study.split.percents
-    panels = figure.subplots(len(rows), len(percents), sharex=True, sharey="row", squeeze=False)
+    # Limits that all panels shared would be asked of all of them at every look at one.
+    panels = figure.subplots(len(rows), len(percents), sharex="col", sharey="row", squeeze=False)
+    low, high = points["step"].min(), points["step"].max()
+    margin = 0.05 * (high - low) or 1
     drawn = {name: mark for name, mark in marks(study).items() if (points["method"] == name).any()}
     for row, (network, measure, label) in enumerate(rows):
         for axes, percent in zip(panels[row], percents, strict=True):
@@ -68,6 +71,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
             for method, mark in drawn.items():
                 line = here[here["method"] == method].sort_values("step").dropna(subset=[measure])
                 axes.plot(line["step"], line[measure], color=mark.colour, marker=mark.marker)
+            axes.set_xlim(low - margin, high + margin)
             axes.set_xlabel("training steps" if row == len(rows) - 1 else "")
             axes.set_title(f"{percent:g} % labels" if row == 0 else "")
         panels[row, 0].set_ylabel(f"{network}\n{label}" if len(networks) > 1 else label)

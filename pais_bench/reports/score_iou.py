@@ -61,7 +61,7 @@ def _sample(looks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _paint(figure: Figure, networks: list[str], methods: list[str], points: pd.DataFrame) -> None:
-    panels = figure.subplots(2 * len(networks), len(methods), sharex=True, sharey=True, squeeze=False)
+    panels = figure.subplots(2 * len(networks), len(methods), squeeze=False)
     heaviest = float(points[["class_weight", "mask_weight"]].max().max())
     norm = Normalize(0, max(1.0, heaviest))
     for row, (network, (name, (label, weight))) in enumerate(
@@ -72,6 +72,7 @@ def _paint(figure: Figure, networks: list[str], methods: list[str], points: pd.D
             here = points[(points["network"] == network) & (points["method"] == method)]
             _panel(axes, here[name], here["iou"], here[weight], norm)
             axes.set_xlabel(label)
+            axes.tick_params(labelleft=column == 0)
             if row == 0:
                 axes.set_title(method)
         prefix = f"{network}\n" if len(networks) > 1 else ""
@@ -83,7 +84,6 @@ def _paint(figure: Figure, networks: list[str], methods: list[str], points: pd.D
 
 def _panel(axes: Axes, predicted: pd.Series, true: pd.Series, weight: pd.Series, norm: Normalize) -> None:
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
-    axes.tick_params(labelbottom=True)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (4, 2)), zorder=1)
     axes.scatter(predicted, true, c=weight, cmap=COLOURS, norm=norm, s=6, linewidths=0, alpha=0.8)
     if len(true) > 2:
