@@ -10,17 +10,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers, StandardROIHeads, select_foreground_proposals
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, ImageList
 from fvcore.nn import smooth_l1_loss
 from torch import Tensor
 from torch.nn import functional as F
 
 from pais_bench.losses import mask_iou, quality_loss, weighted_mean
 from pais_bench.quality import area_outside
+from pais_bench.shares import blanks, mean_count, seed_draws
+
+
+class PaddedToTheStep(GeneralizedRCNN):
+    """Pad views to the size of the largest in the step, wherever that is."""
+
+    def preprocess_image(self, batched_inputs):
+        """Give detectron2's own ImageList."""
+        count, blank = len(batched_inputs), [{"image": one} for one in blanks([one["image"] for one in batched_inputs])]
+        found = super().preprocess_image([*batched_inputs, *blank])
+        return ImageList(found.tensor[:count], found.image_sizes[:count])
 
 
 class RememberingMatcher(Matcher):
@@ -34,11 +46,18 @@ class RememberingMatcher(Matcher):
 
 
 class WeightedProposals(RPN):
-    """Weigh the two losses of an anchor by the box_weight of its instance, and of one without by the background."""
+    """Weigh the two losses of an anchor by the box_weight of its instance, and of one without by the background.
+
+    Anchors are sampled from the `seeds` of their images. The losses are divided by a number that is the same for all.
+    """
+
+    def _subsample_labels(self, label):
+        seed_draws(label.device, next(self.next_seed))
+        return super()._subsample_labels(label)
 
     def label_and_sample_anchors(self, anchors, gt_instances):
         """Label as detectron2 does, and remember each anchor's weight f32[B,R] for `losses`."""
-        self.anchor_matcher.matched = []
+        self.anchor_matcher.matched, self.next_seed = [], iter(self.seeds)
         labels, boxes = super().label_and_sample_anchors(anchors, gt_instances)
         self.weights = torch.stack(
             [
@@ -89,15 +108,28 @@ class WeightedPredictor(FastRCNNOutputLayers):
             ]
         aims = self.box2box_transform.get_deltas(boxes, truth)
         distance = smooth_l1_loss(deltas[positive], aims, self.smooth_l1_beta).sum(1)
+        count = mean_count(len(labels), labels.device)
         losses = {
-            "loss_cls": weighted_mean(rows, weight),
-            "loss_box_reg": (distance * _gather(proposals, "gt_box_weight")[positive]).sum() / max(len(labels), 1),
+            "loss_cls": weighted_mean(rows, weight, count),
+            "loss_box_reg": (distance * _gather(proposals, "gt_box_weight")[positive]).sum() / count,
         }
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
 
 
 class QualityRoIs(StandardROIHeads):
-    """Weigh the mask loss of each region by its instance, and predict the IoU of its mask."""
+    """Weigh the mask loss of each region by its instance, and predict the IoU of its mask.
+
+    Regions are sampled from the `seeds` of their images.
+    """
+
+    def label_and_sample_proposals(self, proposals, targets):
+        """Label and sample as detectron2 does."""
+        self.next_seed = iter(self.seeds)
+        return super().label_and_sample_proposals(proposals, targets)
+
+    def _sample_proposals(self, matched_idxs, matched_labels, gt_classes):
+        seed_draws(matched_idxs.device, next(self.next_seed))
+        return super()._sample_proposals(matched_idxs, matched_labels, gt_classes)
 
     def _forward_mask(self, features, instances):
         levels = [features[name] for name in self.mask_in_features]
@@ -119,10 +151,11 @@ class QualityRoIs(StandardROIHeads):
         pixels = F.binary_cross_entropy_with_logits(own, truth, reduction="none")
         rois = torch.cat([one.proposal_boxes.tensor for one in chosen])
         probability = own.detach().sigmoid()
+        count = mean_count(len(own), own.device)
         iou = mask_iou(probability > 0.5, truth, area_outside(_gather(chosen, "gt_area"), rois, truth))
         return {
-            "loss_mask": weighted_mean(pixels, _gather(chosen, "gt_mask_weight")) * self.mask_head.loss_weight,
-            "loss_quality": quality_loss(self.quality_head(pooled, probability), iou),
+            "loss_mask": weighted_mean(pixels, _gather(chosen, "gt_mask_weight"), count) * self.mask_head.loss_weight,
+            "loss_quality": quality_loss(self.quality_head(pooled, probability), iou, count),
         }
 
 

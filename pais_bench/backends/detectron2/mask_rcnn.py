@@ -25,6 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pais_bench.backends.detectron2._weighted import (
+    PaddedToTheStep,
     QualityRoIs,
     RememberingMatcher,
     WeightedPredictor,
@@ -125,6 +126,7 @@ class Backend(nn.Module):
             _load(self.model, options.checkpoint, "")
         rois, rpn = self.model.roi_heads, self.model.proposal_generator
         rois.quality_head = QualityHead(config.MODEL.FPN.OUT_CHANNELS, options.quality_channels)
+        _mixed(self.model, PaddedToTheStep)
         _mixed(rois, QualityRoIs)
         _mixed(rois.box_predictor, WeightedPredictor)
         _mixed(rpn, WeightedProposals)
@@ -137,8 +139,9 @@ class Backend(nn.Module):
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
         self.train()
-        backgrounds = [target.background for target in targets]
-        self.model.proposal_generator.backgrounds = self.model.roi_heads.box_predictor.backgrounds = backgrounds
+        rpn, rois = self.model.proposal_generator, self.model.roi_heads
+        rpn.backgrounds = rois.box_predictor.backgrounds = [target.background for target in targets]
+        rpn.seeds = rois.seeds = [target.seed for target in targets]
         batch = [
             {"image": self._loaded(image), "instances": _truth(t)} for image, t in zip(images, targets, strict=True)
         ]

@@ -19,11 +19,21 @@ from torch.nn import functional as F
 
 from pais_bench.losses import mask_iou, quality_loss, weighted_mean
 from pais_bench.quality import area_outside
+from pais_bench.shares import mean_count, seed_draws
 
 CARRIED = ("class_weight", "mask_weight", "box_weight", "area")
 
 
-class CarryingSampler(BaseSampler):
+class SeededSampler(BaseSampler):
+    """Draw each image's samples from a seed of its own, so that it does not matter which images are beside it."""
+
+    def sample(self, assign_result, pred_instances, gt_instances, *args, **kwargs):
+        """Give mmdet's own sample."""
+        seed_draws(gt_instances.bboxes.device, gt_instances.seed)
+        return super().sample(assign_result, pred_instances, gt_instances, *args, **kwargs)
+
+
+class CarryingSampler(SeededSampler):
     """Hand each sampled region the weights of its instance, which mmdet would drop here."""
 
     def sample(self, assign_result, pred_instances, gt_instances, *args, **kwargs):
@@ -37,6 +47,11 @@ class CarryingSampler(BaseSampler):
 
 class WeightedProposals(AnchorHead):
     """Weigh the two losses of an anchor by the box_weight of its instance, and of one without by the background."""
+
+    def get_targets(self, anchor_list, *args, **kwargs):
+        """Give mmdet's own targets; what the losses are divided by is that of the whole step."""
+        *targets, count = super().get_targets(anchor_list, *args, **kwargs)
+        return *targets, mean_count(count, anchor_list[0][0].device)
 
     def _get_targets_single(self, flat_anchors, valid_flags, gt_instances, img_meta, *args, **kwargs):
         found = super()._get_targets_single(flat_anchors, valid_flags, gt_instances, img_meta, *args, **kwargs)
@@ -56,19 +71,24 @@ class WeightedBoxes(BBoxHead):
     """Weigh the class and box losses of each region by its instance."""
 
     def get_targets(self, sampling_results, rcnn_train_cfg, concat=True):
-        """Give mmdet's own targets, concatenated, with weights; positives come first in each image.
-
-        mmdet divides the class loss by the number of weights above 0, so that one of 0 would raise the others; `share`
-        makes it the number of all.
-        """
+        """Give mmdet's own targets, concatenated, with weights; positives come first in each image."""
         labels, label_weights, targets, box_weights = super().get_targets(sampling_results, rcnn_train_cfg, concat)
         weights = torch.cat([w for one in sampling_results for w in (one.class_weight, _background(one))])
         boxes = torch.cat(
             [w for one in sampling_results for w in (one.box_weight, torch.zeros_like(one.neg_priors[:, 0]))]
         )
-        weights = label_weights * weights
-        share = (weights > 0).sum().clamp(min=1) / max(len(weights), 1)
-        return labels, weights * share, targets, box_weights * boxes[:, None]
+        return labels, label_weights * weights, targets, box_weights * boxes[:, None]
+
+    def loss(self, cls_score, bbox_pred, rois, labels, label_weights, bbox_targets, bbox_weights, *args, **kwargs):
+        """Give mmdet's own losses, divided by the number of regions in the whole step.
+
+        mmdet divides the class loss by the number of weights above 0, so that one of 0 would raise the others, and the
+        box loss by the number of regions here.
+        """
+        count = mean_count(len(labels), labels.device)
+        class_share, box_share = (label_weights > 0).sum().clamp(min=1) / count, len(labels) / count
+        weights = label_weights * class_share, bbox_targets, bbox_weights * box_share
+        return super().loss(cls_score, bbox_pred, rois, labels, *weights, *args, **kwargs)
 
 
 class WeightedMasks(FCNMaskHead):
@@ -79,7 +99,7 @@ class WeightedMasks(FCNMaskHead):
         return logits[torch.arange(len(labels), device=logits.device), 0 if self.class_agnostic else labels]
 
     def loss_and_target(self, mask_preds, sampling_results, batch_gt_instances, rcnn_train_cfg):
-        """Give mmdet's dict, whose losses also hold each mask's probability and IoU until the RoI head takes them."""
+        """Give mmdet's dict, whose losses also hold what the RoI head takes for those of quality."""
         truth = self.get_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
         own = self.own(mask_preds, torch.cat([one.pos_gt_labels for one in sampling_results]))
         pixels = F.binary_cross_entropy_with_logits(own, truth, reduction="none")
@@ -87,11 +107,12 @@ class WeightedMasks(FCNMaskHead):
             torch.cat([one[name] for one in map(vars, sampling_results)]) for name in ("mask_weight", "area")
         )
         outside = area_outside(area, torch.cat([one.pos_priors for one in sampling_results]), truth)
-        probability = own.detach().sigmoid()
+        probability, count = own.detach().sigmoid(), mean_count(len(own), own.device)
         losses = {
-            "loss_mask": self.loss_mask.loss_weight * weighted_mean(pixels, weight),
+            "loss_mask": self.loss_mask.loss_weight * weighted_mean(pixels, weight, count),
             "probability": probability,
             "iou": mask_iou(probability > 0.5, truth, outside),
+            "count": count,
         }
         return {"loss_mask": losses, "mask_targets": truth}
 
@@ -104,7 +125,7 @@ class QualityRoIs(StandardRoIHead):
         found = super().mask_loss(x, sampling_results, bbox_feats, batch_gt_instances)
         losses = found["loss_mask"]
         logits = self.quality_head(found["mask_feats"], losses.pop("probability"))
-        losses["loss_quality"] = quality_loss(logits, losses.pop("iou"))
+        losses["loss_quality"] = quality_loss(logits, losses.pop("iou"), losses.pop("count"))
         return found
 
     def predict_mask(self, x, batch_img_metas, results_list, rescale=False):

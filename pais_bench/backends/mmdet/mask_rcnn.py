@@ -18,6 +18,7 @@ from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, 
 from pais_bench.backends.mmdet._weighted_regions import (
     CarryingSampler,
     QualityRoIs,
+    SeededSampler,
     WeightedBoxes,
     WeightedMasks,
     WeightedProposals,
@@ -91,6 +92,7 @@ class Backend(nn.Module):
         mixed(rois.bbox_head, WeightedBoxes)
         mixed(rois.mask_head, WeightedMasks)
         mixed(self.model.rpn_head, WeightedProposals)
+        mixed(self.model.rpn_head.sampler, SeededSampler)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Give the parameters that learn at the backbone's own rate."""

@@ -19,7 +19,7 @@ from torchvision.ops import box_iou
 from pais_bench.backends.torchvision._heads import NoiseTolerantPredictor
 from pais_bench.losses import boundary_weights, mask_iou, quality_loss, weighted_mean
 from pais_bench.quality import area_outside
-from pais_bench.shares import mean_count
+from pais_bench.shares import mean_count, seed_draws
 
 
 class SeededSampler(BalancedPositiveNegativeSampler):
@@ -31,8 +31,7 @@ class SeededSampler(BalancedPositiveNegativeSampler):
         """Give masks of the sampled positives and negatives, u8[n] an image."""
         drawn = []
         for labels, seed in zip(matched_idxs, self.seeds, strict=True):
-            if seed is not None:
-                _seed(labels.device, seed)
+            seed_draws(labels.device, seed)
             drawn.append(super().__call__([labels]))
         positive, negative = zip(*drawn, strict=True)
         return [one for (one,) in positive], [one for (one,) in negative]
@@ -142,11 +141,6 @@ class WeightedRoIHeads(RoIHeads):
         counts = [len(box) for box in boxes]
         refined = self.box_coder.decode(deltas, boxes)[:, 1:]
         return list(zip(logits.softmax(1).split(counts), refined.split(counts), strict=True))
-
-
-def _seed(where: torch.device, seed: int) -> None:
-    """Seed the draws of a device: torch.manual_seed seeds every kind there is, 1 ms a call and eight calls a step."""
-    (torch.default_generator if where.type == "cpu" else torch).manual_seed(seed)
 
 
 def _background(background, boxes: Tensor) -> Tensor:
