@@ -20,7 +20,7 @@ from fvcore.nn import smooth_l1_loss
 from torch import Tensor
 from torch.nn import functional as F
 
-from pais_bench.losses import mask_iou, quality_loss, weighted_mean
+from pais_bench.losses import focal, mask_iou, quality_loss, region_mask_loss, weighted_mean
 from pais_bench.quality import area_outside
 from pais_bench.shares import blanks, mean_count, seed_draws
 
@@ -89,6 +89,8 @@ class WeightedProposals(RPN):
 class WeightedPredictor(FastRCNNOutputLayers):
     """Weigh the class and box losses of each region by its instance."""
 
+    focal_gamma = 0.0
+
     def losses(self, predictions, proposals):
         """Give loss_cls and loss_box_reg."""
         logits, deltas = predictions
@@ -98,7 +100,7 @@ class WeightedPredictor(FastRCNNOutputLayers):
             _weights(b, one.proposal_boxes.tensor) for one, b in zip(proposals, self.backgrounds, strict=True)
         ]
         weight = torch.where(positive, _gather(proposals, "gt_class_weight"), torch.cat(background))
-        rows = F.cross_entropy(logits, labels, reduction="none")
+        rows = focal(F.cross_entropy(logits, labels, reduction="none"), self.focal_gamma)
 
         boxes = torch.cat([one.proposal_boxes.tensor for one in proposals])[positive]
         truth = torch.cat([_field(one, "gt_boxes", one.proposal_boxes).tensor for one in proposals])[positive]
@@ -122,6 +124,8 @@ class QualityRoIs(StandardROIHeads):
     Regions are sampled from the `seeds` of their images.
     """
 
+    boundary_weight = 0.0
+
     def label_and_sample_proposals(self, proposals, targets):
         """Label and sample as detectron2 does."""
         self.next_seed = iter(self.seeds)
@@ -143,20 +147,35 @@ class QualityRoIs(StandardROIHeads):
             return instances
         chosen, _ = select_foreground_proposals(instances, self.num_classes)
         pooled = self.mask_pooler(levels, [one.proposal_boxes for one in chosen])
-        logits = self.mask_head.layers(pooled)
-        side, labels = logits.shape[-1], torch.cat([one.gt_classes for one in chosen])
-        own = logits[torch.arange(len(labels), device=labels.device), labels if logits.shape[1] > 1 else 0]
+        labels, maps = torch.cat([one.gt_classes for one in chosen]), self.mask_head.layers(pooled)
+        own = [_of_class(logits, labels) for logits in (maps if isinstance(maps, tuple) else (maps,))]
+        side = own[0].shape[-1]
         crops = [one.gt_masks.crop_and_resize(one.proposal_boxes.tensor, side) for one in chosen if len(one)]
-        truth = torch.cat([*crops, own.new_zeros((0, side, side))]).to(own)
-        pixels = F.binary_cross_entropy_with_logits(own, truth, reduction="none")
+        truth = torch.cat([*crops, own[0].new_zeros((0, side, side))]).to(own[0])
         rois = torch.cat([one.proposal_boxes.tensor for one in chosen])
-        probability = own.detach().sigmoid()
-        count = mean_count(len(own), own.device)
+        weight, count = _gather(chosen, "gt_mask_weight"), mean_count(len(labels), labels.device)
+        loss = sum(region_mask_loss(logits, truth, weight, count, self.boundary_weight) for logits in own)
+        probability = own[0].detach().sigmoid()
         iou = mask_iou(probability > 0.5, truth, area_outside(_gather(chosen, "gt_area"), rois, truth))
         return {
-            "loss_mask": weighted_mean(pixels, _gather(chosen, "gt_mask_weight"), count) * self.mask_head.loss_weight,
+            "loss_mask": loss * self.mask_head.loss_weight,
             "loss_quality": quality_loss(self.quality_head(pooled, probability), iou, count),
         }
+
+    def score(self, features, boxes):
+        """Give class probabilities f32[n,C+1], background first, and each class's box f32[n,C,4] of given boxes."""
+        levels = [features[name] for name in self.box_in_features]
+        pooled = self.box_pooler(levels, [Boxes(some) for some in boxes])
+        logits, deltas = self.box_predictor(self.box_head(pooled))
+        refined = self.box_predictor.box2box_transform.apply_deltas(deltas, torch.cat(boxes))
+        refined = refined.view(len(refined), -1, 4).expand(-1, self.num_classes, -1)
+        counts, probability = [len(some) for some in boxes], logits.softmax(1).roll(1, 1)  # its background is last
+        return list(zip(probability.split(counts), refined.split(counts), strict=True))
+
+
+def _of_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give the logits f32[n,h,w] of each region's class."""
+    return logits[torch.arange(len(labels), device=labels.device), labels if logits.shape[1] > 1 else 0]
 
 
 def _field(proposals, name, otherwise):
