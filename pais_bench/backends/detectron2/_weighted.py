@@ -73,7 +73,9 @@ class WeightedProposals(RPN):
         """Give loss_rpn_cls and loss_rpn_loc of the sampled anchors."""
         labels, place = torch.stack(gt_labels), Boxes.cat(anchors).tensor
         positive, sampled = labels == 1, labels >= 0
-        aims = torch.stack([self.box2box_transform.get_deltas(place, boxes) for boxes in gt_boxes])[positive]
+        aims = self.box2box_transform.get_deltas(
+            place.expand(len(labels), -1, -1)[positive], torch.stack(gt_boxes)[positive]
+        )
         distance = smooth_l1_loss(torch.cat(pred_anchor_deltas, 1)[positive], aims, self.smooth_l1_beta).sum(1)
         present = F.binary_cross_entropy_with_logits(
             torch.cat(pred_objectness_logits, 1)[sampled], labels[sampled].float(), reduction="none"
