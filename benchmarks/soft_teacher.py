@@ -1,14 +1,15 @@
 """Is our mean-teacher step on mmdet faster than mmdet's own SoftTeacher step? Timed side by side on the same images.
 
-$(python3 envs/build.py mmdet) benchmarks/soft_teacher.py [--backbone resnet50] [--size 128] [--warm 150] [--pairs 20]
+$(python3 envs/build.py mmdet) benchmarks/soft_teacher.py [--backbone resnet50] [--size 128] [--warm 150] [--rounds 20]
 
 Theirs is the model of mmdet's config for SoftTeacher, a Faster R-CNN, driven by mmengine's train_step and mmdet's
-MeanTeacherHook; it knows boxes alone. Ours is the loop of pais_bench on mmdet/mask_rcnn, which learns masks and their
-quality as well. Both start from the weights that ours has after --warm supervised steps, and have the same backbone,
-heads for boxes, preprocessing, test settings and optimiser, the same views of the same images, and as pseudo-labels the
---boxes best of an unlabelled image. Whatever the networks have learnt, 100 pairs of region and class an image pass the
-threshold on the score. A step is pseudo-labels, loss, backward pass, optimiser and running average; loading is not
-counted. Steps of the two alternate, so that a busy machine slows both; medians of one thread's CPU seconds are printed.
+MeanTeacherHook; it knows boxes alone. Ours is the loop of pais_bench on mmdet/mask_rcnn: as it is, with masks and their
+quality, and with its mask head taken off, which is the same work. All start from the weights that ours has after --warm
+supervised steps, and have the same backbone, heads for boxes, preprocessing, test settings and optimiser, the same
+views of the same images, and as pseudo-labels the --boxes best of an unlabelled image. Whatever the networks have
+learnt, 100 pairs of region and class an image pass the threshold on the score. A step is pseudo-labels, loss, backward
+pass, optimiser and running average; loading is not counted. Steps of the three alternate, so that a busy machine slows
+all; medians of one thread's CPU seconds are printed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -182,12 +183,8 @@ def compare(whole: engine.Trainer, boxes: engine.Trainer, theirs: Any, batches: 
         hook.momentum_update(theirs, hook.momentum)
 
     seconds: dict[str, list[float]] = defaultdict(list)
-    labels: Counter[str] = Counter()
     for number, batch in enumerate(batches):
-        data, weak = mmdet_data(whole, batch), [one.weak.image for one in batch.unlabelled]
-        labels["SoftTeacher"] += pseudo_boxes(theirs, mmdet_data(whole, batch))
-        labels[OURS] += sum(map(len, boxes.teacher.predict(weak)))
-        labels[MASKS] += sum(map(len, whole.teacher.predict(weak)))
+        data = mmdet_data(whole, batch)
         took = {
             "SoftTeacher": timed(their_step, data),
             OURS: timed(our_step, boxes, batch),
@@ -195,12 +192,17 @@ def compare(whole: engine.Trainer, boxes: engine.Trainer, theirs: Any, batches: 
         }
         for name, one in took.items() if number else ():  # the first round warms up
             seconds[name].append(one)
-    images = sum(len(batch.unlabelled) for batch in batches)
+    weak = [one.weak.image for one in batches[-1].unlabelled]
+    labels = {
+        "SoftTeacher": pseudo_boxes(theirs, mmdet_data(whole, batches[-1])),
+        OURS: sum(map(len, boxes.teacher.predict(weak))),
+        MASKS: sum(map(len, whole.teacher.predict(weak))),
+    }
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     for name, median in medians.items():
         ratio = medians["SoftTeacher"] / median
         print(f"{name:24} {1000 * median:8.1f} ms, {ratio:.3f} times as fast as SoftTeacher, ", end="")
-        print(f"{labels[name] / images:.2f} pseudo-labels an image")
+        print(f"{labels[name] / len(weak):.2f} pseudo-labels an image")
 
 
 def pseudo_boxes(theirs: Any, data: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -48,14 +49,18 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     return {part: Store.open(folder, part) for part in ("train", "val")}
 
 
-def a_run(network: str, **training: Any) -> Run:
+def a_run(network: str, method: str = "mean_teacher", **training: Any) -> Run:
     """Give a run of 20 steps; by SGD, because AdamW makes a step of any gradient's last digit."""
     load_backend(network)
     backend, name = network.split("/")
-    values = study(networks={name: {"backend": backend, "options": OPTIONS[network]}})
+    methods = {"mean_teacher": {"score_threshold": 0.0}, "soft_teacher": {"score_threshold": 0, "jitters": 3}}
+    values = study(
+        networks={name: {"backend": backend, "options": OPTIONS[network]}},
+        methods={name: {"options": options} for name, options in methods.items()},
+    )
     values["training"] |= {"steps": STEPS, "optimizer": "sgd", "lr": 0.002, "warmup_steps": 5, "milestones": [15]}
     values["training"] |= {"evaluate_every": 100, "evaluate_images": 2, "checkpoint_every": 100, **training}
-    return Study(**values).run(10, 1, name, "mean_teacher")
+    return Study(**values).run(10, 1, name, method)
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +81,9 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
             def predict(self, images: Any) -> Any:
                 return kind.predict(self, [image.double() for image in images])
 
+            def score(self, images: Any, boxes: Any) -> Any:
+                return kind.score(self, [image.double() for image in images], [one.double() for one in boxes])
+
         network.__class__ = Double
         return network  # type: ignore[no-any-return]
 
@@ -86,6 +94,8 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "einsum", lambda how, *operands: einsum(how, *(one.double() for one in operands)))
     suppress = boxes.nms
     monkeypatch.setattr(boxes, "nms", lambda some, scores, much: suppress(some.double(), scores.double(), much))
+    with contextlib.suppress(pytest.skip.Exception):
+        load_backend("mmdet/mask_rcnn")
     if "mmcv.ops.nms" in sys.modules:  # mmcv's suppression knows single precision alone
         compiled = sys.modules["mmcv.ops.nms"].ext_module
         single = compiled.nms
@@ -141,6 +151,15 @@ def test_two_ranks_make_the_steps_of_one(network: str, stores: dict[str, Store],
     one = trained(run, stores, tmp_path / "one")
     alike(one, trained(run, stores, tmp_path / "two", devices=2))
     assert any("unlabelled/class" in losses for losses in one[1])
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name.endswith("mask_rcnn")])
+def test_what_a_method_draws_and_asks_does_not_depend_on_the_rank(
+    network: str, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    """Soft Teacher jitters boxes, and asks the teacher about its boxes and about the student's regions."""
+    run = a_run(network, "soft_teacher")
+    alike(trained(run, stores, tmp_path / "one"), trained(run, stores, tmp_path / "two", devices=2))
 
 
 @pytest.mark.parametrize(("network", "devices"), [(name, 1 + (name == "torchvision/knet")) for name in NETWORKS])
