@@ -25,9 +25,10 @@ test-slurm:  ## run the workflow through a real SLURM on this machine, if its pa
 # detectron2 is on no package index: its tests run where its environment was built (docs/backends.md).
 test-backends:  ## build mmdet, check the laws of every installed backend, and train all of them into one table
 	@python=$$($(IN) dev) && mmdet=$$($(IN) mmdet) && set -ex && \
-	"$$mmdet" -m pytest tests/test_mmdet.py tests/test_backends.py && \
+	laws="tests/test_backends.py tests/test_shares.py tests/test_engine.py::test_every_method_trains_and_logs" && \
+	"$$mmdet" -m pytest tests/test_mmdet.py $$laws && \
 	for ready in .envs/detectron2-*/READY; do \
-	  ! test -e "$$ready" || "$${ready%READY}bin/python" -m pytest tests/test_detectron2.py tests/test_backends.py; \
+	  ! test -e "$$ready" || "$${ready%READY}bin/python" -m pytest tests/test_detectron2.py $$laws; \
 	done && \
 	TEST_BACKENDS=1 "$$python" -m pytest tests/test_one_table.py && \
 	"$$python" -m pais_bench doctor

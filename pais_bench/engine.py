@@ -171,9 +171,7 @@ class Trainer:
         return dict(zip(seen[0], values.tolist(), strict=True))
 
     def _sizes(self, batch: Batch) -> list[tuple[int, int]]:
-        """Give what labelled, weak and strong views are padded to, where a batch is shared: its largest."""
-        if self.accumulate * self.fabric.world_size == 1:
-            return [(0, 0)] * 3
+        """Give what labelled, weak and strong views are padded to: the largest of the whole batch."""
         views = [[one.view for one in batch.labelled], *([] for _ in range(2))]
         for one in batch.unlabelled:
             views[1].append(one.weak)
@@ -189,16 +187,19 @@ class Trainer:
         pseudo: list[Targets] = []
         if batch.unlabelled:
             guided = self.guide is not None and self.step < getattr(self.method, "guided_steps", 0)
+            teacher, seeds = self.guide if guided else self.teacher, self._seeds(batch.unlabelled)
             with shares.canvas(weak):
-                pseudo = teaching.pseudo_label(self.method, self.guide if guided else self.teacher, batch, self.fabric)
+                pseudo = teaching.pseudo_label(self.method, teacher, batch, seeds, self.fabric)
             images = [one.strong.image.to(device) for one in batch.unlabelled]
             streams["unlabelled"] = (images, self._seeded(teaching.project(batch, pseudo), batch.unlabelled), strong)
         return Streams(**streams), pseudo
 
     def _seeded(self, targets: Sequence[Targets], images: Sequence[Labelled | Unlabelled]) -> list[Targets]:
-        """Let what a network draws about an image follow from run, step and image, and not from the rank."""
-        seeds = (_seed(self.run.seed, self.step, one.image_id) for one in images)
-        return [replace(one, seed=seed) for one, seed in zip(targets, seeds, strict=True)]
+        return [replace(one, seed=seed) for one, seed in zip(targets, self._seeds(images), strict=True)]
+
+    def _seeds(self, images: Sequence[Labelled | Unlabelled]) -> list[int]:
+        """Let what is drawn about an image follow from run, step and image, and not from the rank."""
+        return [_seed(self.run.seed, self.step, one.image_id) for one in images]
 
     def _weight(self, name: str) -> float:
         stream, term = name.split("/")

@@ -32,6 +32,25 @@ def boundary_weights(logits: Tensor, mean: float) -> Tensor:
     return mean * change / change.mean((1, 2), keepdim=True).clamp(min=1e-6)
 
 
+def region_mask_loss(logits: Tensor, truth: Tensor, weights: Tensor, count: float | Tensor, boundary: float) -> Tensor:
+    """Give the binary cross-entropy of mask logits f32[n,h,w] against truth f32[n,H,W] in 0..1, weighted by f32[n].
+
+    It is the mean over pixels, over count regions; a coarser map learns the average of truth in its cells. A boundary
+    above 0 weighs the pixels by boundary_weights of that mean.
+    """
+    if logits.shape[-1] != truth.shape[-1]:
+        truth = F.adaptive_avg_pool2d(truth, logits.shape[-1])
+    pixels = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    if boundary:
+        pixels = pixels * boundary_weights(logits, boundary)
+    return weighted_mean(pixels, weights, count)
+
+
+def focal(rows: Tensor, gamma: float) -> Tensor:
+    """Give cross-entropies f32[n] times (1 - p)^gamma, p the probability of the right class [arXiv 1708.02002]."""
+    return (1 - (-rows).exp()) ** gamma * rows if gamma else rows
+
+
 def mask_iou(predicted: Tensor, truth: Tensor, outside: Tensor | float = 0.0) -> Tensor:
     """Give the IoU f32[n] of binary maps predicted bool[n,h,w] and soft maps truth f32[n,h,w] in 0..1.
 

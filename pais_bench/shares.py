@@ -1,7 +1,8 @@
 """How do many ranks, or many small batches, make the step of one batch? They share what depends on all of it.
 
 Three things do: the numbers that losses are divided by, the size that views are padded to, and the statistics of batch
-norm. Then the mean over shares of losses and gradients is that of the whole batch.
+norm. What is drawn about an image follows from a seed of its own. Then the mean over shares of losses and gradients is
+that of the whole batch.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def mean_count(count: int | Tensor, device: torch.device) -> Count:
     """
     if (answers := _answers.get()) is not None:
         return next(answers)
-    total: Count = count.to(torch.float32) if isinstance(count, Tensor) else float(count)
+    total: Count = (
+        count.to(torch.promote_types(count.dtype, torch.float32)) if isinstance(count, Tensor) else float(count)
+    )
     if (noted := _noted.get()) is not None:
         noted.append(torch.as_tensor(total, device=device))
     elif ranks() > 1:
@@ -96,6 +99,30 @@ def padded_size(images: Sequence[Tensor], multiple: int) -> tuple[int, int]:
     sizes = [tuple(image.shape[-2:]) for image in images] + [_canvas.get()]
     height, width = (math.ceil(max(size[axis] for size in sizes) / multiple) * multiple for axis in (0, 1))
     return height, width
+
+
+def blanks(images: Sequence[Tensor]) -> list[Tensor]:
+    """Give an empty view of the step's size where it has larger ones than these images [3,h,w], else none.
+
+    It is for frameworks that pad to the largest of what they are given.
+    """
+    size = padded_size(images, 1)
+    enough = all(size[axis] == max(image.shape[axis - 2] for image in images) for axis in (0, 1))
+    return [] if enough else [images[0].new_zeros((3, *size))]
+
+
+def seed_draws(where: torch.device, seed: int | None) -> None:
+    """Let the next draws, on the CPU and on a device, follow from a seed; None leaves them to torch.
+
+    torch.manual_seed seeds every kind of device that there is: 1 ms a call, and a step has several an image.
+    """
+    if seed is None:
+        return
+    torch.default_generator.manual_seed(seed)
+    if where.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif where.type != "cpu":
+        torch.manual_seed(seed)
 
 
 def largest(sizes: Sequence[Sequence[tuple[int, int]]], device: torch.device) -> list[tuple[int, int]]:

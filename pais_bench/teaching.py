@@ -10,22 +10,29 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from pais_bench import geometry, inference
+from pais_bench import geometry, inference, shares
 from pais_bench.config import Run, Weights
 from pais_bench.data import Stream
 from pais_bench.types import Batch, BenchError, Method, Score, Targets
 
 
 @torch.no_grad()
-def pseudo_label(method: Method, teacher: Any, batch: Batch, fabric: Fabric) -> list[Targets]:
-    """Ask the teacher for the weak views, and the method for the worth of what it says."""
+def pseudo_label(method: Method, teacher: Any, batch: Batch, seeds: Sequence[int], fabric: Fabric) -> list[Targets]:
+    """Ask the teacher for the weak views, and the method for the worth of what it says.
+
+    What the method draws about an image follows from the image's seed.
+    """
     weigh_scored = getattr(method, "weigh_scored", None)
     with fabric.autocast():
         images = [one.weak.image.to(fabric.device) for one in batch.unlabelled]
         seen = teacher.predict(images)
         if weigh_scored is None:
             return [method.weigh(instances) for instances in seen]
-        return [weigh_scored(found, _asking(teacher, image)) for found, image in zip(seen, images, strict=True)]
+        pseudo = []
+        for found, image, seed in zip(seen, images, seeds, strict=True):
+            shares.seed_draws(image.device, seed)
+            pseudo.append(weigh_scored(found, _asking(teacher, image)))
+        return pseudo
 
 
 def project(batch: Batch, pseudo: Sequence[Targets]) -> list[Targets]:
@@ -59,11 +66,13 @@ def check_verbs(run: Run, method: Method, network: Any) -> None:
 
 
 def _asking(teacher: Any, image: Tensor) -> Score:
-    """Give the verb `score` of one image, without a gradient."""
+    """Give the verb `score` of one image, without a gradient; the image is always padded as it is padded now."""
+    size = shares.padded_size([image], 1)
 
     @torch.no_grad()
     def score(boxes: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = teacher.score([image], [boxes])[0]
+        with shares.canvas(size):
+            found: tuple[Tensor, Tensor] = teacher.score([image], [boxes])[0]
         return found
 
     return score

@@ -11,17 +11,23 @@ import torch
 from tiny import SMALLEST, instances, load_backend
 
 from pais_bench import plugins
+from pais_bench.noise_tolerant import NoiseTolerantPredictor
 from pais_bench.types import TERMS, Targets
 
 NAMES = plugins.names("backends")
+OF_REGIONS = [name for name in NAMES if name.endswith("mask_rcnn")]
 CLASSES = 4
+
+
+def build(name: str, **options: Any) -> Any:
+    plugin = load_backend(name)
+    torch.manual_seed(0)
+    return plugin.Backend(CLASSES, plugin.Options(**{**SMALLEST[name], **options}))
 
 
 @pytest.fixture(params=NAMES)
 def backend(request: pytest.FixtureRequest) -> Any:
-    plugin = load_backend(request.param)
-    torch.manual_seed(0)
-    return plugin.Backend(CLASSES, plugin.Options(**SMALLEST[request.param]))
+    return build(request.param)
 
 
 @pytest.fixture
@@ -51,10 +57,18 @@ def test_terms_are_of_the_closed_set_and_finite(backend: Any, images: Any, targe
     assert all(loss.dim() == 0 and torch.isfinite(loss) for loss in found.values())
 
 
-def test_every_parameter_gets_a_gradient_even_without_instances(backend: Any, images: Any) -> None:
-    empty = [Targets.of_truth(instances([], size=tuple(image.shape[-2:]))) for image in images]
-    sum(losses(backend, images, empty).values()).backward()  # type: ignore[union-attr]
-    assert [n for n, p in backend.named_parameters() if p.requires_grad and p.grad is None] == []
+def without_gradient(backend: Any, images: Any, targets: Any) -> list[str]:
+    sum(losses(backend, images, targets).values()).backward()  # type: ignore[union-attr]
+    return [n for n, p in backend.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.fixture
+def empty(images: Any) -> list[Targets]:
+    return [Targets.of_truth(instances([], size=tuple(image.shape[-2:]))) for image in images]
+
+
+def test_every_parameter_gets_a_gradient_even_without_instances(backend: Any, images: Any, empty: Any) -> None:
+    assert without_gradient(backend, images, empty) == []
 
 
 def test_mask_weights_scale_the_mask_loss_and_nothing_else(backend: Any, images: Any, targets: Any) -> None:
@@ -125,3 +139,58 @@ def test_state_round_trip_predicts_the_same(backend: Any, images: Any) -> None:
     other.load_state_dict(backend.state_dict())
     for mine, theirs in zip(backend.predict(images), other.predict(images), strict=True):
         assert torch.equal(mine.scores, theirs.scores) and torch.equal(mine.masks, theirs.masks)
+
+
+@pytest.mark.parametrize("name", OF_REGIONS)
+def test_a_focal_class_loss_is_that_of_the_paper(name: str, images: Any, targets: Any) -> None:
+    """A network to which all classes are equally likely pays (1 - p)^gamma of its cross-entropy [arXiv 1708.02002]."""
+    found = {}
+    for gamma in (0.0, 1.5):
+        network = build(name, focal_gamma=gamma)
+        (classifier,) = (m for m in network.modules() if getattr(m, "out_features", 0) == CLASSES + 1)
+        torch.nn.init.zeros_(classifier.weight)
+        torch.nn.init.zeros_(classifier.bias)
+        found[gamma] = losses(network, images, targets)
+    torch.testing.assert_close(found[1.5]["class"], (1 - 1 / (CLASSES + 1)) ** 1.5 * found[0.0]["class"])
+    for term in found[0.0].keys() - {"class"}:
+        torch.testing.assert_close(found[1.5][term], found[0.0][term])
+
+
+@pytest.mark.parametrize("name", OF_REGIONS)
+def test_boundary_weights_act_on_the_mask_loss_alone(name: str, images: Any, targets: Any) -> None:
+    plain, weighted = (losses(build(name, boundary_weight=mean), images, targets) for mean in (0.0, 3.0))
+    assert not torch.isclose(weighted["mask"], plain["mask"]) and weighted["mask"] > 0
+    for term in plain.keys() - {"mask"}:
+        torch.testing.assert_close(weighted[term], plain[term])
+
+
+@pytest.mark.parametrize("name", OF_REGIONS)
+def test_the_noise_tolerant_head_trains_both_its_maps(name: str, images: Any, targets: Any, empty: Any) -> None:
+    network = build(name, mask_head="noise_tolerant")
+    (predictor,) = (module for module in network.modules() if isinstance(module, NoiseTolerantPredictor))
+    joined, coarse = predictor.both(torch.rand(2, predictor.fine[0].in_channels, 14, 14))
+    assert joined.shape[2:] == (28, 28) and coarse.shape[2:] == (14, 14)
+    torch.nn.init.zeros_(predictor.join.weight[:, predictor.join.out_channels :])  # the coarse map pays for itself
+    losses(network, images, targets)["mask"].backward()
+    for part in (predictor.fine, predictor.coarse):
+        assert all(p.grad.abs().sum() > 0 for p in part.parameters())
+    network = build(name, mask_head="noise_tolerant")
+    assert without_gradient(network, images, empty) == []
+    assert all(len(found) and found.masks.dtype == torch.bool for found in network.predict(images))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", OF_REGIONS)
+def test_score_is_what_the_box_head_thinks_of_boxes(name: str, images: Any, targets: Any, training: bool) -> None:
+    network = build(name).train(training)
+    none = torch.zeros(0, 4)
+    found = network.score(images, [targets[0].instances.boxes, none])
+    assert network.training is training
+    for (probability, boxes), count in zip(found, (3, 0), strict=True):
+        assert probability.shape == (count, CLASSES + 1) and boxes.shape == (count, CLASSES, 4)
+        assert not probability.requires_grad
+        torch.testing.assert_close(probability.sum(1), torch.ones(count))
+    (classifier,) = (m for m in network.modules() if getattr(m, "out_features", 0) == CLASSES + 1)
+    torch.nn.init.constant_(classifier.bias, -99.0)
+    torch.nn.init.constant_(classifier.bias[:1] if name.startswith("torchvision/") else classifier.bias[-1:], 99.0)
+    assert (network.score(images[:1], [targets[0].instances.boxes])[0][0][:, 0] > 0.99).all(), "background is first"

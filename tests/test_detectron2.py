@@ -16,6 +16,7 @@ from pais_bench.types import BenchError, Targets
 
 PLUGIN = load_backend("detectron2/mask_rcnn")
 from detectron2.modeling import build_model  # noqa: E402
+from detectron2.structures import Boxes, Instances  # noqa: E402
 from detectron2.utils.events import EventStorage  # noqa: E402
 
 CLASSES = 3
@@ -164,3 +165,20 @@ def test_box_weights_scale_the_boxes_of_proposals_and_regions() -> None:
     for term in ("box", "proposal_box"):
         torch.testing.assert_close(found[1][term], 2 * found[0][term])
     torch.testing.assert_close(found[1]["class"], found[0]["class"])
+
+
+def test_scores_of_boxes_are_those_of_detectron2() -> None:
+    mine = ours().eval()
+    images, targets = batch(3, 1)
+    boxes = [target.instances.boxes for target in targets]
+    rois = mine.model.roi_heads
+    with torch.no_grad():
+        features = mine.model.backbone(mine.model.preprocess_image([{"image": mine._loaded(i)} for i in images]).tensor)
+        pooled = rois.box_pooler([features[name] for name in rois.box_in_features], [Boxes(some) for some in boxes])
+        predictions = rois.box_predictor(rois.box_head(pooled))
+        proposals = [Instances((64, 80), proposal_boxes=Boxes(some)) for some in boxes]
+        probabilities = rois.box_predictor.predict_probs(predictions, proposals)
+        places = rois.box_predictor.predict_boxes(predictions, proposals)
+    for (probability, refined), theirs, place in zip(mine.score(images, boxes), probabilities, places, strict=True):
+        torch.testing.assert_close(probability.roll(-1, 1), theirs)
+        torch.testing.assert_close(refined.flatten(1), place)

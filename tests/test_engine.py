@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
-from tiny import KNET, study
+from tiny import SMALLEST, load_backend, study, write_study
 
 from pais_bench import checkpoint, engine, inference, plugins, schedule
 from pais_bench.config import Run, Study, Training
 from pais_bench.learner import Learner, Streams
 from pais_bench.splits import Split, draw_split
 from pais_bench.store import Store
+from pais_bench.study_file import load_study
 from pais_bench.types import BenchError
 
 METHODS = plugins.names("methods")
-NETWORKS = ("mask_rcnn", "knet")
+NETWORKS = plugins.names("backends")
 OPTIONS: dict[str, Any] = {
     "soft_teacher": {"options": {"score_threshold": 0.0, "foreground_threshold": 0.0}},
     "polite_teacher": {"options": {"score_threshold": 0.0}},
@@ -31,10 +32,13 @@ OPTIONS: dict[str, Any] = {
     "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
 }
 FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
-"""What these ask for, K-Net does not have."""
+"""What these ask for, networks of queries do not have."""
 CORE = ("supervised", "pais")
 PAIRS = [
-    (network, name) for network in NETWORKS for name in METHODS if network == "mask_rcnn" or name not in FOR_REGIONS
+    (network, name)
+    for network in NETWORKS
+    for name in METHODS
+    if network.endswith("mask_rcnn") or name not in FOR_REGIONS
 ]
 
 
@@ -51,11 +55,15 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def a_run(method: str = "pais", network: str = "mask_rcnn", **training: Any) -> Run:
-    values = study(methods={name: study()["methods"].get(name, OPTIONS.get(name, {})) for name in METHODS})
-    values["networks"]["knet"] = {"backend": "torchvision", "options": KNET}
+def a_run(method: str = "pais", network: str = "torchvision/mask_rcnn", **training: Any) -> Run:
+    load_backend(network)
+    backend, name = network.split("/")
+    values = study(
+        networks={name: {"backend": backend, "options": SMALLEST[network]}},
+        methods={one: study()["methods"].get(one, OPTIONS.get(one, {})) for one in METHODS},
+    )
     values["training"] |= training
-    return Study(**values).run(10, 1, network, method)
+    return Study(**values).run(10, 1, name, method)
 
 
 def split_of(run: Run, stores: dict[str, Store]) -> Split:
@@ -119,6 +127,22 @@ def test_every_method_trains_and_logs(method: str, network: str, stores: dict[st
     assert any(name.startswith("unlabelled/") for name in log[0]["loss"]) is (method != "supervised")
     if method != "supervised":
         assert log[0]["pseudo"].keys() >= {"kept_per_image", "precision", "class_weight", "mask_weight"}
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if not name.endswith("mask_rcnn")])
+@pytest.mark.parametrize("method", sorted(FOR_REGIONS))
+def test_what_a_network_of_queries_lacks_is_refused_by_name(
+    method: str, network: str, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    backend, name = network.split("/")
+    if method == "soft_teacher":
+        with pytest.raises(BenchError, match=f"needs the verb 'score', which {network} does not have"):
+            trainer(a_run(method, network), stores, tmp_path)
+    else:
+        methods = {"supervised": {}, method: OPTIONS[method]}
+        path = write_study(tmp_path, networks={name: {"backend": backend}}, methods=methods)
+        with pytest.raises(BenchError, match=f"methods.{method}: needs the option '.*', which {network} does not have"):
+            load_study(path)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from pais_bench.backends.torchvision import mask_rcnn
-from pais_bench.losses import boundary_weights
+from pais_bench.losses import boundary_weights, region_mask_loss
 from pais_bench.quality import area_outside
 from pais_bench.types import BenchError, Targets
 
@@ -136,44 +136,12 @@ def test_the_boundary_map_of_the_fact_sheet() -> None:
 
 def test_the_boundary_map_acts_pixel_by_pixel() -> None:
     """The release multiplies the averaged loss, so that its map is the constant 3."""
-    heads = mask_rcnn.Backend(3, SMALL.model_copy(update={"boundary_weight": 3.0})).model.roi_heads
     torch.manual_seed(1)
     logits, truth, weight = torch.randn(2, 28, 28), (torch.rand(2, 28, 28) > 0.5).float(), torch.ones(2)
     plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     expected = (plain * boundary_weights(logits, 3.0)).mean()
-    torch.testing.assert_close(heads._mask_loss(logits, truth, weight, 2), expected)
+    torch.testing.assert_close(region_mask_loss(logits, truth, weight, 2, 3.0), expected)
     assert abs(expected - 3 * plain.mean()) > 1e-3
-
-
-def test_the_noise_tolerant_head_trains_its_coarse_map_too() -> None:
-    torch.manual_seed(0)
-    ours = mask_rcnn.Backend(3, SMALL.model_copy(update={"mask_head": "noise_tolerant"}))
-    images, targets = batch(3, 1)
-    ours.loss(images, targets)["mask"].backward()
-    predictor = ours.model.roi_heads.mask_predictor
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in predictor.parameters())
-    joined, coarse = predictor.both(torch.rand(2, NETWORK["mask_layers"][-1], 14, 14))
-    assert joined.shape == (2, 4, 28, 28) and coarse.shape == (2, 4, 14, 14)
-
-
-def test_the_focal_loss_is_cross_entropy_at_exponent_zero_and_smaller_above() -> None:
-    found = []
-    for gamma in (0.0, 1.5):
-        torch.manual_seed(0)
-        ours = mask_rcnn.Backend(3, SMALL.model_copy(update={"focal_gamma": gamma}))
-        images, targets = batch(3, 1)
-        torch.manual_seed(1)
-        found.append(ours.loss(images, targets)["class"])
-    assert 0 < found[1] < found[0]
-
-
-def test_score_is_what_predict_thinks_of_its_own_boxes() -> None:
-    ours, _ = pair(SMALL)
-    images, _ = batch(0)
-    (seen,) = ours.predict(images)
-    ((probability, boxes),) = ours.score(images, [seen.boxes])
-    assert probability.shape == (len(seen), 4) and boxes.shape == (len(seen), 3, 4)
-    torch.testing.assert_close(probability.sum(1), torch.ones(len(seen)))
 
 
 def test_a_background_may_be_a_function_of_the_boxes() -> None:

@@ -15,6 +15,8 @@ from torchvision.models import resnet18
 from pais_bench.types import BenchError, Targets
 
 MASK_RCNN, MASK2FORMER = load_backend("mmdet/mask_rcnn"), load_backend("mmdet/mask2former")
+from mmengine.structures import InstanceData  # noqa: E402
+
 from pais_bench.backends.mmdet import _networks  # noqa: E402
 
 CLASSES = 3
@@ -181,3 +183,19 @@ def test_box_weights_scale_the_boxes_of_proposals_and_regions() -> None:
     for term in ("box", "proposal_box"):
         torch.testing.assert_close(found[1][term], 2 * found[0][term])
     torch.testing.assert_close(found[1]["class"], found[0]["class"])
+
+
+def test_scores_of_boxes_are_those_of_mmdet() -> None:
+    mine = ours(MASK_RCNN)
+    theirs = stock(MASK_RCNN, mine).eval()
+    images, targets = batch(3, 1)
+    with torch.no_grad():
+        padded, samples = _networks.inputs(theirs, images)
+        boxes = [InstanceData(bboxes=target.instances.boxes) for target in targets]
+        metas = [sample.metainfo for sample in samples]
+        expected = theirs.roi_head.predict_bbox(theirs.extract_feat(padded), metas, boxes, rcnn_test_cfg=None)
+    found = mine.score(images, [target.instances.boxes for target in targets])
+    edge = torch.tensor([80.0, 64, 80, 64])
+    for (probability, refined), one in zip(found, expected, strict=True):
+        torch.testing.assert_close(probability.roll(-1, 1), one.scores)
+        torch.testing.assert_close(refined.clamp(min=0).minimum(edge).flatten(1), one.bboxes.flatten(1))

@@ -1,8 +1,10 @@
-"""Do two ranks, or a batch in parts, make the steps of one rank with the whole batch? For every network."""
+"""Do two ranks, or a batch in parts, make the steps of one rank with the whole batch? For every network installed."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,10 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
-from tiny import KNET, study
+from tiny import SMALLEST, load_backend, study
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
+from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d, boxes
 
 from pais_bench import engine, inference, plugins, shares
 from pais_bench.config import Run, Study
@@ -23,7 +26,17 @@ from pais_bench.store import Store
 from pais_bench.types import BenchError
 
 STEPS = 20
-NETWORKS = ("mask_rcnn", "knet")
+NETWORKS = plugins.names("backends")
+OPTIONS = {
+    **SMALLEST,
+    "torchvision/knet": {**SMALLEST["torchvision/knet"], "detections": 1},
+    "mmdet/mask2former": {
+        **SMALLEST["mmdet/mask2former"],
+        "overrides": {**SMALLEST["mmdet/mask2former"]["overrides"], "test_cfg.max_per_image": 1},
+    },
+}
+"""A teacher of queries may give one mask under several classes, whose costs are nearly equal: with more than one
+detection a tie would be broken by the last digit."""
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forked: a rank imports nothing
 
 
@@ -36,17 +49,18 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
     return {part: Store.open(folder, part) for part in ("train", "val")}
 
 
-def a_run(network: str, **training: Any) -> Run:
-    """Give a run of 20 steps; by SGD, because AdamW makes a step of any gradient's last digit.
-
-    K-Net's teacher may give one mask under several classes, and their costs are equal before the first stage: with more
-    than one detection a tie would be broken by the last digit.
-    """
-    values = study()
-    values["networks"]["knet"] = {"backend": "torchvision", "options": {**KNET, "detections": 1}}
+def a_run(network: str, method: str = "mean_teacher", **training: Any) -> Run:
+    """Give a run of 20 steps; by SGD, because AdamW makes a step of any gradient's last digit."""
+    load_backend(network)
+    backend, name = network.split("/")
+    methods = {"mean_teacher": {"score_threshold": 0.0}, "soft_teacher": {"score_threshold": 0, "jitters": 3}}
+    values = study(
+        networks={name: {"backend": backend, "options": OPTIONS[network]}},
+        methods={name: {"options": options} for name, options in methods.items()},
+    )
     values["training"] |= {"steps": STEPS, "optimizer": "sgd", "lr": 0.002, "warmup_steps": 5, "milestones": [15]}
     values["training"] |= {"evaluate_every": 100, "evaluate_images": 2, "checkpoint_every": 100, **training}
-    return Study(**values).run(10, 1, network, "mean_teacher")
+    return Study(**values).run(10, 1, name, method)
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +81,25 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
             def predict(self, images: Any) -> Any:
                 return kind.predict(self, [image.double() for image in images])
 
+            def score(self, images: Any, boxes: Any) -> Any:
+                return kind.score(self, [image.double() for image in images], [one.double() for one in boxes])
+
         network.__class__ = Double
         return network  # type: ignore[no-any-return]
 
     monkeypatch.setattr(inference, "build_backend", doubled)
+    # What a framework turns to single precision, or draws in it, is brought to what it meets.
+    sample, einsum = F.grid_sample, torch.einsum
+    monkeypatch.setattr(F, "grid_sample", lambda x, grid, **how: sample(x.double(), grid.double(), **how))
+    monkeypatch.setattr(torch, "einsum", lambda how, *operands: einsum(how, *(one.double() for one in operands)))
+    suppress = boxes.nms
+    monkeypatch.setattr(boxes, "nms", lambda some, scores, much: suppress(some.double(), scores.double(), much))
+    with contextlib.suppress(pytest.skip.Exception):
+        load_backend("mmdet/mask_rcnn")
+    if "mmcv.ops.nms" in sys.modules:  # mmcv's suppression knows single precision alone
+        compiled = sys.modules["mmcv.ops.nms"].ext_module
+        single = compiled.nms
+        monkeypatch.setattr(compiled, "nms", lambda some, scores, **how: single(some.float(), scores.float(), **how))
 
 
 def frozen(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -124,7 +153,16 @@ def test_two_ranks_make_the_steps_of_one(network: str, stores: dict[str, Store],
     assert any("unlabelled/class" in losses for losses in one[1])
 
 
-@pytest.mark.parametrize(("network", "devices"), [("mask_rcnn", 1), ("knet", 2)])
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name.endswith("mask_rcnn")])
+def test_what_a_method_draws_and_asks_does_not_depend_on_the_rank(
+    network: str, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    """Soft Teacher jitters boxes, and asks the teacher about its boxes and about the student's regions."""
+    run = a_run(network, "soft_teacher")
+    alike(trained(run, stores, tmp_path / "one"), trained(run, stores, tmp_path / "two", devices=2))
+
+
+@pytest.mark.parametrize(("network", "devices"), [(name, 1 + (name == "torchvision/knet")) for name in NETWORKS])
 def test_a_batch_in_parts_makes_the_steps_of_the_whole(
     network: str, devices: int, stores: dict[str, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,13 +174,13 @@ def test_a_batch_in_parts_makes_the_steps_of_the_whole(
 
 def test_parts_of_a_batch_that_batch_norm_would_see_are_refused(stores: dict[str, Store], tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="its batch norm learns from a whole batch, so --accumulate 2 is another"):
-        trained(a_run("mask_rcnn"), stores, tmp_path / "parts", accumulate=2)
+        trained(a_run("torchvision/mask_rcnn"), stores, tmp_path / "parts", accumulate=2)
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused(stores: dict[str, Store], tmp_path: Path) -> None:
     message = "a batch of 2 images cannot be shared by 1 devices in 4 parts each; use a divisor of it"
     with pytest.raises(BenchError, match=message):
-        trained(a_run("mask_rcnn"), stores, tmp_path / "parts", accumulate=4)
+        trained(a_run("torchvision/mask_rcnn"), stores, tmp_path / "parts", accumulate=4)
 
 
 def test_a_count_is_at_least_one_in_all_shares_together() -> None:

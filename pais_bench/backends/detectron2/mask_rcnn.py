@@ -1,7 +1,8 @@
 """What is Mask R-CNN with weights in detectron2? Its own model; here is only how a weight enters its losses.
 
 Kept from detectron2: config, network, anchors, matching, sampling, box coding, inference. Added: the weights of Targets
-(_weighted.py) and a mask-IoU head. At unit weights each stock loss is detectron2's own.
+(_weighted.py), a mask-IoU head, and what single baselines ask of a network. At unit weights each stock loss is
+detectron2's own.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pais_bench.backends.detectron2._weighted import (
+    PaddedToTheStep,
     QualityRoIs,
     RememberingMatcher,
     WeightedPredictor,
     WeightedProposals,
 )
 from pais_bench.config import Frozen
+from pais_bench.noise_tolerant import NoiseTolerantPredictor
 from pais_bench.pretrained import existing, refuse_foreign, unreadable
 from pais_bench.quality import QualityHead
 from pais_bench.types import BenchError, Instances, Targets
@@ -103,6 +106,12 @@ class Options(Frozen):
     """A backbone of detectron2's model zoo on disk (ImageNet, R-50.pkl); None trains from random weights."""
     checkpoint: Path | None = None
     """A checkpoint of detectron2's for the whole network with the same number of classes, to start from."""
+    mask_head: Literal["fcn", "noise_tolerant"] = "fcn"
+    """fcn is what the config says; noise_tolerant replaces its last layers [Noisy Boundaries, paper.md 7]."""
+    boundary_weight: float = Field(default=0.0, ge=0)
+    """Mean weight of a mask's pixels, weighed by the predicted boundary; 0 weighs all alike [3: Noisy Boundaries]."""
+    focal_gamma: float = Field(default=0.0, ge=0)
+    """Exponent of a focal class loss; 0 is the config's, cross-entropy; Unbiased Teacher has 1.5."""
     quality_channels: int = Field(default=64, ge=1)
 
 
@@ -125,8 +134,12 @@ class Backend(nn.Module):
             _load(self.model, options.checkpoint, "")
         rois, rpn = self.model.roi_heads, self.model.proposal_generator
         rois.quality_head = QualityHead(config.MODEL.FPN.OUT_CHANNELS, options.quality_channels)
+        _mixed(self.model, PaddedToTheStep)
         _mixed(rois, QualityRoIs)
         _mixed(rois.box_predictor, WeightedPredictor)
+        rois.boundary_weight, rois.box_predictor.focal_gamma = options.boundary_weight, options.focal_gamma
+        if options.mask_head == "noise_tolerant":
+            _expect_noise(rois.mask_head)
         _mixed(rpn, WeightedProposals)
         _mixed(rpn.anchor_matcher, RememberingMatcher)
 
@@ -137,14 +150,29 @@ class Backend(nn.Module):
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
         self.train()
-        backgrounds = [target.background for target in targets]
-        self.model.proposal_generator.backgrounds = self.model.roi_heads.box_predictor.backgrounds = backgrounds
+        rpn, rois = self.model.proposal_generator, self.model.roi_heads
+        rpn.backgrounds = rois.box_predictor.backgrounds = [target.background for target in targets]
+        rpn.seeds = rois.seeds = [target.seed for target in targets]
         batch = [
             {"image": self._loaded(image), "instances": _truth(t)} for image, t in zip(images, targets, strict=True)
         ]
         with EventStorage():  # detectron2 logs into one, and we read none of it
             losses = self.model(batch)
         return {term: losses[name] for name, term in _TERMS.items()}
+
+    @torch.no_grad()
+    def score(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Give class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] for boxes f32[n,4] of each view.
+
+        The boxes given back are those that the box head makes of the given ones, per class. The mode is restored.
+        """
+        mode = self.training
+        self.eval()
+        try:
+            batch = self.model.preprocess_image([{"image": self._loaded(image)} for image in images])
+            return self.model.roi_heads.score(self.model.backbone(batch.tensor), list(boxes))
+        finally:
+            self.train(mode)
 
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor]) -> list[Instances]:
@@ -160,6 +188,13 @@ class Backend(nn.Module):
     def _loaded(self, image: Tensor) -> Tensor:
         """Give what detectron2's own loading gives: 0..255, in the order of channels that the config names."""
         return 255 * (image.flip(0) if self.bgr else image)
+
+
+def _expect_noise(head: Any) -> None:
+    """Let a mask head end in a fine and a coarse map, in the place of its doubling and its logits."""
+    width, maps = head.predictor.in_channels, head.predictor.out_channels
+    head.deconv, head.deconv_relu = nn.Identity(), nn.Identity()
+    head.predictor = NoiseTolerantPredictor(width, width, maps)
 
 
 def _config(classes: int, options: Options) -> CfgNode:

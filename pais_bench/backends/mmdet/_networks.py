@@ -21,6 +21,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pais_bench.pretrained import existing, fit_weights, unreadable
+from pais_bench.shares import blanks
 from pais_bench.types import BenchError, Targets
 
 SHIPPED = Path(mmdet.__file__).parent / ".mim" / "configs"
@@ -110,12 +111,12 @@ def inputs(model: Any, images: Sequence[Tensor], targets: Sequence[Targets] | No
     # What mmdet's pipelines load: BGR, 0..255. The preprocessor does not notice when its parent moves.
     loaded = [255 * image.flip(0) for image in images]
     prepare = model.data_preprocessor.to(images[0].device)
-    batch = prepare({"inputs": loaded, "data_samples": samples}, training=targets is not None)
-    return batch["inputs"], batch["data_samples"]
+    batch = prepare({"inputs": loaded + blanks(images), "data_samples": samples}, training=targets is not None)
+    return batch["inputs"][: len(images)], batch["data_samples"]
 
 
 def _truth(target: Targets) -> InstanceData:
-    """Give an image's instances with their weights; background is a number, or a function of boxes."""
+    """Give an image's instances with their weights and seed; background is a number, or a function of boxes."""
     truth = target.instances
     found = InstanceData(
         bboxes=truth.boxes,
@@ -126,7 +127,7 @@ def _truth(target: Targets) -> InstanceData:
         mask_weight=target.mask_weight,
         box_weight=target.box_weight,
     )
-    found.set_metainfo({"background": target.background})
+    found.set_metainfo({"background": target.background, "seed": target.seed})
     return found
 
 

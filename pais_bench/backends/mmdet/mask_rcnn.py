@@ -1,7 +1,8 @@
 """What is Mask R-CNN with weights in mmdet? mmdet's own model; here is only how a weight enters its losses.
 
 Kept from mmdet: config, network, anchors, matching, sampling, box coding, inference. Added: the weights of Targets
-(_weighted_regions.py) and a mask-IoU head. At unit weights each stock loss is mmdet's own.
+(_weighted_regions.py), a mask-IoU head, and what single baselines ask of a network. At unit weights each stock loss is
+mmdet's own.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, 
 from pais_bench.backends.mmdet._weighted_regions import (
     CarryingSampler,
     QualityRoIs,
+    SeededSampler,
     WeightedBoxes,
     WeightedMasks,
     WeightedProposals,
 )
 from pais_bench.config import Frozen
+from pais_bench.noise_tolerant import NoiseTolerantPredictor
 from pais_bench.quality import QualityHead
 from pais_bench.types import Instances, Targets
 
@@ -75,6 +78,12 @@ class Options(Frozen):
     """State dict of the backbone on disk, torchvision's or mmdet's (ImageNet); None trains from random weights."""
     checkpoint: Path | None = None
     """A checkpoint of mmdet's for the whole network with the same number of classes, to start from."""
+    mask_head: Literal["fcn", "noise_tolerant"] = "fcn"
+    """fcn is what the config says; noise_tolerant replaces its last layers [Noisy Boundaries, paper.md 7]."""
+    boundary_weight: float = Field(default=0.0, ge=0)
+    """Mean weight of a mask's pixels, weighed by the predicted boundary; 0 weighs all alike [3: Noisy Boundaries]."""
+    focal_gamma: float = Field(default=0.0, ge=0)
+    """Exponent of a focal class loss; 0 is the config's, cross-entropy; Unbiased Teacher has 1.5."""
     quality_channels: int = Field(default=64, ge=1)
 
 
@@ -88,9 +97,12 @@ class Backend(nn.Module):
         rois = mixed(self.model.roi_head, QualityRoIs)
         rois.quality_head = QualityHead(rois.mask_roi_extractor.out_channels, options.quality_channels)
         mixed(rois.bbox_sampler, CarryingSampler)
-        mixed(rois.bbox_head, WeightedBoxes)
-        mixed(rois.mask_head, WeightedMasks)
+        mixed(rois.bbox_head, WeightedBoxes).focal_gamma = options.focal_gamma
+        mixed(rois.mask_head, WeightedMasks).boundary_weight = options.boundary_weight
+        if options.mask_head == "noise_tolerant":
+            _expect_noise(rois.mask_head)
         mixed(self.model.rpn_head, WeightedProposals)
+        mixed(self.model.rpn_head.sampler, SeededSampler)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Give the parameters that learn at the backbone's own rate."""
@@ -103,6 +115,20 @@ class Backend(nn.Module):
         return {term: _total(losses[name]) for name, term in _TERMS.items()}
 
     @torch.no_grad()
+    def score(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Give class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] for boxes f32[n,4] of each view.
+
+        The boxes given back are those that the box head makes of the given ones, per class. The mode is restored.
+        """
+        mode = self.training
+        self.eval()
+        try:
+            batch, _ = inputs(self.model, images)
+            return self.model.roi_head.score(self.model.extract_feat(batch), list(boxes))
+        finally:
+            self.train(mode)
+
+    @torch.no_grad()
     def predict(self, images: Sequence[Tensor]) -> list[Instances]:
         """Give the instances that the config's test_cfg keeps of each view, by falling score; restore the mode."""
         mode = self.training
@@ -112,6 +138,13 @@ class Backend(nn.Module):
             return [_instances(sample.pred_instances) for sample in samples]
         finally:
             self.train(mode)
+
+
+def _expect_noise(head: Any) -> None:
+    """Let a mask head end in a fine and a coarse map, in the place of its doubling and its logits."""
+    head.upsample = None
+    width = head.conv_logits.in_channels
+    head.conv_logits = NoiseTolerantPredictor(width, width, head.conv_logits.out_channels)
 
 
 def _total(loss: Tensor | Sequence[Tensor]) -> Tensor:

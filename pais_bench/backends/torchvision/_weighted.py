@@ -16,10 +16,9 @@ from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference,
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 
-from pais_bench.backends.torchvision._heads import NoiseTolerantPredictor
-from pais_bench.losses import boundary_weights, mask_iou, quality_loss, weighted_mean
+from pais_bench.losses import focal, mask_iou, quality_loss, region_mask_loss, weighted_mean
 from pais_bench.quality import area_outside
-from pais_bench.shares import mean_count
+from pais_bench.shares import mean_count, seed_draws
 
 
 class SeededSampler(BalancedPositiveNegativeSampler):
@@ -31,8 +30,7 @@ class SeededSampler(BalancedPositiveNegativeSampler):
         """Give masks of the sampled positives and negatives, u8[n] an image."""
         drawn = []
         for labels, seed in zip(matched_idxs, self.seeds, strict=True):
-            if seed is not None:
-                _seed(labels.device, seed)
+            seed_draws(labels.device, seed)
             drawn.append(super().__call__([labels]))
         positive, negative = zip(*drawn, strict=True)
         return [one for (one,) in positive], [one for (one,) in negative]
@@ -103,20 +101,12 @@ class WeightedRoIHeads(RoIHeads):
         outside = area_outside(area, torch.cat(rois), truth)
         weight = _gather([target["mask_weight"] for target in targets], owners)
         count = mean_count(len(weight), weight.device)
-        losses["mask"] = sum(self._mask_loss(logit, truth, weight, count) for logit in own)
+        losses["mask"] = sum(region_mask_loss(logit, truth, weight, count, self.boundary_weight) for logit in own)
 
         probability = own[0].detach().sigmoid()
         iou = mask_iou(probability > 0.5, truth, outside)
         losses["quality"] = quality_loss(self.quality_head(mask_features, probability), iou, count)
         return losses
-
-    def _mask_loss(self, logits, truth, weight, count):
-        if logits.shape[-1] != truth.shape[-1]:
-            truth = F.adaptive_avg_pool2d(truth, logits.shape[-1])
-        pixels = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        if self.boundary_weight:
-            pixels = pixels * boundary_weights(logits, self.boundary_weight)
-        return weighted_mean(pixels, weight, count)
 
     def _results(self, features, proposals, image_shapes):
         logits, box = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, image_shapes)))
@@ -132,9 +122,8 @@ class WeightedRoIHeads(RoIHeads):
     def _masks(self, features, boxes, image_shapes):
         """Give the mask features and the logits of every map that is trained, the one that predicts first."""
         mask_features = self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
-        if isinstance(self.mask_predictor, NoiseTolerantPredictor):
-            return mask_features, self.mask_predictor.both(mask_features)
-        return mask_features, (self.mask_predictor(mask_features),)
+        maps = self.mask_predictor(mask_features)
+        return mask_features, maps if isinstance(maps, tuple) else (maps,)
 
     def score(self, features, boxes, image_shapes):
         """Give class probabilities f32[n,C+1], background first, and each class's box f32[n,C,4] of given boxes."""
@@ -142,11 +131,6 @@ class WeightedRoIHeads(RoIHeads):
         counts = [len(box) for box in boxes]
         refined = self.box_coder.decode(deltas, boxes)[:, 1:]
         return list(zip(logits.softmax(1).split(counts), refined.split(counts), strict=True))
-
-
-def _seed(where: torch.device, seed: int) -> None:
-    """Seed the draws of a device: torch.manual_seed seeds every kind there is, 1 ms a call and eight calls a step."""
-    (torch.default_generator if where.type == "cpu" else torch).manual_seed(seed)
 
 
 def _background(background, boxes: Tensor) -> Tensor:
@@ -161,9 +145,7 @@ def _class_and_box_losses(logits, box, labels, deltas, matched, targets, backgro
     box_weight = _gather([target["box_weight"] for target in targets], matched)[positive]
     own = box.reshape(len(box), -1, 4)[rows[positive], labels[positive]]
     distance = F.smooth_l1_loss(own, deltas[positive], beta=1 / 9, reduction="none").sum(1)
-    loss = F.cross_entropy(logits, labels, reduction="none")
-    if gamma:
-        loss = (1 - (-loss).exp()) ** gamma * loss
+    loss = focal(F.cross_entropy(logits, labels, reduction="none"), gamma)
     count = mean_count(len(labels), labels.device)
     return {"class": weighted_mean(loss, class_weight, count), "box": (distance * box_weight).sum() / count}
 

@@ -21,9 +21,10 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from pais_bench.backends.torchvision._backbones import Small, load_weights, resnet50_fpn
-from pais_bench.backends.torchvision._heads import NoiseTolerantPredictor, box_head, roi_pool
+from pais_bench.backends.torchvision._heads import box_head, roi_pool
 from pais_bench.backends.torchvision._weighted import SeededSampler, WeightedProposals, WeightedRoIHeads
 from pais_bench.config import Frozen
+from pais_bench.noise_tolerant import NoiseTolerantPredictor
 from pais_bench.quality import QualityHead
 from pais_bench.shares import padded_size
 from pais_bench.types import Instances, Targets
