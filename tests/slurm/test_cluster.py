@@ -216,8 +216,8 @@ def test_a_training_on_two_gpus_is_two_processes_that_make_the_steps_of_one(clus
     assert json.loads((project.folder / "run.json").read_text())["hardware"]["devices"] == 2
     ours, theirs = logged(project.folder), logged(project.alone())
     assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [*range(1, STEPS + 1), STEPS]
-    # Before AdamW has made steps of last digits, and what comes before any suppression: after it, in single precision, a
-    # last digit decides which regions there are. tests/test_shares.py compares all terms in double precision.
+    # Before AdamW has made steps of last digits, and what comes before any suppression: after it, in single precision,
+    # a last digit decides which regions there are. tests/test_shares.py compares all terms in double precision.
     for mine, other in zip(ours[:2], theirs[:2], strict=True):
         for term in ("labelled/objectness", "labelled/proposal_box"):
             assert mine["loss"][term] == pytest.approx(other["loss"][term], rel=1e-4)
