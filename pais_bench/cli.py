@@ -151,9 +151,9 @@ def report(study: Study, results: Path, arguments: argparse.Namespace) -> None:
 
     measured = Results.of(study, results)
     written = write_reports(study, measured, results / "reports" / study.name, arguments.study)
-    print(plugins.load("reports", "main_table").terminal_table(study, measured))
     for path in written:
         print(path)
+    print(plugins.load("reports", "main_table").terminal_table(study, measured))
 
 
 Verb = Callable[[Study, Path, argparse.Namespace], int | None]

@@ -32,12 +32,10 @@ class NoiseTolerantPredictor(nn.Module):
         self.upsample = nn.ConvTranspose2d(classes, classes, 2, stride=2)
         self.join = nn.Conv2d(2 * classes, classes, 1)
 
-    def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features f32[n,c,14,14] to the joined logits f32[n,C,28,28] and the coarse ones f32[n,C,14,14]."""
-        coarse = self.coarse(features)
-        return self.join(torch.cat((self.fine(features), self.upsample(coarse)), 1)), coarse
-
     def forward(self, features: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Give both in training mode, the joined logits alone else."""
-        both = self.both(features)
-        return both if self.training else both[0]
+        """Map features f32[n,c,14,14] to the joined logits f32[n,C,28,28]; in training mode
+        to (joined, coarse), where the coarse ones are f32[n,C,14,14].
+        """
+        coarse = self.coarse(features)
+        joined: Tensor = self.join(torch.cat((self.fine(features), self.upsample(coarse)), 1))
+        return (joined, coarse) if self.training else joined

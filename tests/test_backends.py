@@ -168,7 +168,9 @@ def test_boundary_weights_act_on_the_mask_loss_alone(name: str, images: Any, tar
 def test_the_noise_tolerant_head_trains_both_its_maps(name: str, images: Any, targets: Any, empty: Any) -> None:
     network = build(name, mask_head="noise_tolerant")
     (predictor,) = (module for module in network.modules() if isinstance(module, NoiseTolerantPredictor))
-    joined, coarse = predictor.both(torch.rand(2, predictor.fine[0].in_channels, 14, 14))
+    features = torch.rand(2, predictor.fine[0].in_channels, 14, 14)
+    joined, coarse = predictor.train()(features)
+    torch.testing.assert_close(predictor.eval()(features), joined)
     assert joined.shape[2:] == (28, 28) and coarse.shape[2:] == (14, 14)
     torch.nn.init.zeros_(predictor.join.weight[:, predictor.join.out_channels :])  # the coarse map pays for itself
     losses(network, images, targets)["mask"].backward()

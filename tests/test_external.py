@@ -15,7 +15,7 @@ from test_draws import store_of
 from tiny import study as tiny
 
 from pais_bench import cli
-from pais_bench.reports import convergence
+from pais_bench.reports import accuracy_cost, convergence
 from pais_bench.results import Results
 from pais_bench.study_file import load_study
 
@@ -133,12 +133,16 @@ def test_every_report_that_measures_predictions_has_them_and_the_others_say_that
     text = (reports / "cost.md").read_text()
     assert "| mask2former | guided_distillation ‡ | 10 % | – | – | – |\n" in text
     assert text.count("no log of their training is here") == 1
-    told = pd.read_csv(reports / "convergence.csv").set_index("method")
-    assert (told.loc["guided_distillation ‡", ["network", "percent", "folds"]] == ["mask2former", 10, 0]).all()
-    assert told["AP"].isna().all()
-    figure = Figure(figsize=(3.5, 3))
-    read = convergence.Report().points(load_study(words[0]), Results.of(load_study(words[0]), tmp_path / "results"))
-    convergence._paint(figure, load_study(words[0]), read, "step")
+    for report in (convergence, accuracy_cost):
+        told = pd.read_csv(reports / f"{report.Report.stem}.csv").set_index("method")
+        assert (told.loc["guided_distillation ‡", ["network", "percent", "folds"]] == ["mask2former", 10, 0]).all()
+        assert told["AP"].isna().all()
+    figure, study = Figure(figsize=(3.5, 3)), load_study(words[0])
+    results = Results.of(study, tmp_path / "results")
+    convergence._paint(figure, study, convergence.Report().points(study, results), "step")
+    other = Figure(figsize=(3.5, 3))
+    accuracy_cost._paint(other, study, accuracy_cost.Report().points(study, results))
+    assert other.get_supxlabel() == figure.get_supxlabel()
     assert "(mask2former guided_distillation ‡, mask_rcnn supervised ‡" in " ".join(figure.get_supxlabel().split())
 
 

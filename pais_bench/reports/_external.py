@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from pais_bench.results import Results
@@ -23,6 +25,18 @@ def named(results: Results, frame: pd.DataFrame) -> pd.Series:
         for network, method, family in zip(frame["network"], frame["method"], frame["family"], strict=True)
     ]
     return pd.Series(labels, index=frame.index, dtype=object)
+
+
+def without_log(results: Results, cell: Sequence[str]) -> pd.DataFrame:
+    """Give the cells of which a figure has no points, because no training is here: named, and of no fold."""
+    others = results.external.assign(method=named(results, results.external), folds=0)
+    return others[[*cell, "folds"]].drop_duplicates()
+
+
+def no_log(points: pd.DataFrame) -> str:
+    """Say of which rows of without_log, of network and method, no log is here; nothing where there are none."""
+    missing = points.loc[points["folds"] == 0, ["network", "method"]].drop_duplicates()
+    return f"{NO_LOG} ({', '.join(missing['network'] + ' ' + missing['method'])})." if len(missing) else ""
 
 
 def notes(results: Results) -> list[str]:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -119,6 +120,12 @@ def legend(figure: Figure, handles: list[Line2D | Patch], title: str | None = No
     rows = math.ceil(inches / figure.get_figwidth())
     columns = math.ceil(len(handles) / rows)
     figure.legend(handles=handles, title=title, loc="outside upper center", ncols=columns, title_fontsize=8.5)
+
+
+def remark(figure: Figure, text: str) -> None:
+    """Write a sentence below the panels, broken into lines; nothing where it is empty."""
+    if text:
+        figure.supxlabel(fill(text, round(19 * figure.get_figwidth())), fontsize=7.5, color=GREY)
 
 
 def draw(paint: Callable[[Figure], None], size: tuple[float, float], folder: Path, stem: str) -> list[Path]:

@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pais_bench.config import Study
+from pais_bench.reports._external import no_log, without_log
 from pais_bench.reports._figure import FigureReport
-from pais_bench.reports._style import draw, empty, in_unit, legend, marks
+from pais_bench.reports._style import draw, empty, in_unit, legend, marks, remark
 from pais_bench.results import Results
 
 FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom")
@@ -32,10 +33,13 @@ class Report(FigureReport):
     }
 
     def points(self, study: Study, results: Results) -> pd.DataFrame:
-        """Give a row per network, method and percent with a finished run that tells its time; AP in percent 0..100."""
+        """Give a row per network, method and percent with a finished run that tells its time; AP in percent 0..100.
+
+        A method of another codebase has a row without numbers, as it has no log.
+        """
         done = results.runs[(results.runs["state"] == "done") & results.runs["wall_seconds"].notna()]
         done = done.assign(AP=done["segm_AP"].astype(float) * 100, seconds=done["wall_seconds"].astype(float))
-        return (
+        found = (
             done.groupby(CELL, sort=False)
             .agg(
                 device=("device", lambda names: " + ".join(sorted(set(names.dropna().astype(str))))),
@@ -46,6 +50,8 @@ class Report(FigureReport):
             )
             .reset_index()
         )
+        others = without_log(results, CELL).assign(device="")
+        return pd.concat([found, others], ignore_index=True) if len(others) else found
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw one row of panels."""
@@ -55,6 +61,8 @@ class Report(FigureReport):
 
 def _paint(figure: Figure, study: Study, points: pd.DataFrame) -> None:
     percents = study.split.percents
+    remark(figure, no_log(points))
+    points = points[points["folds"] > 0]
     times, unit = in_unit(points["seconds"])
     points = points.assign(time=times)
     panels = figure.subplots(1, len(percents), sharex=True, sharey=True, squeeze=False)[0]

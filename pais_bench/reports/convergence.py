@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -15,9 +14,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from pais_bench.config import Study
-from pais_bench.reports._external import NO_LOG, named
+from pais_bench.reports._external import no_log, without_log
 from pais_bench.reports._figure import FigureReport
-from pais_bench.reports._style import GREY, Mark, draw, empty, in_unit, legend, marks
+from pais_bench.reports._style import GREY, Mark, draw, empty, in_unit, legend, marks, remark
 from pais_bench.results import Results
 
 BAND = 0.18
@@ -59,9 +58,8 @@ class Report(FigureReport):
             .reset_index()
         )
         begun = points.groupby(GROUP, sort=False)["folds"].transform("max")
-        others = results.external.assign(method=named(results, results.external))[GROUP[:3]].drop_duplicates()
-        found = points[points["folds"] == begun]
-        return pd.concat([found, others.assign(model="", folds=0)], ignore_index=True) if len(others) else found
+        found, others = points[points["folds"] == begun], without_log(results, GROUP[:3]).assign(model="")
+        return pd.concat([found, others], ignore_index=True) if len(others) else found
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a row of panels per network and a panel per percent."""
@@ -76,8 +74,8 @@ class Report(FigureReport):
 
 def _paint(figure: Figure, study: Study, points: pd.DataFrame, against: str) -> None:
     percents, networks = study.split.percents, list(study.networks)
-    missing = points.loc[points["AP"].isna(), ["network", "method"]].drop_duplicates()
-    points = points.dropna(subset=["AP"])
+    remark(figure, no_log(points))
+    points = points[points["folds"] > 0]
     panels = figure.subplots(len(networks), len(percents), sharex=True, sharey=True, squeeze=False)
     label = {"step": "training steps", "images_seen": "images seen"}.get(against, "")
     if against == "seconds":
@@ -97,9 +95,6 @@ def _paint(figure: Figure, study: Study, points: pd.DataFrame, against: str) -> 
     if not points.empty:
         panels[0, 0].set_ylim(bottom=0)
         panels[0, 0].set_xlim(left=0)
-    if len(missing):
-        told = f"{NO_LOG} ({', '.join(missing['network'] + ' ' + missing['method'])})."
-        figure.supxlabel(fill(told, round(19 * figure.get_figwidth())), fontsize=7.5, color=GREY)
     legend(figure, _entries(study))
 
 

@@ -76,9 +76,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 class Project:
     """Hold a study of one training, and the two ways to make it."""
 
-    def __init__(self, folder: Path, **resources: Any) -> None:
+    def __init__(self, folder: Path, training: dict[str, Any] | None = None, **resources: Any) -> None:
         values = study(methods={"supervised": {}}, resources={"default": {"minutes": 10, "mem_mb": 1500}, **resources})
         values["training"] |= {"steps": STEPS, "checkpoint_every": 5, "evaluate_every": STEPS, "milestones": [STEPS]}
+        values["training"] |= training or {}
         self.path, self.results = folder / "tiny.yaml", folder / "results"
         self.path.write_text(yaml.safe_dump(values))
         self.run = load_study(self.path).runs()[0]
@@ -200,7 +201,10 @@ def trouble(cluster: Cluster, project: Project, workflow: subprocess.Popen[str])
 
 
 def test_a_training_on_two_gpus_is_two_processes_that_make_the_steps_of_one(cluster: Cluster, tmp_path: Path) -> None:
-    project = Project(tmp_path, train={"gpus": 2, "mem_mb": 3500, "max_mem_mb": 4000})
+    # AdamW makes a step of any gradient's last digit; of SGD's small ones no region comes or goes in the first steps.
+    project = Project(
+        tmp_path, {"optimizer": "sgd", "lr": 0.002}, train={"gpus": 2, "mem_mb": 3500, "max_mem_mb": 4000}
+    )
     with project.started(cluster, str(project.folder / "run.json")) as workflow:
         wait_for("ten steps", lambda: project.step() >= 10, workflow, project)
         (job,) = cluster.jobs("train")
@@ -216,8 +220,5 @@ def test_a_training_on_two_gpus_is_two_processes_that_make_the_steps_of_one(clus
     assert json.loads((project.folder / "run.json").read_text())["hardware"]["devices"] == 2
     ours, theirs = logged(project.folder), logged(project.alone())
     assert [line["step"] for line in ours] == [line["step"] for line in theirs] == [*range(1, STEPS + 1), STEPS]
-    # Before AdamW has made steps of last digits, and what comes before any suppression: after it, in single precision,
-    # a last digit decides which regions there are. tests/test_shares.py compares all terms in double precision.
-    for mine, other in zip(ours[:2], theirs[:2], strict=True):
-        for term in ("labelled/objectness", "labelled/proposal_box"):
-            assert mine["loss"][term] == pytest.approx(other["loss"][term], rel=1e-4)
+    for mine, other in zip(ours[:4], theirs[:4], strict=True):  # in single precision they part after some steps
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-4)

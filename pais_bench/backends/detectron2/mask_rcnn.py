@@ -25,6 +25,7 @@ from detectron2.utils.events import EventStorage
 from pydantic import Field
 from torch import Tensor, nn
 
+from pais_bench.asking import evaluating
 from pais_bench.backends.detectron2._weighted import (
     PaddedToTheStep,
     QualityRoIs,
@@ -166,24 +167,16 @@ class Backend(nn.Module):
 
         The boxes given back are those that the box head makes of the given ones, per class. The mode is restored.
         """
-        mode = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             batch = self.model.preprocess_image([{"image": self._loaded(image)} for image in images])
             return self.model.roi_heads.score(self.model.backbone(batch.tensor), list(boxes))
-        finally:
-            self.train(mode)
 
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor]) -> list[Instances]:
         """Give at most TEST.DETECTIONS_PER_IMAGE instances a view, sorted by falling score; restore the mode."""
-        mode = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             found = self.model([{"image": self._loaded(image)} for image in images])
             return [_instances(one["instances"]) for one in found]
-        finally:
-            self.train(mode)
 
     def _loaded(self, image: Tensor) -> Tensor:
         """Give what detectron2's own loading gives: 0..255, in the order of channels that the config names."""

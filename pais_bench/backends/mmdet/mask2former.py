@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pais_bench.asking import evaluating
 from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, build_pretrained, inputs, mixed
 from pais_bench.backends.mmdet._weighted_queries import ClassAndQuality, QualityInstances, WeightedQueries
 from pais_bench.config import Frozen
@@ -91,13 +92,9 @@ class Backend(nn.Module):
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor]) -> list[Instances]:
         """Give the instances of each view that have a mask, sorted by falling score; restore the mode."""
-        mode = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             samples = self.model.predict(*inputs(self.model, images), rescale=False)
             return [_instances(sample.pred_instances) for sample in samples]
-        finally:
-            self.train(mode)
 
 
 _HEADS = ("panoptic_head", "panoptic_fusion_head")

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from pais_bench.asking import evaluating
 from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, build_pretrained, inputs, mixed
 from pais_bench.backends.mmdet._weighted_regions import (
     CarryingSampler,
@@ -120,24 +121,16 @@ class Backend(nn.Module):
 
         The boxes given back are those that the box head makes of the given ones, per class. The mode is restored.
         """
-        mode = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             batch, _ = inputs(self.model, images)
             return self.model.roi_head.score(self.model.extract_feat(batch), list(boxes))
-        finally:
-            self.train(mode)
 
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor]) -> list[Instances]:
         """Give the instances that the config's test_cfg keeps of each view, by falling score; restore the mode."""
-        mode = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             samples = self.model.predict(*inputs(self.model, images), rescale=False)
             return [_instances(sample.pred_instances) for sample in samples]
-        finally:
-            self.train(mode)
 
 
 def _expect_noise(head: Any) -> None:

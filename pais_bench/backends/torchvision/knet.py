@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pais_bench.asking import evaluating
 from pais_bench.backends.torchvision._backbones import Small, resnet50_fpn
 from pais_bench.backends.torchvision._kernel_update import KernelHead, KernelUpdate, Proposal, Update, full
 from pais_bench.backends.torchvision._matching import Match, cost, match
@@ -125,17 +126,13 @@ class Backend(nn.Module):
         Masks are cut at 0.5 in the pixels of the view, and empty ones dropped. The release keeps its teacher's maps
         soft until they are warped into the student's view; ours are bool from here on.
         """
-        mode = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             batch = self._batch(images)
             last = self._forward(batch)[1][-1]
             return [
                 self._instances(logits, quality, masks, batch.shape[-2:], image.shape[-2:])
                 for logits, quality, masks, image in zip(last.logits, last.quality, last.masks, images, strict=True)
             ]
-        finally:
-            self.train(mode)
 
     def _batch(self, images: Sequence[Tensor]) -> Tensor:
         """Normalise, and pad with 0 at the right and below to one size that the strides of all levels divide."""

@@ -20,6 +20,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from pais_bench.asking import evaluating
 from pais_bench.backends.torchvision._backbones import Small, load_weights, resnet50_fpn
 from pais_bench.backends.torchvision._heads import box_head, roi_pool
 from pais_bench.backends.torchvision._weighted import SeededSampler, WeightedProposals, WeightedRoIHeads
@@ -94,24 +95,16 @@ class Backend(nn.Module):
 
         The boxes given back are those that the box head makes of the given ones, per class. The mode is restored.
         """
-        mode = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             batch, _ = self.model.transform(list(images))
             features = self.model.backbone(batch.tensors)
             return self.model.roi_heads.score(features, list(boxes), batch.image_sizes)
-        finally:
-            self.train(mode)
 
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor]) -> list[Instances]:
         """Give at most `detections` instances a view, sorted by falling score; restore the mode."""
-        mode = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return [_instances(result) for result in self.model(list(images))]
-        finally:
-            self.train(mode)
 
 
 class _Unresized(GeneralizedRCNNTransform):
