@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from test_reports import fabricate, half, make_study
 
@@ -253,3 +255,30 @@ def test_a_csv_that_is_none_of_a_figure_is_refused(
         path.write_text(content)
     assert cli.main(["draw", str(tmp_path / "study.yaml"), str(path)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_nothing_of_a_figure_is_cut_off(tmp_path: Path) -> None:
+    """A legend of long names above a narrow figure, and many panels of a fixed shape with a bar of colours beside."""
+    drawn: list[Figure] = []
+
+    def legend(figure: Figure) -> None:
+        figure.subplots(1, 1).set_title("1 % labels")
+        names = [f"method_number_{number}" for number in range(11)]
+        _style.legend(figure, [_style.Mark("black", "o").handle(name) for name in names])
+        drawn.append(figure)
+
+    def squares(figure: Figure) -> None:
+        panels = figure.subplots(2, 10)
+        for axes in panels.flat:
+            axes.set(aspect="equal", xlim=(0, 1), ylim=(0, 1), xlabel="class score", title="method")
+            axes.tick_params(labelleft=False)
+        for row in panels:
+            row[0].set_ylabel("true mask IoU")
+            figure.colorbar(row[0].scatter([0, 1], [0, 1], c=[0, 1]), ax=list(row), aspect=18, pad=0.02)
+        drawn.append(figure)
+
+    for name, paint, size in (("legend", legend, (3.5, 2.6)), ("squares", squares, (18.6, 4.0))):
+        _style.draw(paint, size, tmp_path, name)
+        with matplotlib.rc_context(_style.LOOK):
+            left, low, right, high = drawn[-1].get_tightbbox().extents
+        assert left >= 0 and low >= 0 and right <= drawn[-1].get_figwidth() and high <= drawn[-1].get_figheight(), name

@@ -12,6 +12,7 @@ from textwrap import fill
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -115,11 +116,22 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def legend(figure: Figure, handles: list[Line2D | Patch], title: str | None = None) -> None:
-    """Set one legend above all panels, in as many rows of equal length as its labels ask for."""
-    inches = sum(0.45 + 0.065 * len(str(handle.get_label())) for handle in handles)
-    rows = math.ceil(inches / figure.get_figwidth())
-    columns = math.ceil(len(handles) / rows)
+    """Set one legend above all panels, in as few rows as its labels allow; further rows make the figure higher."""
+    labels = [str(handle.get_label()) for handle in handles]
+    columns = next(
+        columns
+        for columns in range(max(len(labels), 1), 0, -1)
+        if columns == 1 or _legend_width(labels, columns) <= figure.get_figwidth()
+    )
+    rows = math.ceil(len(labels) / columns)
+    columns = math.ceil(len(labels) / rows) if rows else 1
+    figure.set_figheight(figure.get_figheight() + 0.17 * max(rows - 1, 0))
     figure.legend(handles=handles, title=title, loc="outside upper center", ncols=columns, title_fontsize=8.5)
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> float:
+    """Give the inches that a legend of so many columns takes, each filled from above."""
+    return sum(0.45 + 0.065 * max(map(len, part)) for part in np.array_split(labels, columns))
 
 
 def remark(figure: Figure, text: str) -> None:
@@ -138,7 +150,9 @@ def draw(paint: Callable[[Figure], None], size: tuple[float, float], folder: Pat
 
         # Placing the panels takes long, and is the same for both kinds of file: with a layout, even one that is done,
         # each of them would be drawn twice.
-        layout.execute(figure)
+        # Panels of a fixed shape find their place in a second pass.
+        for _ in range(1 + any(axes.get_aspect() != "auto" for axes in figure.axes)):
+            layout.execute(figure)
         figure.set_layout_engine(None)
         metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
         return [_write_figure(figure, folder / f"{stem}.{kind}", kind, metadata[kind]) for kind in metadata]
