@@ -23,9 +23,16 @@ import torch
 from lightning_fabric import Fabric
 
 from pais_bench import engine, geometry, plugins
+from pais_bench.backends.torchvision import _weighted, knet
 from pais_bench.splits import draw_split
 from pais_bench.store import Store
 from pais_bench.study_file import load_study
+
+MATCHING = {
+    "mask_rcnn": ((_weighted.WeightedRoIHeads, "select_training_samples"), (_weighted, "_match")),
+    "knet": ((knet, "_costs"), (knet, "match")),
+}
+"""What assigns instances to regions, and anchors to instances; the costs of queries, and the Hungarian matching."""
 
 
 def main() -> None:
@@ -56,15 +63,20 @@ def measure(trainer: engine.Trainer, warm: int, pairs: int) -> None:
     timed(trainer.teacher, "predict", parts)
     timed(trainer.method, "weigh", parts)
     timed(geometry, "project_targets", parts)
+    for owner, name in MATCHING[trainer.run.network.name]:
+        timed(owner, name, parts)
     steps: dict[str, list[float]] = defaultdict(list)
     for step in range(warm):
         run_step(trainer, trainer.stream[step], step)
-    parts.clear()
+    spent: dict[str, float] = defaultdict(float)
     for step in range(warm, warm + pairs):
         batch = trainer.stream[step]
         alone = type(batch)(batch.step, batch.labelled, [])
         for name, one in (("supervised", alone), ("pais", batch)):
+            parts.clear()
             steps[name].append(run_step(trainer, one, step))
+        for name, seconds in parts.items():  # of the PAIS step alone
+            spent[name] += sum(seconds)
     training = trainer.run.training
     labelled, unlabelled = training.labelled_batch, training.unlabelled_batch
     supervised, pais = (statistics.median(steps[name]) for name in ("supervised", "pais"))
@@ -73,8 +85,8 @@ def measure(trainer: engine.Trainer, warm: int, pairs: int) -> None:
     print(f"supervised step {1000 * supervised:7.1f} ms")
     print(f"floor           {1000 * floor:7.1f} ms")
     print(f"PAIS step       {1000 * pais:7.1f} ms = {pais / floor:.3f} of the floor")
-    for name, seconds in parts.items():
-        print(f"  of it {name:16} {1000 * sum(seconds) / pairs:6.1f} ms")
+    for name, total in spent.items():
+        print(f"  of it {name:24} {1000 * total / pairs:6.1f} ms")
     log_every = trainer.run.training.log_every
     logged = statistics.median(seconds_of_a_line(trainer, warm + log_every * number) for number in range(pairs))
     share = logged / log_every / pais

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
@@ -168,8 +169,22 @@ VERBS: dict[str, Verb] = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 when it is done, 85 when it is to be continued, 2 after a message about a fault."""
+    """Run one verb; 0 when it is done, 85 when it is to be continued, 2 after a message about a fault.
+
+    1 without a word where the reader of its output has gone, as `head` does.
+    """
     words = sys.argv[1:] if words is None else words
+    try:
+        status = _main(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer would be written, and fail again, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _main(words: Sequence[str]) -> int:
     arguments = parser(__doc__, VERBS).parse_args(words)
     try:
         if arguments.verb not in VERBS:

@@ -49,6 +49,13 @@ def test_help_shows_the_six_verbs_with_examples() -> None:
     assert "snakemake --workflow-profile profiles/local" in text
 
 
+def test_a_reader_that_has_gone_is_no_fault() -> None:
+    command = [sys.executable, "-m", "pais_bench", "plan", "baselines"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 1
+
+
 @pytest.mark.parametrize("verb", ["prepare", "split", "train", "predict", "evaluate", "report"])
 def test_every_verb_has_help(verb: str) -> None:
     done = cli(verb, "--help")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +228,30 @@ def test_the_trained_teacher_must_be_there(stores: dict[str, Store], tmp_path: P
     with pytest.raises(BenchError, match=r"checkpoint\.pt: no checkpoint; run `pais-bench train` first"):
         (tmp_path / run.teacher.folder).mkdir(parents=True)
         trainer(run, stores, tmp_path)
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name.startswith("torchvision/")])
+def test_only_the_hungarian_matching_of_a_step_leaves_the_device(
+    network: str, stores: dict[str, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, askers = trainer(a_run(network=network), stores, tmp_path), []
+    batch = found.stream[0]  # a loader's work, before the step
+
+    def spied(name: str) -> Callable[..., Any]:
+        plain = getattr(torch.Tensor, name)
+
+        def ask(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+            if tensor.numel() > 9:  # a view's matrix never was on a device
+                askers.append(sys._getframe(1).f_globals["__name__"])
+            return plain(tensor, *arguments, **options)
+
+        return ask
+
+    for name in ("cpu", "numpy", "__array__"):
+        monkeypatch.setattr(torch.Tensor, name, spied(name))
+    found._train_step(batch)
+    expected = {"pais_bench.backends.torchvision._matching"} if network.endswith("knet") else set()
+    assert set(askers) == expected
 
 
 def test_burn_in_leaves_the_unlabelled_stream_out(stores: dict[str, Store], tmp_path: Path) -> None:
