@@ -28,11 +28,14 @@ from pais_bench.splits import draw_split
 from pais_bench.store import Store
 from pais_bench.study_file import load_study
 
-MATCHING = {
-    "mask_rcnn": ((_weighted.WeightedRoIHeads, "select_training_samples"), (_weighted, "_match")),
-    "knet": ((knet, "_costs"), (knet, "match")),
+MATCHING: dict[tuple[str, str], dict[str, tuple[Any, str]]] = {
+    ("torchvision", "mask_rcnn"): {
+        "matching of anchors": (_weighted, "_match"),
+        "matching of regions": (_weighted.WeightedRoIHeads, "select_training_samples"),
+    },
+    ("torchvision", "knet"): {"costs of the matching": (knet, "_costs"), "Hungarian matching": (knet, "match")},
 }
-"""What assigns instances to regions, and anchors to instances; the costs of queries, and the Hungarian matching."""
+"""Where a network matches; of others it is not listed."""
 
 
 def main() -> None:
@@ -60,11 +63,15 @@ def main() -> None:
 def measure(trainer: engine.Trainer, warm: int, pairs: int) -> None:
     """Print the medians of both kinds of steps, their ratio to the floor, and where a PAIS step spends its time."""
     parts: dict[str, list[float]] = defaultdict(list)
-    timed(trainer.teacher, "predict", parts)
-    timed(trainer.method, "weigh", parts)
-    timed(geometry, "project_targets", parts)
-    for owner, name in MATCHING[trainer.run.network.name]:
-        timed(owner, name, parts)
+    network = trainer.run.network
+    functions: dict[str, tuple[Any, str]] = {
+        "teacher's prediction": (trainer.teacher, "predict"),
+        "weights": (trainer.method, "weigh"),
+        "projection": (geometry, "project_targets"),
+        **MATCHING.get((network.backend, network.name), {}),
+    }
+    for part, (owner, name) in functions.items():
+        timed(owner, name, part, parts)
     steps: dict[str, list[float]] = defaultdict(list)
     for step in range(warm):
         run_step(trainer, trainer.stream[step], step)
@@ -75,8 +82,8 @@ def measure(trainer: engine.Trainer, warm: int, pairs: int) -> None:
         for name, one in (("supervised", alone), ("pais", batch)):
             parts.clear()
             steps[name].append(run_step(trainer, one, step))
-        for name, seconds in parts.items():  # of the PAIS step alone
-            spent[name] += sum(seconds)
+        for part, calls in parts.items():  # of the PAIS step alone
+            spent[part] += sum(calls)
     training = trainer.run.training
     labelled, unlabelled = training.labelled_batch, training.unlabelled_batch
     supervised, pais = (statistics.median(steps[name]) for name in ("supervised", "pais"))
@@ -85,8 +92,8 @@ def measure(trainer: engine.Trainer, warm: int, pairs: int) -> None:
     print(f"supervised step {1000 * supervised:7.1f} ms")
     print(f"floor           {1000 * floor:7.1f} ms")
     print(f"PAIS step       {1000 * pais:7.1f} ms = {pais / floor:.3f} of the floor")
-    for name, total in spent.items():
-        print(f"  of it {name:24} {1000 * total / pairs:6.1f} ms")
+    for part, total in spent.items():
+        print(f"  of it {part:24} {1000 * total / pairs:6.1f} ms")
     log_every = trainer.run.training.log_every
     logged = statistics.median(seconds_of_a_line(trainer, warm + log_every * number) for number in range(pairs))
     share = logged / log_every / pais
@@ -117,14 +124,14 @@ def run_step(trainer: engine.Trainer, batch: Any, step: int) -> float:
     return now(trainer.fabric.device) - begun
 
 
-def timed(owner: Any, name: str, parts: dict[str, list[float]]) -> None:
-    """Note the seconds of every call of a function under its name."""
+def timed(owner: Any, name: str, part: str, parts: dict[str, list[float]]) -> None:
+    """Note the seconds of every call of a function under the part of a step that it is."""
     function: Callable[..., Any] = getattr(owner, name)
 
     def wrapped(*arguments: Any) -> Any:
         begun = time.perf_counter()
         found = function(*arguments)
-        parts[name].append(time.perf_counter() - begun)
+        parts[part].append(time.perf_counter() - begun)
         return found
 
     setattr(owner, name, wrapped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import shlex
 import sys
 import time
@@ -178,10 +179,18 @@ def main(words: Sequence[str] | None = None) -> int:
         status = _main(words)
         sys.stdout.flush()
     except BrokenPipeError:
+        if not _reader_has_gone():
+            raise  # another pipe, such as one to a loader's process
         # What is still in the buffer would be written, and fail again, when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
+
+
+def _reader_has_gone() -> bool:
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def _main(words: Sequence[str]) -> int:

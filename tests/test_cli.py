@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import torch
 from PIL import Image
 from tiny import NETWORK, study, write_study
+
+from pais_bench.cli import main
 
 RUN = ("--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "pais")
 
@@ -54,6 +57,17 @@ def test_a_reader_that_has_gone_is_no_fault() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 1
+
+
+def test_a_pipe_that_broke_elsewhere_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_a_pipe(words: object) -> int:
+        reader, writer = os.pipe()
+        os.close(reader)
+        return os.write(writer, b"to a loader")
+
+    monkeypatch.setattr("pais_bench.cli._main", break_a_pipe)
+    with pytest.raises(BrokenPipeError):
+        main(["plan", "demo"])
 
 
 @pytest.mark.parametrize("verb", ["prepare", "split", "train", "predict", "evaluate", "report"])

@@ -13,6 +13,8 @@ import yaml
 from PIL import Image
 from tiny import NETWORK, study, write_study
 
+from pais_bench.study_file import load_study
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -74,6 +76,16 @@ def test_real_coco_images_go_the_whole_road(shared_data: Path, tmp_path: Path) -
         assert records and records[0].keys() == {"image_id", "category_id", "bbox", "score", "segmentation"}
     report = tmp_path / "results/reports/coco_mini"
     assert {"main_table.tex", "convergence.pdf", "label_efficiency.png"} <= {path.name for path in report.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["baselines", "ablation", "long"])
+def test_what_is_compared_with_the_demo_differs_from_it_in_what_it_says_alone(name: str) -> None:
+    demo, other = load_study("demo"), load_study(name)
+    for part in ("dataset", "views", "networks", *(() if name == "long" else ("training",))):
+        assert getattr(other, part) == getattr(demo, part), part
+    assert other.split.family == demo.split.family
+    for method, choice in demo.methods.items():
+        assert other.methods[method] == choice
 
 
 @pytest.mark.parametrize("study_file", sorted((ROOT / "pais_bench/studies").glob("*.yaml")), ids=lambda path: path.stem)
