@@ -64,8 +64,11 @@ def batch(size: int) -> tuple[list[torch.Tensor], list[Targets]]:
 
 
 def stock(plugin: Any, name: str, backend: Any, images: Any, targets: Any) -> Callable[[], Any]:
-    """Give a function that makes the framework's own loss: the adapter's mixins are taken off, its inputs are kept."""
+    """Give a function that makes the framework's own loss: mixins and layout are taken off, the inputs are kept."""
+    backend.to(memory_format=torch.contiguous_format)
     for module in backend.modules():
+        if hasattr(module, "use_torchvision"):
+            module.use_torchvision = False
         for owner in (module, *(value for value in vars(module).values() if hasattr(value, "__dict__"))):
             mixin, *rest = type(owner).__bases__
             if rest and mixin.__module__.startswith("pais_bench.backends"):

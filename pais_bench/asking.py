@@ -1,4 +1,8 @@
-"""How is a network asked something in the middle of its training? In evaluation mode, and it is left as it was."""
+"""How is a network asked something in the middle of its training? In evaluation mode, and it is left as it was.
+
+Nothing is done where a network is in the right mode: a walk over its modules takes as long as a small convolution, and
+every step asks several times.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,16 @@ from torch import nn
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Hold a network in evaluation mode; its mode is restored, also after an error."""
     mode = network.training
-    network.eval()
+    if mode:
+        network.eval()
     try:
         yield
     finally:
-        network.train(mode)
+        if mode:
+            network.train()
+
+
+def learning(network: nn.Module) -> None:
+    """Put a network into training mode."""
+    if not network.training:
+        network.train()

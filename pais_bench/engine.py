@@ -70,7 +70,7 @@ class Trainer:
         classes = len(self.val.categories)
         torch.manual_seed(run.seed)
         self.student: Any = inference.build_backend(run, classes).to(fabric.device)
-        self.teacher: Any = copy.deepcopy(self.student).requires_grad_(False)
+        self.teacher: Any = copy.deepcopy(self.student).requires_grad_(False).eval()
         self._share()
         optimizer = build_optimizer(self.student, run.training)
         self.alone = Learner(self.student)

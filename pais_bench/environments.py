@@ -20,7 +20,7 @@ FRAMEWORKS: dict[str, tuple[str, ...]] = {
 }
 """Packages of each backend beside torch and torchvision that may change a number; mmdet has two sets of names."""
 
-_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:==| @ \S+@)([^ ;\\]+)", re.MULTILINE)
+_PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:==| @ \S+@)([^\s;\\]+)", re.MULTILINE)
 
 
 def installed(packages: Iterable[str]) -> dict[str, str]:

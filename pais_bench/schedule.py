@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pais_bench.config import Training
 
@@ -18,8 +19,7 @@ def ema_momentum(step: int, cap: float) -> float:
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Set teacher = momentum * teacher + (1 - momentum) * student, parameter by parameter; buffers are copied."""
-    for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
-        old.lerp_(new.detach(), 1 - momentum)
+    get_ema_multi_avg_fn(momentum)(list(teacher.parameters()), list(student.parameters()), 0)  # it does not count
     for stale, fresh in zip(teacher.buffers(), student.buffers(), strict=True):
         stale.copy_(fresh)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny import SMALLEST, instances, load_backend
 
-from pais_bench import plugins
+from pais_bench import environments, plugins, provenance
 from pais_bench.noise_tolerant import NoiseTolerantPredictor
 from pais_bench.types import TERMS, Targets
 
@@ -49,6 +51,13 @@ def losses(backend: Any, images: list[torch.Tensor], targets: list[Targets]) -> 
 
 def weighed(targets: list[Targets], value: float, *weights: str) -> list[Targets]:
     return [replace(t, **{w: torch.full_like(getattr(t, w), value) for w in weights}) for t in targets]
+
+
+def test_the_environment_of_this_python_has_what_it_pins() -> None:
+    name = Path(sys.prefix).name.rsplit("-", 1)[0]
+    if not (environments.LOCKS / f"{name}.txt").exists():
+        pytest.skip("an interpreter of your own is not held to the pins")
+    provenance.require_versions(name)
 
 
 def test_terms_are_of_the_closed_set_and_finite(backend: Any, images: Any, targets: Any) -> None:
@@ -171,6 +180,7 @@ def test_the_noise_tolerant_head_trains_both_its_maps(name: str, images: Any, ta
     features = torch.rand(2, predictor.fine[0].in_channels, 14, 14)
     joined, coarse = predictor.train()(features)
     torch.testing.assert_close(predictor.eval()(features), joined)
+    predictor.train()
     assert joined.shape[2:] == (28, 28) and coarse.shape[2:] == (14, 14)
     torch.nn.init.zeros_(predictor.join.weight[:, predictor.join.out_channels :])  # the coarse map pays for itself
     losses(network, images, targets)["mask"].backward()

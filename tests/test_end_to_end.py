@@ -88,6 +88,14 @@ def test_what_is_compared_with_the_demo_differs_from_it_in_what_it_says_alone(na
         assert other.methods[method] == choice
 
 
+def test_backends_are_compared_on_the_split_schedule_and_methods_of_the_demo() -> None:
+    demo, other = load_study("demo"), load_study("backends")
+    for part in ("dataset", "views", "training", "methods"):
+        assert getattr(other, part) == getattr(demo, part), part
+    assert other.split.family == demo.split.family
+    assert other.networks["torchvision_mask_rcnn"].options == demo.networks["mask_rcnn"].options
+
+
 @pytest.mark.parametrize("study_file", sorted((ROOT / "pais_bench/studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_study_resolves_to_jobs(study_file: Path, tmp_path: Path) -> None:
     words = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--dry-run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -147,6 +148,24 @@ def test_a_run_that_is_held_to_a_lock_refuses_other_versions(locks: Path) -> Non
         environments.require_locked("tiny", ["numpy"])
     with pytest.raises(BenchError, match=r"--locked other: there is no .*other\.txt"):
         environments.require_locked("other", ["numpy"])
+
+
+def test_what_is_built_from_a_commit_is_held_to_it(
+    locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As detectron2 is: the commit ends its line in envs/NAME.source.txt."""
+    commit, other = "ab" * 20, "cd" * 20
+    folder = tmp_path / "presource-0.6.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: presource\nVersion: 0.6\n")
+    (folder / "direct_url.json").write_text(json.dumps({"vcs_info": {"vcs": "git", "commit_id": commit}}))
+    monkeypatch.syspath_prepend(tmp_path)
+    source = locks / "tiny.source.txt"
+    source.write_text(f"# against the torch of the lock\npresource @ git+https://example.org/presource@{commit}\n")
+    environments.require_locked("tiny", ["presource"])
+    source.write_text(f"presource @ git+https://example.org/presource@{other}\n")
+    with pytest.raises(BenchError, match=f"presource {commit}: the environment 'tiny' pins {other}; run in what"):
+        environments.require_locked("tiny", ["presource"])
 
 
 def test_a_pair_of_packages_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,8 @@ def test_unit_weights_give_the_losses_and_gradients_of_mmdet(plugin: Any, counts
 def test_predictions_are_those_of_mmdet(plugin: Any) -> None:
     mine = ours(plugin)
     theirs = stock(plugin, mine).eval()
+    if plugin is MASK_RCNN:
+        _networks.lay_channels_last(theirs)  # so that not a digit differs; its losses are those of the usual layout
     images, _ = batch(0)
     with torch.no_grad():
         expected = theirs.predict(*_networks.inputs(theirs, images), rescale=False)[0].pred_instances
@@ -97,6 +99,21 @@ def test_predictions_are_those_of_mmdet(plugin: Any) -> None:
     assert len(found) > 0
     assert torch.equal(found.scores, expected.scores) and torch.equal(found.labels, expected.labels)
     assert torch.equal(found.boxes, expected.bboxes) and torch.equal(found.masks, expected.masks)
+
+
+def test_a_model_with_other_operators_of_mmcv_keeps_its_layout() -> None:
+    """They would misread maps whose channels are last, and not notice."""
+    deformable = {
+        "backbone.depth": 50,
+        "neck.in_channels": [64, 128, 256, 512],
+        "backbone.dcn": {"type": "DCNv2", "deform_groups": 1},
+        "backbone.stage_with_dcn": [False, False, False, True],
+    }
+    for changes, layout in (({}, torch.channels_last), (deformable, torch.contiguous_format)):
+        overrides = {**SMALLEST["mmdet/mask_rcnn"]["overrides"], **changes}
+        weight = ours(MASK_RCNN, overrides=overrides).model.backbone.layer1[0].conv1.weight
+        assert weight.is_contiguous(memory_format=layout)
+        assert weight.is_contiguous() == (layout is torch.contiguous_format)
 
 
 @BOTH

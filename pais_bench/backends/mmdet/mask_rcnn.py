@@ -15,8 +15,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pais_bench.asking import evaluating
-from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, build_pretrained, inputs, mixed
+from pais_bench.asking import evaluating, learning
+from pais_bench.backends.mmdet._networks import (
+    SMALL_BACKBONE,
+    SMALL_CHANNELS,
+    build_pretrained,
+    inputs,
+    lay_channels_last,
+    mixed,
+)
 from pais_bench.backends.mmdet._weighted_regions import (
     CarryingSampler,
     QualityRoIs,
@@ -46,18 +53,18 @@ SMALL: dict[str, Any] = {
     "rpn_head.feat_channels": 32,
     "rpn_head.anchor_generator.scales": [4],
     "roi_head.bbox_roi_extractor.out_channels": 32,
-    "roi_head.bbox_roi_extractor.roi_layer.sampling_ratio": 1,
+    "roi_head.bbox_roi_extractor.roi_layer.sampling_ratio": 2,
     "roi_head.bbox_head.in_channels": 32,
     "roi_head.bbox_head.fc_out_channels": 128,
     "roi_head.mask_roi_extractor.out_channels": 32,
-    "roi_head.mask_roi_extractor.roi_layer.sampling_ratio": 1,
+    "roi_head.mask_roi_extractor.roi_layer.sampling_ratio": 2,
     "roi_head.mask_head.num_convs": 1,
     "roi_head.mask_head.in_channels": 32,
     "roi_head.mask_head.conv_out_channels": 32,
     "train_cfg.rpn.sampler.num": 64,
     "train_cfg.rpn_proposal.nms_pre": 200,
     "train_cfg.rpn_proposal.max_per_img": 100,
-    "train_cfg.rcnn.sampler.num": 24,
+    "train_cfg.rcnn.sampler.num": 48,
     "train_cfg.rcnn.sampler.pos_fraction": 0.5,
     "test_cfg.rpn.nms_pre": 200,
     "test_cfg.rpn.max_per_img": 50,
@@ -104,6 +111,7 @@ class Backend(nn.Module):
             _expect_noise(rois.mask_head)
         mixed(self.model.rpn_head, WeightedProposals)
         mixed(self.model.rpn_head.sampler, SeededSampler)
+        lay_channels_last(self.model)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Give the parameters that learn at the backbone's own rate."""
@@ -111,7 +119,7 @@ class Backend(nn.Module):
 
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
-        self.train()
+        learning(self)
         losses = self.model.loss(*inputs(self.model, images, targets))
         return {term: _total(losses[name]) for name, term in _TERMS.items()}
 
