@@ -1,9 +1,14 @@
-"""Do all backends that are installed train with the same methods, each in its own environment, into one table?"""
+"""Do all backends that are installed train with the same methods, each in its own environment, into one table?
+
+Also where Snakemake has conda make the environments. No channel of conda's is needed: a stand-in makes an environment
+that is a venv, into which the project's own script installs the lock.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -18,7 +23,22 @@ from pais_bench import plugins
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.skipif("TEST_BACKENDS" not in os.environ, reason="takes minutes; `make test-backends` runs it")
+pytestmark = pytest.mark.skipif("TEST_BACKENDS" not in os.environ, reason="takes minutes; `make test-backends` runs it")
+
+CONDA = """\
+#!/bin/sh
+case "$*" in
+*info*) echo '{"conda_prefix": "HOME", "platform": "linux-64"}' ;;
+*channel_priority*) echo '{"get": {"channel_priority": "strict"}}' ;;
+*create*)
+  while [ "$1" != --prefix ]; do shift; done
+  PYTHON -m venv --without-pip "$2" ;;
+*) echo conda 24.7.1 ;;
+esac
+"""
+ACTIVATE = 'export CONDA_PREFIX="$1" PATH="$1/bin:$PATH"\n'
+
+
 def test_every_installed_backend_is_in_the_table(tmp_path: Path) -> None:
     folder = runpy.run_path(str(ROOT / "envs" / "build.py"))["folder"]
     ready = {
@@ -32,15 +52,7 @@ def test_every_installed_backend_is_in_the_table(tmp_path: Path) -> None:
         for name in sorted(ready)
     }
     study, results = write_study(tmp_path, networks=networks), tmp_path / "results"
-    words = ["--workflow-profile", "profiles/local", "--config", f"study={study}", f"results={results}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+    snakemake("--config", f"study={study}", f"results={results}")
     table = pd.read_csv(results / "reports/tiny/main_table.csv")
     assert set(table["network"]) == set(networks) and set(table["method"]) == {"supervised", "mean_teacher", "pais"}
     for path in (results / "runs").rglob("run.json"):
@@ -48,3 +60,33 @@ def test_every_installed_backend_is_in_the_table(tmp_path: Path) -> None:
         versions, backend = told["versions"], told["run"]["network"]["backend"]
         wanted = {"mmdet": "onedl-mmcv", "detectron2": "detectron2"}.get(backend, "torchvision")
         assert wanted in versions, f"{path} does not tell the version of {wanted}"
+
+
+def test_a_backend_trains_in_the_environment_that_conda_made(tmp_path: Path) -> None:
+    home = tmp_path / "conda"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin/activate").write_text(ACTIVATE)
+    conda = home / "bin/conda"
+    conda.write_text(CONDA.replace("HOME", str(home)).replace("PYTHON", sys.executable))
+    conda.chmod(0o755)
+    study, results = write_study(tmp_path, methods={"supervised": {}}), tmp_path / "results"
+    words = ["--sdm", "conda", "--conda-prefix", str(tmp_path / "made"), "--config", f"study={study}"]
+    told = snakemake(*words, f"results={results}", PATH=f"{home / 'bin'}:{os.environ['PATH']}")
+    assert "Running post-deploy script" in told and "rule environment" not in told
+    (torch,) = (tmp_path / "made").glob("*/lib/python*/site-packages/torch/__init__.py")
+    assert re.search(f"Activating conda environment: .*{torch.parents[4].name}", told)
+    assert list((results / "runs").rglob("metrics.json")), "the venv before the path has nothing but the lock"
+
+
+def snakemake(*words: str, **environment: str) -> str:
+    """Run the workflow to its end; give what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/local", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
