@@ -59,8 +59,7 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     stores = {part: _store(study, results, part) for part in Store.parts(_dataset(study, results))}
     labelled = _read_split(run, results, stores["train"])
     torch.set_num_threads(arguments.threads)
-    # Fabric says so on every login node; a training on several GPUs is started by srun where that is wanted.
-    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
+    _ignore_hints()
     fabric = Fabric(
         accelerator=arguments.accelerator,
         devices=arguments.devices,
@@ -117,6 +116,7 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     run, weights = _run(study, arguments), _weights(study, arguments)
     store, folder = _store(study, results, "val"), results / run.folder
     torch.set_num_threads(arguments.threads)
+    _ignore_hints()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
     backend = inference.load_trained(run, len(store.categories), folder, weights).to(fabric.device)
     with fabric.autocast():
@@ -208,6 +208,15 @@ def _main(words: Sequence[str]) -> int:
         again = shlex.join([sys.executable, "-m", "pais_bench", *words])
         print(f"when that is mended, this goes on from the last checkpoint: {again}", file=sys.stderr)
     return 2
+
+
+def _ignore_hints() -> None:
+    """Leave out what no user can act on: each process would say it once.
+
+    Fabric names srun wherever it is installed; mmdet and detectron2 call meshgrid as it was called before.
+    """
+    for start in ("The `srun` command is available on your system but is not used", "torch.meshgrid: in an upcoming"):
+        warnings.filterwarnings("ignore", start)
 
 
 def _run(study: Study, arguments: argparse.Namespace) -> Run:
