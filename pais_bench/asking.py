@@ -25,7 +25,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             network.train()
 
 
-def learning(network: nn.Module) -> None:
+def enter_training(network: nn.Module) -> None:
     """Put a network into training mode."""
     if not network.training:
         network.train()

@@ -59,7 +59,7 @@ def train(study: Study, results: Path, arguments: argparse.Namespace) -> int:
     stores = {part: _store(study, results, part) for part in Store.parts(_dataset(study, results))}
     labelled = _read_split(run, results, stores["train"])
     torch.set_num_threads(arguments.threads)
-    _ignore_hints()
+    _ignore_srun_hint()
     fabric = Fabric(
         accelerator=arguments.accelerator,
         devices=arguments.devices,
@@ -116,7 +116,7 @@ def predict(study: Study, results: Path, arguments: argparse.Namespace) -> None:
     run, weights = _run(study, arguments), _weights(study, arguments)
     store, folder = _store(study, results, "val"), results / run.folder
     torch.set_num_threads(arguments.threads)
-    _ignore_hints()
+    _ignore_srun_hint()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
     backend = inference.load_trained(run, len(store.categories), folder, weights).to(fabric.device)
     with fabric.autocast():
@@ -210,13 +210,9 @@ def _main(words: Sequence[str]) -> int:
     return 2
 
 
-def _ignore_hints() -> None:
-    """Leave out what no user can act on: each process would say it once.
-
-    Fabric names srun wherever it is installed; mmdet and detectron2 call meshgrid as it was called before.
-    """
-    for start in ("The `srun` command is available on your system but is not used", "torch.meshgrid: in an upcoming"):
-        warnings.filterwarnings("ignore", start)
+def _ignore_srun_hint() -> None:
+    """Leave out what Fabric says wherever SLURM is installed: srun starts several GPUs where that is wanted."""
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
 
 
 def _run(study: Study, arguments: argparse.Namespace) -> Run:

@@ -19,7 +19,8 @@ def ema_momentum(step: int, cap: float) -> float:
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Set teacher = momentum * teacher + (1 - momentum) * student, parameter by parameter; buffers are copied."""
-    get_ema_multi_avg_fn(momentum)(list(teacher.parameters()), list(student.parameters()), 0)  # type: ignore[no-untyped-call]
+    average = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]
+    average(list(teacher.parameters()), list(student.parameters()), 0)  # how many were averaged makes no difference
     for stale, fresh in zip(teacher.buffers(), student.buffers(), strict=True):
         stale.copy_(fresh)
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conda
 import pandas as pd
 import pytest
 from tiny import SMALLEST, write_study
@@ -21,22 +22,7 @@ from tiny import SMALLEST, write_study
 from pais_bench import plugins
 
 ROOT = Path(__file__).parent.parent
-
-
 pytestmark = pytest.mark.skipif("TEST_BACKENDS" not in os.environ, reason="takes minutes; `make test-backends` runs it")
-
-CONDA = """\
-#!/bin/sh
-case "$*" in
-*info*) echo '{"conda_prefix": "HOME", "platform": "linux-64"}' ;;
-*channel_priority*) echo '{"get": {"channel_priority": "strict"}}' ;;
-*create*)
-  while [ "$1" != --prefix ]; do shift; done
-  PYTHON -m venv --without-pip "$2" ;;
-*) echo conda 24.7.1 ;;
-esac
-"""
-ACTIVATE = 'export CONDA_PREFIX="$1" PATH="$1/bin:$PATH"\n'
 
 
 def test_every_installed_backend_is_in_the_table(tmp_path: Path) -> None:
@@ -63,15 +49,9 @@ def test_every_installed_backend_is_in_the_table(tmp_path: Path) -> None:
 
 
 def test_a_backend_trains_in_the_environment_that_conda_made(tmp_path: Path) -> None:
-    home = tmp_path / "conda"
-    (home / "bin").mkdir(parents=True)
-    (home / "bin/activate").write_text(ACTIVATE)
-    conda = home / "bin/conda"
-    conda.write_text(CONDA.replace("HOME", str(home)).replace("PYTHON", sys.executable))
-    conda.chmod(0o755)
     study, results = write_study(tmp_path, methods={"supervised": {}}), tmp_path / "results"
     words = ["--sdm", "conda", "--conda-prefix", str(tmp_path / "made"), "--config", f"study={study}"]
-    told = snakemake(*words, f"results={results}", PATH=f"{home / 'bin'}:{os.environ['PATH']}")
+    told = snakemake(*words, f"results={results}", PATH=conda.stand_in(tmp_path / "conda"))
     assert "Running post-deploy script" in told and "rule environment" not in told
     (torch,) = (tmp_path / "made").glob("*/lib/python*/site-packages/torch/__init__.py")
     assert re.search(f"Activating conda environment: .*{torch.parents[4].name}", told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import runpy
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import conda
 import pytest
 import yaml
 
@@ -312,17 +312,10 @@ def test_an_interpreter_of_the_user_is_taken_and_nothing_is_built(project: Proje
 
 
 def test_conda_makes_the_environments_where_it_is_asked_to(project: Project, tmp_path: Path) -> None:
-    """A stand-in for conda, enough for a dry-run."""
     shutil.rmtree(project.root / "results")
     shutil.rmtree(project.root / ".envs")
-    stand_in = tmp_path / "bin" / "conda"
-    stand_in.parent.mkdir()
-    told = {"info": {"conda_prefix": "/", "platform": "linux-64"}, "priority": {"get": {"channel_priority": "strict"}}}
-    cases = [f"*{word}*) echo '{json.dumps(answer)}' ;;" for word, answer in told.items()]
-    stand_in.write_text("\n".join(["#!/bin/sh", 'case "$*" in', *cases, "*) echo conda 24.7.1 ;;", "esac", ""]))
-    stand_in.chmod(0o755)
     words = ("-n", "--quiet", "host", "--sdm", "conda", "--printshellcmds", "--config", "study=tiny.yaml")
-    done = project.snakemake(*words, PATH=f"{stand_in.parent}:{os.environ['PATH']}")
+    done = project.snakemake(*words, PATH=conda.stand_in(tmp_path / "conda"))
     assert done.returncode == 0, done.stdout
     assert "rule environment" not in done.stdout and "envs/torchvision.yaml will be created" in done.stdout
     assert re.search(r"python -m pais_bench train .* --locked torchvision", done.stdout)

@@ -7,6 +7,7 @@ detectron2's own.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from detectron2.utils.events import EventStorage
 from pydantic import Field
 from torch import Tensor, nn
 
-from pais_bench.asking import evaluating, learning
+from pais_bench.asking import enter_training, evaluating
 from pais_bench.backends.detectron2._weighted import (
     PaddedToTheStep,
     QualityRoIs,
@@ -38,6 +39,9 @@ from pais_bench.noise_tolerant import NoiseTolerantPredictor
 from pais_bench.pretrained import existing, refuse_foreign, unreadable
 from pais_bench.quality import QualityHead
 from pais_bench.types import BenchError, Instances, Targets
+
+# detectron2 calls it as it was called before; nobody who trains can act on that.
+warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming")
 
 SHIPPED = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 _TERMS = {
@@ -151,7 +155,7 @@ class Backend(nn.Module):
 
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
-        learning(self)
+        enter_training(self)
         rpn, rois = self.model.proposal_generator, self.model.roi_heads
         rpn.backgrounds = rois.box_predictor.backgrounds = [target.background for target in targets]
         rpn.seeds = rois.seeds = [target.seed for target in targets]

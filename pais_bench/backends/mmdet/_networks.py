@@ -26,6 +26,9 @@ from pais_bench.pretrained import existing, fit_weights, unreadable
 from pais_bench.shares import blanks
 from pais_bench.types import BenchError, Targets
 
+# mmdet calls it as it was called before; nobody who trains can act on that.
+warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming")
+
 SHIPPED = Path(mmdet.__file__).parent / ".mim" / "configs"
 
 SMALL_BACKBONE = {

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pais_bench.asking import evaluating, learning
+from pais_bench.asking import enter_training, evaluating
 from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, build_pretrained, inputs, mixed
 from pais_bench.backends.mmdet._weighted_queries import ClassAndQuality, QualityInstances, WeightedQueries
 from pais_bench.config import Frozen
@@ -85,7 +85,7 @@ class Backend(nn.Module):
 
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses class, mask, dice and quality of a batch of views, summed over the layers."""
-        learning(self)
+        enter_training(self)
         losses: dict[str, Tensor] = self.model.loss(*inputs(self.model, images, targets))
         return losses
 

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pais_bench.asking import evaluating, learning
+from pais_bench.asking import enter_training, evaluating
 from pais_bench.backends.mmdet._networks import (
     SMALL_BACKBONE,
     SMALL_CHANNELS,
@@ -119,7 +119,7 @@ class Backend(nn.Module):
 
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
-        learning(self)
+        enter_training(self)
         losses = self.model.loss(*inputs(self.model, images, targets))
         return {term: _total(losses[name]) for name, term in _TERMS.items()}
 

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pais_bench.asking import evaluating, learning
+from pais_bench.asking import enter_training, evaluating
 from pais_bench.backends.torchvision._backbones import Small, resnet50_fpn
 from pais_bench.backends.torchvision._kernel_update import KernelHead, KernelUpdate, Proposal, Update, full
 from pais_bench.backends.torchvision._matching import Match, cost, match
@@ -87,7 +87,7 @@ class Backend(nn.Module):
 
         The proposals, before the first stage, pay mask and dice as well.
         """
-        learning(self)
+        enter_training(self)
         batch = self._batch(images)
         proposal, updates = self._forward(batch)
         with torch.autocast(batch.device.type, enabled=False):

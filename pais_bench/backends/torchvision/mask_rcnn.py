@@ -20,7 +20,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from pais_bench.asking import evaluating, learning
+from pais_bench.asking import enter_training, evaluating
 from pais_bench.backends.torchvision._backbones import Small, load_weights, resnet50_fpn
 from pais_bench.backends.torchvision._heads import box_head, roi_pool
 from pais_bench.backends.torchvision._weighted import SeededSampler, WeightedProposals, WeightedRoIHeads
@@ -83,7 +83,7 @@ class Backend(nn.Module):
 
     def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
-        learning(self)
+        enter_training(self)
         for part in (self.model.rpn, self.model.roi_heads):
             part.fg_bg_sampler.seeds = [target.seed for target in targets]
         losses = self.model(list(images), [_torchvision_target(target) for target in targets])
