@@ -2,30 +2,30 @@ PYTHON ?= python3
 IN = $(PYTHON) envs/build.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan test test-slurm test-backends lint lock clean
+.PHONY: help demo plan test test-slurm test-backends lint docs lock clean
 
-help:  ## show this
+help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The report is made again in any case, because it ends with the table on the terminal.
-demo:  ## train supervised, mean teacher and PAIS on the embedded data, and print the table
+# The report is always made again, because it prints the table.
+demo:  ## train supervised, mean teacher and PAIS on the synthetic data, and print the table
 	@python=$$($(IN) workflow) && \
 	"$$python" -m snakemake --workflow-profile profiles/local --config study=demo --forcerun report
 
 STUDY ?= demo
-plan:  ## say what a study costs, and what of it is done: make plan STUDY=coco
+plan:  ## print what is done of a study and what the rest will cost: make plan STUDY=coco
 	@python=$$($(IN) workflow) && "$$python" -m pais_bench plan $(STUDY)
 
-test: lint  ## check everything that CI checks
+test: lint  ## run every check of CI
 	@python=$$($(IN) dev) && set -x && "$$python" -m pytest --numprocesses auto --dist loadfile
 
 test-slurm:  ## run the workflow through a real SLURM on this machine, if its packages are installed
 	@python=$$($(IN) dev) && set -x && "$$python" -m pytest tests/slurm
 
-# detectron2 is on no package index: its tests run where its environment was built (docs/backends.md).
-test-backends:  ## build mmdet, check the laws of every installed backend, and train all of them into one table
+# detectron2 is on no package index: its tests run where its environment was built (docs/explanation/backends.md).
+test-backends:  ## build mmdet, test every installed backend, and train all of them into one table
 	@python=$$($(IN) dev) && mmdet=$$($(IN) mmdet) && set -ex && \
-	laws="tests/test_backends.py tests/test_shares.py tests/test_engine.py::test_every_method_trains_and_logs" && \
+	laws="tests/test_backends.py tests/test_ranks.py tests/test_training.py::test_every_method_trains_and_logs" && \
 	"$$mmdet" -m pytest tests/test_mmdet.py $$laws && \
 	for ready in .envs/detectron2-*/READY; do \
 	  ! test -e "$$ready" || "$${ready%READY}bin/python" -m pytest tests/test_detectron2.py $$laws; \
@@ -33,7 +33,7 @@ test-backends:  ## build mmdet, check the laws of every installed backend, and t
 	TEST_BACKENDS=1 "$$python" -m pytest tests/test_one_table.py && \
 	"$$python" -m pais_bench doctor
 
-lint:  ## check style, types and the workflow, and run no test
+lint:  ## check style, types and the workflow without running a test
 	@python=$$($(IN) dev) && set -ex && \
 	"$$python" -m ruff check . && \
 	"$$python" -m ruff format --check . && \
@@ -41,7 +41,10 @@ lint:  ## check style, types and the workflow, and run no test
 	"$$(dirname "$$python")/snakefmt" --check Snakefile rules && \
 	"$$python" -m snakemake --lint
 
-# In this order: each lock takes over the pins of those before it.
+docs:  ## build the pages of docs/ into site/, and refuse a broken link
+	@python=$$($(IN) docs) && set -x && NO_MKDOCS_2_WARNING=1 "$$python" -m mkdocs build --strict
+
+# The order matters: each lock takes over the pins of those before it.
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" "$$uv" pip compile --quiet --upgrade --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --annotation-style line
 lock:  ## pin the newest versions that envs/*.in allow
@@ -52,7 +55,8 @@ lock:  ## pin the newest versions that envs/*.in allow
 	$(COMPILE) --python-version 3.10 -c torchvision.txt detectron2.in -o detectron2.txt && \
 	$(COMPILE) --python-version 3.11 -c torchvision.txt workflow.in -o workflow.txt && \
 	$(COMPILE) --python-version 3.11 -c torchvision.txt -c workflow.txt dev.in -o dev.txt && \
+	$(COMPILE) --python-version 3.11 -c dev.txt docs.in -o docs.txt && \
 	cd .. && $(IN) --conda
 
-clean:  ## remove the environments and caches, and no result
-	rm -rf .envs .mypy_cache .pytest_cache .ruff_cache *.egg-info build
+clean:  ## remove the environments and caches, but no results
+	rm -rf .envs .mypy_cache .pytest_cache .ruff_cache *.egg-info build site

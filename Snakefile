@@ -1,12 +1,12 @@
-"""Which runs of a study are missing? This workflow makes them: six rules, the six verbs of `pais-bench`.
+"""Make the missing runs of a study: six rules, the six commands of `pais-bench`.
 
     prepare -> split -> train -> predict -> evaluate -> report      (and environment, which installs what train needs)
 
     snakemake --workflow-profile profiles/local --config study=demo
 
 study is a YAML file or the name of a shipped one, results a folder (default: results); python is an interpreter that
-is to train and predict instead of the locked environments; backends="torchvision mmdet" leaves out the runs of others,
-and the report shows them as missing.
+trains and predicts instead of the locked environments; backends="torchvision mmdet" leaves out the runs of other
+backends, and the report shows them as missing.
 """
 
 from snakemake.utils import min_version
@@ -20,12 +20,12 @@ include: "rules/runs.smk"
 include: "rules/reports.smk"
 
 
-# The last word of a grid with failures: each with the end of its log, and the command that goes on.
+# Print each failed run with the end of its log and the command that continues it.
 onerror:
-    shell(failures())
+    shell(failures_command())
 
 
-# The numbers stand here beside the report, so that a missing one is seen without .snakemake, Snakemake's memory.
+# The inputs of the report are listed too, so that a missing one is found without the metadata in .snakemake.
 rule all:
     default_target: True
     input:

@@ -1,26 +1,27 @@
-"""What does an adapter cost over its framework? A supervised step through it beside the framework's own, same batch.
+"""Time a supervised step through an adapter beside the framework's own step on the same batch.
 
 python benchmarks/backends.py BACKEND/NETWORK [--pairs 20] [--size 256]
 
 Run it in the environment of the backend: `$(python3 envs/build.py mmdet) benchmarks/backends.py mmdet/mask_rcnn`. Both
 networks have the same weights, and their steps alternate, so that a busy machine slows both; medians are printed. The
-adapter's step also trains its mask-IoU branch, and gives the framework the images and masks; the framework's own step
-begins with its preprocessing, its images and masks are what a loader would have given before. `--options small` is the
-network of the study backends.
+adapter's step also trains its mask-IoU branch, and brings images and masks into the framework's form. The framework's
+own step begins with its preprocessing; its images and masks are in that form before, as a loader leaves them.
+`--options small` is the network of the study backends.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pais_bench import plugins
+from pais_bench.layers.normalizers import batch_normalizer
 from pais_bench.types import Instances, Targets
 
 CLASSES, IMAGES = 8, 2
@@ -37,19 +38,22 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     plugin = plugins.load("backends", given.network)
-    branch = {"quality_channels": 32} if given.options == "small" and "mask_rcnn" in given.network else {}
+    branch = {"mask_iou_channels": 32} if given.options == "small" and "mask_rcnn" in given.network else {}
     options = plugin.Options(backbone=given.options, **branch)
     ours = plugin.Backend(CLASSES, options)
     images, targets = batch(given.size)
-    theirs = stock(plugin, given.network, copy.deepcopy(ours), images, targets)
+    theirs = stock(plugin, given.network, options, ours, images, targets)
     compare(
-        {"framework's step": step(theirs), "adapter's step": step(lambda: sum(ours.loss(images, targets).values()))},
+        {
+            "framework's step": step(theirs),
+            "adapter's step": step(lambda: sum(ours.loss(images, targets, batch_normalizer).values())),
+        },
         given.pairs,
     )
 
 
-def batch(size: int) -> tuple[list[torch.Tensor], list[Targets]]:
-    """Draw images with five rectangles each."""
+def batch(size: int) -> tuple[list[Tensor], list[Targets]]:
+    """Draw random images with five rectangles each."""
     images, targets = [], []
     for _ in range(IMAGES):
         corner = torch.rand(5, 2) * size / 2
@@ -57,64 +61,71 @@ def batch(size: int) -> tuple[list[torch.Tensor], list[Targets]]:
         masks = torch.zeros(5, size, size, dtype=torch.bool)
         for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
             mask[y0:y1, x0:x1] = True
-        one = torch.ones(5)
+        ones = torch.ones(5)
         images.append(torch.rand(3, size, size))
-        targets.append(Targets.of_truth(Instances(boxes, torch.randint(CLASSES, (5,)), masks, one, one)))
+        targets.append(Targets.unweighted(Instances(boxes, torch.randint(CLASSES, (5,)), masks, ones, ones)))
     return images, targets
 
 
-def stock(plugin: Any, name: str, backend: Any, images: Any, targets: Any) -> Callable[[], Any]:
-    """Give a function that makes the framework's own loss: mixins and layout are taken off, the inputs are kept."""
-    backend.to(memory_format=torch.contiguous_format)
-    for module in backend.modules():
-        if hasattr(module, "use_torchvision"):
-            module.use_torchvision = False
-        for owner in (module, *(value for value in vars(module).values() if hasattr(value, "__dict__"))):
-            mixin, *rest = type(owner).__bases__
-            if rest and mixin.__module__.startswith("pais_bench.backends"):
-                owner.__class__ = rest[0]
+def stock(plugin: Any, name: str, options: Any, backend: Any, images: Any, targets: Any) -> Callable[[], Tensor]:
+    """Return a function that computes the framework's own loss, on a network of its own classes with our weights."""
+    weights = {key: value for key, value in backend.model.state_dict().items() if "mask_iou" not in key}
     if name.startswith("detectron2/"):
-        from detectron2.utils.events import EventStorage
-
-        loaded = [
-            {"image": backend._loaded(i), "instances": plugin._truth(t)} for i, t in zip(images, targets, strict=True)
-        ]
-
-        def loss() -> Any:
-            with EventStorage():
-                return sum(backend.model(loaded).values())
-
-        return loss
-    from pais_bench.backends.mmdet._networks import inputs
-
-    if hasattr(backend.model, "panoptic_head"):
-        backend.model.panoptic_head.cls_embed.__class__ = torch.nn.Linear
-    _, samples = inputs(backend.model, images, targets)
-    loaded = {"inputs": [255 * image.flip(0) for image in images], "data_samples": samples}
-
-    def mmdet_loss() -> Any:
-        ready = backend.model.data_preprocessor(dict(loaded), training=True)
-        return total(backend.model.train().loss(ready["inputs"], ready["data_samples"]))
-
-    return mmdet_loss
+        return stock_detectron2(plugin, options, backend, weights, images, targets)
+    return stock_mmdet(plugin, options, weights, images, targets)
 
 
-def total(losses: dict[str, Any]) -> Any:
-    """Add up mmdet's losses, some of which are lists by level."""
-    found = [
-        one for name, loss in losses.items() if "loss" in name for one in (loss if isinstance(loss, list) else [loss])
+def stock_detectron2(plugin: Any, options: Any, backend: Any, weights: Any, images: Any, targets: Any) -> Any:
+    """Return a function that computes detectron2's own loss."""
+    from detectron2.modeling import build_model
+    from detectron2.utils.events import EventStorage
+
+    from pais_bench.backends.detectron2._config import stock_config
+
+    model = build_model(stock_config(CLASSES, options)).train()
+    model.load_state_dict(weights)
+    inputs = [
+        image | {"instances": plugin.detectron_instances(target)}
+        for image, target in zip(backend.inputs(images, (0, 0)), targets, strict=True)
     ]
-    return torch.stack([one.sum() for one in found]).sum()
+
+    def loss() -> Any:
+        with EventStorage():
+            return sum(model(inputs).values())
+
+    return loss
+
+
+def stock_mmdet(plugin: Any, options: Any, weights: Any, images: Any, targets: Any) -> Any:
+    """Return a function that computes mmdet's own loss."""
+    from pais_bench.backends.mmdet._networks import build_pretrained, to_batch
+
+    model = build_pretrained(options, plugin.SMALL, plugin.stock_settings(CLASSES))
+    model.load_state_dict(weights)
+    _, samples = to_batch(model, images, targets)
+    inputs = [255 * image.flip(0) for image in images]
+
+    def loss() -> Tensor:
+        batch = model.data_preprocessor({"inputs": inputs, "data_samples": samples}, training=True)
+        return total(model.loss(batch["inputs"], batch["data_samples"]))
+
+    return loss
+
+
+def total(losses: dict[str, Any]) -> Tensor:
+    """Return the sum of mmdet's losses, some of which are lists by level."""
+    terms = [loss for name, loss in losses.items() if "loss" in name]
+    return torch.stack([loss.sum() for term in terms for loss in (term if isinstance(term, list) else [term])]).sum()
 
 
 def step(loss: Callable[[], Any]) -> Callable[[], float]:
-    """Give a function that does one forward and backward pass and tells its CPU seconds."""
+    """Return a function that does one forward and backward pass and returns its CPU seconds."""
 
     def timed() -> float:
         torch.manual_seed(1)
-        begun = time.process_time()
+        begin = time.process_time()
         loss().backward()
-        return time.process_time() - begun
+        return time.process_time() - begin
 
     return timed
 
@@ -122,12 +133,12 @@ def step(loss: Callable[[], Any]) -> Callable[[], float]:
 def compare(steps: dict[str, Callable[[], float]], pairs: int) -> None:
     """Alternate two steps and print their medians and the ratio of the second to the first."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(pairs + 1):
-        for name, one in steps.items():
-            took = one()
-            if number:  # the first pair warms up
-                seconds[name].append(took)
-    (first, a), (second, b) = ((name, statistics.median(found)) for name, found in seconds.items())
+    for pair in range(pairs + 1):
+        for name, timed in steps.items():
+            duration = timed()
+            if pair:  # the first pair warms up
+                seconds[name].append(duration)
+    (first, a), (second, b) = ((name, statistics.median(durations)) for name, durations in seconds.items())
     print(f"{first:20} {1000 * a:8.1f} ms")
     print(f"{second:20} {1000 * b:8.1f} ms = {b / a:.3f} of it, {pairs} pairs")
 

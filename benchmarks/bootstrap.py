@@ -1,4 +1,4 @@
-"""How long does a paired bootstrap of two prediction files take? On a data set as large as val2017.
+"""Measure the time of a paired bootstrap of two prediction files on a dataset as large as val2017.
 
 python benchmarks/bootstrap.py COCOAPI_EVAL_FOLDER [COPIES]
 """
@@ -12,23 +12,25 @@ from pathlib import Path
 
 from evaluate import replicate
 
-from pais_bench import statistics
-from pais_bench.metrics import coco
+from pais_bench.evaluation import significance
+from pais_bench.evaluation.coco.bootstrap import bootstrap_ap
+from pais_bench.evaluation.coco.matching import match
 
 
 def main(folder: Path, copies: int) -> None:
-    """Compare the example with itself less a tenth of its detections; print CPU seconds and the difference."""
-    truth, records = replicate(folder, copies)
-    draw = random.Random(0)
-    began = time.process_time()
-    first, second = (coco.match(truth, one) for one in (records, [r for r in records if draw.random() < 0.9]))
+    """Compare the example with nine tenths of its detections; print CPU seconds and the difference."""
+    ground_truth, records = replicate(folder, copies)
+    rng = random.Random(0)
+    fewer = [record for record in records if rng.random() < 0.9]
+    start = time.process_time()
+    first, second = match(ground_truth, fewer), match(ground_truth, records)
     matched = time.process_time()
-    counts = statistics.draw(len(truth["images"]))
-    found = statistics.difference(*([coco.bootstrap_ap(one, counts)] for one in (second, first)))
-    done = time.process_time()
-    print(f"{len(truth['images'])} images, two files: matching {matched - began:.1f} s, ", end="")
-    print(f"{statistics.DRAWS} draws {done - matched:.1f} s")
-    print(f"difference {100 * found.value:.2f}, 95 % [{100 * found.low:.2f}, {100 * found.high:.2f}], p {found.p:.3f}")
+    counts = significance.bootstrap_counts(len(ground_truth["images"]))
+    gain = significance.difference([bootstrap_ap(first, counts)], [bootstrap_ap(second, counts)])
+    end = time.process_time()
+    print(f"{len(ground_truth['images'])} images, two files: matching {matched - start:.1f} s, ", end="")
+    print(f"{significance.SAMPLES} samples {end - matched:.1f} s")
+    print(f"difference {100 * gain.value:.2f}, 95 % [{100 * gain.low:.2f}, {100 * gain.high:.2f}], p {gain.p:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does an annotation file of COCO's size cost? Write one: as many records, polygons as long, crowds as rare.
+"""Write a generated annotation file of COCO's size: as many records, polygons as long, crowds as rare.
 
 python benchmarks/coco_sized.py instances.json [images]
 """
@@ -20,9 +20,9 @@ IMAGES = 118_287
 PER_IMAGE = 7.27
 """Annotations per image of train2017: 860,001 in all."""
 ANNOTATED = 117_266
-"""Images of train2017 with an annotation that is no crowd: the list that Unbiased Teacher's split file counts in."""
-CROWD, TWO_PARTS = 0.01, 0.1
-"""Shares of crowds among the further annotations of an image, and of the objects that consist of two polygons."""
+"""Images of train2017 with an annotation that is no crowd: the list that Unbiased Teacher's split file indexes."""
+CROWD, TWO_POLYGONS = 0.01, 0.1
+"""Fractions of crowds among the further annotations of an image, and of objects that consist of two polygons."""
 SHORTEST, LONGEST = 12, 48  # points of a polygon
 RUNS = (100, 600)  # counts of a crowd's RLE
 CHUNK = 2_000  # records that are in memory at a time
@@ -46,7 +46,7 @@ def write(path: Path, images: int = IMAGES, seed: int = 0) -> None:
     with partial.open("w", encoding="ascii") as file:
         file.write('{"info": {"description": "generated", "year": 2017}, "licenses": [{"id": 1, "name": "none"}], ')
         _write_list(file, "images", _images(ids, sizes))
-        _write_list(file, "annotations", _annotations(rng, ids, sizes, [one["id"] for one in categories]))
+        _write_list(file, "annotations", _annotations(rng, ids, sizes, [category["id"] for category in categories]))
         file.write(f'"categories": {json.dumps(categories)}}}')
     partial.replace(path)
 
@@ -80,19 +80,19 @@ def _images(ids: np.ndarray, sizes: np.ndarray) -> Iterator[list[dict[str, Any]]
 def _annotations(
     rng: np.random.Generator, ids: np.ndarray, sizes: np.ndarray, categories: list[int]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Give chunks of annotations; an image that has some has one and a number that falls off exponentially."""
+    """Yield chunks of annotations; an annotated image has one and an exponentially distributed number of others."""
     total = round(PER_IMAGE * len(ids))
     filled = rng.permutation(len(ids))[: round(len(ids) * ANNOTATED / IMAGES)]
     weights = rng.exponential(size=len(filled))
     more = rng.choice(filled, size=total - len(filled), p=weights / weights.sum())
     order = rng.permutation(total)
-    place, further = np.concatenate([filled, more])[order], order >= len(filled)
+    row, further = np.concatenate([filled, more])[order], order >= len(filled)
     numbers = rng.permutation(3 * total)[:total] + 1
     for start in range(0, total, CHUNK):
-        part = slice(start, start + CHUNK)
-        where = place[part]
-        crowd = further[part] & (rng.random(len(where)) < CROWD)
-        yield _chunk(rng, numbers[part], ids[where], sizes[where], crowd, categories)
+        chunk = slice(start, start + CHUNK)
+        rows = row[chunk]
+        crowd = further[chunk] & (rng.random(len(rows)) < CROWD)
+        yield _chunk(rng, numbers[chunk], ids[rows], sizes[rows], crowd, categories)
 
 
 def _chunk(
@@ -105,12 +105,12 @@ def _chunk(
 ) -> list[dict[str, Any]]:
     first, lengths, box, area = _polygons(rng, sizes)
     second, others, _, _ = _polygons(rng, sizes)
-    two = rng.random(len(numbers)) < TWO_PARTS
+    two = rng.random(len(numbers)) < TWO_POLYGONS
     category = rng.choice(categories, len(numbers))
-    found = []
+    records = []
     for row, (number, image) in enumerate(zip(numbers.tolist(), images.tolist(), strict=True)):
         polygons = [first[row][: 2 * lengths[row]]] + ([second[row][: 2 * others[row]]] if two[row] else [])
-        found.append(
+        records.append(
             {
                 "segmentation": _crowd(rng, *sizes[row].tolist()) if crowd[row] else polygons,
                 "area": area[row],
@@ -121,11 +121,11 @@ def _chunk(
                 "id": number,
             }
         )
-    return found
+    return records
 
 
 def _polygons(rng: np.random.Generator, sizes: np.ndarray) -> tuple[Any, Any, Any, Any]:
-    """Draw a lobed outline per row; give coordinates, lengths, boxes and areas as lists, in hundredths of a pixel."""
+    """Return coordinates, lengths, boxes and areas of a random outline per row, rounded to hundredths of a pixel."""
     lengths = rng.integers(SHORTEST, LONGEST + 1, len(sizes))
     step, used = np.arange(LONGEST), np.arange(LONGEST) < lengths[:, None]
     turn = 2 * math.pi * (step + rng.random((len(sizes), LONGEST))) / lengths[:, None]

@@ -1,4 +1,4 @@
-"""Which part of a class does a run get wrong, its shape or its texture? Reads predictions on the embedded data.
+"""Measure which part of a class a run confuses, shape or texture, from its predictions on the synthetic data.
 
 python benchmarks/confusion.py results/datasets/shapes results/runs/shapes/.../predictions.json
 """
@@ -13,33 +13,32 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as rle
 
-from pais_bench.store import Store
+from pais_bench.annotations.store import Store
 
 
 def main(dataset: Path, predictions: Path) -> None:
-    """Print how often the surest prediction on an object, of mask IoU at least 0.5, has its class, shape, texture."""
+    """Print how often the best-scored detection of an object, of mask IoU >= 0.5, has its class, shape, texture."""
     store = Store.open(dataset, "val")
     names = dict(store.categories)
-    found = defaultdict(list)
+    detections = defaultdict(list)
     for record in json.loads(predictions.read_text()):
-        found[record["image_id"]].append(record)
+        detections[record["image_id"]].append(record)
     pairs = []
     for image_id in store.image_ids:
-        records = sorted(found[image_id], key=lambda record: -record["score"])
-        truths = [note for note in store.annotations(image_id) if not note["iscrowd"]]
-        if not records or not truths:
+        records = sorted(detections[image_id], key=lambda record: -record["score"])
+        objects = [annotation for annotation in store.annotations(image_id) if not annotation["iscrowd"]]
+        if not records or not objects:
             continue
-        iou = rle.iou(
-            [one["segmentation"] for one in records], [one["segmentation"] for one in truths], [0] * len(truths)
-        )
-        for column, truth in enumerate(truths):
+        masks, gt_masks = ([record["segmentation"] for record in side] for side in (records, objects))
+        iou = rle.iou(masks, gt_masks, [0] * len(objects))
+        for column, annotation in enumerate(objects):
             hits = np.flatnonzero(iou[:, column] >= 0.5)
             if len(hits):
-                pairs.append((names[truth["category_id"]].split(), names[records[hits[0]]["category_id"]].split()))
-    total = len(pairs)
-    print(f"{total} objects found, class {np.mean([a == b for a, b in pairs]):.2f}", end=", ")
-    print(f"shape {np.mean([a[1] == b[1] for a, b in pairs]):.2f}", end=", ")
-    print(f"texture {np.mean([a[0] == b[0] for a, b in pairs]):.2f}")
+                best = records[hits[0]]
+                pairs.append([names[record["category_id"]].split() for record in (annotation, best)])
+    print(f"{len(pairs)} objects detected, class {np.mean([gt == detected for gt, detected in pairs]):.2f}", end=", ")
+    print(f"shape {np.mean([gt[1] == detected[1] for gt, detected in pairs]):.2f}", end=", ")
+    print(f"texture {np.mean([gt[0] == detected[0] for gt, detected in pairs]):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What does the drawn data look like? Its first images, each object in its class's colour.
+"""Draw the first images of the synthetic data, every object outlined in the colour of its class.
 
-python benchmarks/contact_sheet.py [shapes|streets] [docs/images/shapes.png]
+python benchmarks/contact_sheet.py [docs/images/shapes.png]
 """
 
 from __future__ import annotations
@@ -9,54 +9,34 @@ import io
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from PIL import Image
-from pycocotools import mask as rle
 
-from pais_bench import plugins
-from pais_bench.store import Store
+from pais_bench.annotations.rle import decode_mask
+from pais_bench.annotations.store import Store
+from pais_bench.datasets.shapes import Dataset, Options
 
 COLOURS = ("#ff3b30", "#ff9f0a", "#ffe600", "#34ff5a", "#00e5ff", "#3f8cff", "#c46bff", "#ff5fd2")
+ROWS, COLUMNS = 4, 8
+LINE_WIDTH = 1.3  # pt
 
 
-class Sheet(NamedTuple):
-    """Say how a data set is laid out: an image's size in inches, how much colour is inside, and lines in pt."""
-
-    rows: int
-    columns: int
-    width: float
-    height: float
-    fill: float
-    line: float
-
-
-SHEETS = {"shapes": Sheet(4, 8, 1.25, 1.4, 0.0, 1.3), "streets": Sheet(4, 3, 2.9, 1.5, 0.3, 0.9)}
-
-
-def main(name: str, target: Path) -> None:
-    """Draw the sheet to a PNG file of 256 colours."""
-    sheet = SHEETS[name]
-    plugin = plugins.load("datasets", name)
+def main(target: Path) -> None:
+    """Write a PNG file of 256 colours."""
     with tempfile.TemporaryDirectory() as folder:
-        options = plugin.Options(train=sheet.rows * sheet.columns, val=1)
-        plugin.Dataset(options, None).prepare(Path(folder), name)
+        Dataset(Options(train=ROWS * COLUMNS, val=1), None).prepare(Path(folder), "shapes")
         store = Store.open(Path(folder), "train")
-        figsize = (sheet.width * sheet.columns, sheet.height * sheet.rows)
-        figure, axes = plt.subplots(sheet.rows, sheet.columns, figsize=figsize, layout="constrained")
+        figure, axes = plt.subplots(ROWS, COLUMNS, figsize=(1.25 * COLUMNS, 1.4 * ROWS), layout="constrained")
         for axis, image_id in zip(axes.flat, store.image_ids, strict=True):
-            draw(axis, store, image_id, sheet)
+            draw(axis, store, image_id)
         lines = [Line2D([], [], color=colour, linewidth=3) for colour in COLOURS]
         lines.append(Line2D([], [], color="white", linewidth=2, linestyle="dotted"))
         names = [name for _, name in store.categories] + ["crowd region"]
@@ -64,42 +44,24 @@ def main(name: str, target: Path) -> None:
             lines, names, loc="outside lower center", ncols=5, facecolor="#404040", labelcolor="white"
         )
         legend.set_in_layout(True)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=125)
+        png = io.BytesIO()
+        figure.savefig(png, dpi=125)
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(drawn).convert("RGB").quantize(256, kmeans=1).save(target, optimize=True)
+    Image.open(png).convert("RGB").quantize(256, kmeans=1).save(target, optimize=True)
 
 
-def draw(axis: Axes, store: Store, image_id: int, sheet: Sheet) -> None:
-    """Draw one image with the outlines of its objects, and of a crowd region dotted in white."""
-    pixels = np.array(Image.open(store.path(image_id)).convert("RGB"), dtype=float) / 255
-    notes = store.annotations(image_id)
-    for annotation in notes:
-        inside = mask(annotation).astype(bool)
-        pixels[inside] += sheet.fill * (np.array(to_rgb(colour_of(store, annotation))) - pixels[inside])
-    axis.imshow(pixels, interpolation="bicubic")
+def draw(axis: Axes, store: Store, image_id: int) -> None:
+    """Draw an image with the outlines of its objects; that of a crowd region is dotted and white."""
+    axis.imshow(Image.open(store.path(image_id)).convert("RGB"), interpolation="bicubic")
     axis.axis("off")
-    for annotation in notes:
-        style = "dotted" if annotation["iscrowd"] else "solid"
-        lines = axis.contour(
-            mask(annotation), [0.5], colors=colour_of(store, annotation), linewidths=sheet.line, linestyles=style
-        )
-        lines.set_path_effects([withStroke(linewidth=2 * sheet.line, foreground="black")])
-
-
-def colour_of(store: Store, annotation: dict[str, Any]) -> str:
-    """Give the colour of the class, white for a crowd region."""
-    return "white" if annotation["iscrowd"] else COLOURS[store.label_of[annotation["category_id"]]]
-
-
-def mask(annotation: dict[str, Any]) -> npt.NDArray[np.uint8]:
-    """Decode the RLE of an annotation to u8[H,W]."""
-    region = annotation["segmentation"]
-    if isinstance(region["counts"], list):
-        region = rle.frPyObjects(region, *region["size"])
-    return np.asarray(rle.decode(region))
+    for annotation in store.annotations(image_id):
+        crowd = annotation["iscrowd"]
+        mask = decode_mask(annotation["segmentation"], store.size(image_id))
+        colour = "white" if crowd else COLOURS[store.label_of[annotation["category_id"]]]
+        style = "dotted" if crowd else "solid"
+        lines = axis.contour(mask, [0.5], colors=colour, linewidths=LINE_WIDTH, linestyles=style)
+        lines.set_path_effects([withStroke(linewidth=2 * LINE_WIDTH, foreground="black")])
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1] if len(sys.argv) > 1 else "shapes"
-    main(chosen, Path(sys.argv[2] if len(sys.argv) > 2 else f"docs/images/{chosen}.png"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images/shapes.png"))

@@ -1,9 +1,10 @@
-"""How much faster is the matching than pycocotools? A data set as large as val2017, all of them in this run.
+"""Compare the speed of the fast matching with pycocotools, on a dataset as large as val2017.
 
 python benchmarks/evaluate.py COCOAPI_EVAL_FOLDER [COPIES [REPEATS]]
 
-Where hotcoco and faster-coco-eval are installed, they are measured too; neither is a dependency. Every repeat measures
-each once, in turn, so that a busy machine is busy for all; printed are medians of CPU seconds, all threads together.
+hotcoco and faster-coco-eval are measured too where they are installed; neither is a dependency. Every repeat measures
+each evaluator once, in turn, so that the load of the machine is the same for all. Prints medians of CPU seconds, summed
+over threads.
 """
 
 from __future__ import annotations
@@ -21,92 +22,98 @@ from typing import Any
 
 from pycocotools.cocoeval import COCOeval
 
-from pais_bench.metrics import coco
-from pais_bench.metrics._pycocotools import run, stats
-from pais_bench.metrics._truth import pixels
+from pais_bench.evaluation.coco.average_precision import summarize
+from pais_bench.evaluation.coco.ground_truth import GroundTruth, mask_areas
+from pais_bench.evaluation.coco.matching import match
+from pais_bench.evaluation.coco.pycocotools import NAMES, run, stats
 
 Record = dict[str, Any]
 Measure = Callable[[Record, list[Record]], Sequence[float]]
 
 
 def replicate(folder: Path, copies: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Give the COCO API's example so many times over, with new ids."""
-    truth = json.loads((folder / "instances_val2014_100.json").read_text())
+    """Return copies of the COCO API's example, with new ids."""
+    ground_truth = json.loads((folder / "instances_val2014_100.json").read_text())
     records = json.loads((folder / "instances_val2014_fakesegm100_results.json").read_text())
-    step, count = max(image["id"] for image in truth["images"]) + 1, len(truth["annotations"])
-    images, notes, found = [], [], []
+    step, count = max(image["id"] for image in ground_truth["images"]) + 1, len(ground_truth["annotations"])
+    images, annotations, copied_records = [], [], []
     for copy in range(copies):
-        images += [{**image, "id": image["id"] + copy * step} for image in truth["images"]]
-        for number, note in enumerate(truth["annotations"]):
-            notes.append({**note, "id": copy * count + number + 1, "image_id": note["image_id"] + copy * step})
-        found += [{**record, "image_id": record["image_id"] + copy * step} for record in records]
-    return {**truth, "images": images, "annotations": notes}, found
+        images += [{**image, "id": image["id"] + copy * step} for image in ground_truth["images"]]
+        for number, annotation in enumerate(ground_truth["annotations"]):
+            ids = {"id": copy * count + number + 1, "image_id": annotation["image_id"] + copy * step}
+            annotations.append({**annotation, **ids})
+        copied_records += [{**record, "image_id": record["image_id"] + copy * step} for record in records]
+    return {**ground_truth, "images": images, "annotations": annotations}, copied_records
 
 
-def pycocotools(truth: Record, records: list[Record]) -> list[float]:
-    """Give the twelve numbers of the reference."""
-    chosen = sorted(image["id"] for image in truth["images"])
-    found = [{**record, "id": n, "iscrowd": 0} for n, record in enumerate(records, start=1)]
-    for one, area in zip(found, pixels([record["segmentation"] for record in records]).tolist(), strict=True):
-        one["area"] = area
-    return values(stats(run(COCOeval, truth, found, "segm", chosen)))
+def pycocotools(ground_truth: Record, records: list[Record]) -> list[float]:
+    """Return the twelve numbers of the reference."""
+    image_ids = sorted(image["id"] for image in ground_truth["images"])
+    areas = mask_areas([record["segmentation"] for record in records]).tolist()
+    detections = [
+        {**record, "id": n, "iscrowd": 0, "area": area}
+        for n, (record, area) in enumerate(zip(records, areas, strict=True), start=1)
+    ]
+    return values(stats(run(COCOeval, ground_truth, detections, "segm", image_ids)))
 
 
-def another(package: str, evaluation: str) -> Measure:
-    """Give the twelve numbers of a package that has the classes of pycocotools."""
+def other(package: str, evaluator: str) -> Measure:
+    """Return a measure of a package that has the classes of pycocotools."""
     module = importlib.import_module(package)
 
-    def measure(truth: Record, records: list[Record]) -> list[float]:
+    def measure(ground_truth: Record, records: list[Record]) -> list[float]:
         with contextlib.redirect_stdout(io.StringIO()):
-            known = module.COCO(truth)
-            found = getattr(module, evaluation)(known, known.loadRes(records), "segm")
-            found.evaluate()
-            found.accumulate()
-            found.summarize()
-        return [float(value) for value in found.stats]
+            gt = module.COCO(ground_truth)
+            evaluation = getattr(module, evaluator)(gt, gt.loadRes(records), "segm")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return [float(value) for value in evaluation.stats]
 
     return measure
 
 
 def values(numbers: dict[str, float | None]) -> list[float]:
-    """Give the numbers in the order of COCO, -1 where there is none."""
-    return [-1.0 if numbers[name] is None else float(numbers[name] or 0) for name in coco.NAMES]
+    """Return the numbers in the order of COCO, -1 where there is none."""
+    return [-1.0 if numbers[name] is None else float(numbers[name] or 0) for name in NAMES]
 
 
 def main(folder: Path, copies: int, repeats: int) -> None:
-    """Print CPU seconds, the ratio to pycocotools, and the largest difference of the twelve numbers, of masks."""
-    truth, records = replicate(folder, copies)
-    print(f"{len(truth['images'])} images, {len(truth['annotations'])} annotations, {len(records)} detections")
-    prepared = coco.Truth.of(truth)
-    began = time.process_time()
-    prepared.pixels  # noqa: B018
-    print(f"drawing the truth, once for all evaluations: {time.process_time() - began:.2f} s")
-    measured: dict[str, Measure] = {
+    """Print CPU seconds, the ratio to pycocotools, and the largest difference of the twelve numbers, for masks."""
+    ground_truth, records = replicate(folder, copies)
+    sizes = (len(ground_truth["images"]), len(ground_truth["annotations"]), len(records))
+    print("{} images, {} annotations, {} detections".format(*sizes))
+    prepared = GroundTruth.of(ground_truth)
+    start = time.process_time()
+    prepared.mask_areas  # noqa: B018
+    print(f"rasterising the ground truth, once for all evaluations: {time.process_time() - start:.2f} s")
+    evaluators: dict[str, Measure] = {
         "pycocotools": pycocotools,
-        "ours, truth prepared": lambda _, found: values(coco.numbers(coco.match(prepared, found))),
-        "ours, with the truth": lambda known, found: values(coco.numbers(coco.match(known, found))),
+        "ours, ground truth prepared": lambda _, detections: values(summarize(match(prepared, detections))),
+        "ours, with the ground truth": lambda gt, detections: values(summarize(match(gt, detections))),
     }
-    for package, evaluation in (("hotcoco", "COCOeval"), ("faster_coco_eval", "COCOeval_faster")):
+    for package, evaluator in (("hotcoco", "COCOeval"), ("faster_coco_eval", "COCOeval_faster")):
         if importlib.util.find_spec(package):
-            measured[package] = another(package, evaluation)
-    seconds: dict[str, list[float]] = {name: [] for name in measured}
-    apart = dict.fromkeys(measured, 0.0)
+            evaluators[package] = other(package, evaluator)
+    seconds: dict[str, list[float]] = {name: [] for name in evaluators}
+    differences = dict.fromkeys(evaluators, 0.0)
     for _ in range(repeats):
         expected: Sequence[float] = ()
-        for name, ask in measured.items():
+        for name, measure in evaluators.items():
             # Copies, as some of them write into their arguments.
-            known = {**truth, "annotations": [dict(note) for note in truth["annotations"]]}
-            copies_of_records = [dict(record) for record in records]
-            began = time.process_time()
-            found = ask(known, copies_of_records)
-            seconds[name].append(time.process_time() - began)
-            expected = expected or found
-            apart[name] = max(abs(one - two) for one, two in zip(found, expected, strict=True))
-    for name, took in seconds.items():
-        ratio = statistics.median(one / two for one, two in zip(seconds["pycocotools"], took, strict=True))
-        print(f"{name}: {statistics.median(took):.2f} s, {ratio:.1f} times as fast, apart by {apart[name]:.1e}")
+            gt = {**ground_truth, "annotations": [dict(annotation) for annotation in ground_truth["annotations"]]}
+            detections = [dict(record) for record in records]
+            start = time.process_time()
+            numbers = measure(gt, detections)
+            seconds[name].append(time.process_time() - start)
+            expected = expected or numbers
+            differences[name] = max(abs(first - second) for first, second in zip(numbers, expected, strict=True))
+    for name, times in seconds.items():
+        ratio = statistics.median(first / second for first, second in zip(seconds["pycocotools"], times, strict=True))
+        speed = f"{statistics.median(times):.2f} s, {ratio:.1f} times as fast"
+        print(f"{name}: {speed}, difference {differences[name]:.1e}")
 
 
 if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[2:]]
+    given = [int(argument) for argument in sys.argv[2:]]
     main(Path(sys.argv[1]), *(given + [50, 5][len(given) :]))

@@ -1,4 +1,4 @@
-"""What does it cost to build, open, read and share the store of a dataset of COCO's size? pycocotools is the measure.
+"""Measure building, opening, reading and sharing the store of a dataset of COCO's size, beside pycocotools.
 
 python benchmarks/store.py [instances.json] writes the file if it is absent (600 MB), and the store beside it.
 """
@@ -25,17 +25,17 @@ WORKERS, READS = 4, 2_000  # loader processes, and random images that each of th
 
 
 def main(source: Path) -> None:
-    """Measure each thing in a process of its own, and print a table."""
+    """Measure every step in a process of its own, and print a table."""
     if not source.is_file():
         from coco_sized import write
 
         write(source)
     folder = source.with_suffix(".store")
-    found = {}
+    measured = {}
     for name in MEASURES:
         command = [sys.executable, __file__, name, str(source), str(folder)]
-        found[name] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    load, build, read, workers = (found[name] for name in MEASURES)
+        measured[name] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    load, build, read, workers = (measured[name] for name in MEASURES)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{source.stat().st_size / 1e6:.0f} MB of JSON, {size / 1e6:.0f} MB of store\n")
     print("| What | Wall | CPU | More memory |\n|---|--:|--:|--:|")
@@ -48,8 +48,8 @@ def main(source: Path) -> None:
         "the same: PSS together, without the mapped files": {**workers, "memory": workers["other"]},
         "the same: PSS of the mapped files, clean pages of the page cache": {**workers, "memory": workers["file"]},
     }
-    for name, one in rows.items():
-        print(f"| {name} | {_seconds(one['wall'])} | {_seconds(one['cpu'])} | {one['memory'] / 1e6:.0f} MB |")
+    for name, row in rows.items():
+        print(f"| {name} | {_seconds(row['wall'])} | {_seconds(row['cpu'])} | {row['memory'] / 1e6:.0f} MB |")
     print(f"\nopening and reading is {load['wall'] / read['wall']:.0f} times faster than loading (target 50);")
     print(f"building takes {build['wall'] / load['wall']:.2f} times as long (target at most 3),")
     print(f"{build['cpu'] / load['cpu']:.2f} times in CPU time")
@@ -70,82 +70,82 @@ def _load(source: Path, folder: Path) -> dict[str, float]:
 
 
 def _build(source: Path, folder: Path) -> dict[str, float]:
+    from pais_bench.annotations.store import write_store
     from pais_bench.datasets.coco import read
-    from pais_bench.store import write_store
 
     return _measured(lambda: write_store(folder, "coco", {"train": read(source, source.parent)}))
 
 
 def _read(source: Path, folder: Path) -> dict[str, float]:
-    from pais_bench.store import Store
+    from pais_bench.annotations.store import Store
 
-    image = _random_ids(folder, 1)[0]
-    chosen = _random_ids(folder, READS)
+    image_id = _random_ids(folder, 1)[0]
+    image_ids = _random_ids(folder, READS)
 
     def read() -> Any:
         store = Store.open(folder, "train")
-        return store, store.annotations(image)
+        return store, store.annotations(image_id)
 
-    found = _measured(read)
+    first = _measured(read)
     store, start = Store.open(folder, "train"), time.perf_counter()
-    for number in chosen:
-        store.annotations(number)
-    return {**found, "again": (time.perf_counter() - start) / READS}
+    for image_id in image_ids:
+        store.annotations(image_id)
+    return {**first, "again": (time.perf_counter() - start) / READS}
 
 
 def _share(source: Path, folder: Path) -> dict[str, float]:
-    from pais_bench.store import Store
+    from pais_bench.annotations.store import Store
 
     store, context = Store.open(folder, "train"), multiprocessing.get_context("fork")
     steps, queue = context.Barrier(WORKERS), context.Queue()
     workers = [context.Process(target=_work, args=(store, steps, queue, seed)) for seed in range(WORKERS)]
     for worker in workers:
         worker.start()
-    found = [queue.get() for _ in workers]
+    results = [queue.get() for _ in workers]
     for worker in workers:
         worker.join()
-    total = {key: sum(one[key] for one in found) for key in found[0]}
+    total = {key: sum(result[key] for result in results) for key in results[0]}
     return {**total, "wall": total["wall"] / WORKERS}
 
 
 def _work(store: Any, steps: Barrier, queue: Any, seed: int) -> None:
-    """Read random images, and tell how much memory it took while all workers are still there."""
-    chosen = np.random.default_rng(seed).choice(store.id_column, READS)
+    """Read random images, and report the memory that it took while all workers are running."""
+    image_ids = np.random.default_rng(seed).choice(store.id_column, READS)
     steps.wait()
-    before, start, busy = _shares(), time.perf_counter(), time.process_time()
+    before, start, cpu_start = _memory(), time.perf_counter(), time.process_time()
     steps.wait()
-    for number in chosen.tolist():
-        store.annotations(number)
-    wall, cpu = time.perf_counter() - start, time.process_time() - busy
+    for image_id in image_ids.tolist():
+        store.annotations(image_id)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
     steps.wait()
-    after = _shares()
+    after = _memory()
     more = dict(zip(("file", "other", "private"), (b - a for a, b in zip(before, after, strict=True)), strict=True))
     queue.put({"wall": wall, "cpu": cpu, **more})
     steps.wait()
 
 
 def _measured(work: Callable[[], Any]) -> dict[str, float]:
-    """Give wall and CPU seconds, and by how many bytes the resident memory is larger at the end, and at its peak."""
-    before, start, busy = _status("VmRSS"), time.perf_counter(), time.process_time()
-    kept = work()
-    found = {
+    """Return wall and CPU seconds, and the growth of the resident memory in bytes, at the end and at the peak."""
+    before, start, cpu_start = _status("VmRSS"), time.perf_counter(), time.process_time()
+    result = work()
+    measured = {
         "wall": time.perf_counter() - start,
-        "cpu": time.process_time() - busy,
+        "cpu": time.process_time() - cpu_start,
         "memory": _status("VmRSS") - before,
     }
-    del kept
-    return {**found, "peak": _status("VmHWM") - before}
+    del result
+    return {**measured, "peak": _status("VmHWM") - before}
 
 
 def _random_ids(folder: Path, count: int) -> list[int]:
-    """Draw image ids in another process, so that this one has not touched the store."""
+    """Sample image ids in another process, so that this one has not read the store."""
     script = (
-        "import sys, pathlib, numpy as np; from pais_bench.store import Store;"
+        "import sys, pathlib, numpy as np; from pais_bench.annotations.store import Store;"
         "ids = Store.open(pathlib.Path(sys.argv[1]), 'train').id_column;"
         "print(*np.random.default_rng(0).choice(ids, int(sys.argv[2])))"
     )
-    done = subprocess.run([sys.executable, "-c", script, folder, str(count)], check=True, stdout=subprocess.PIPE)
-    return [int(word) for word in done.stdout.split()]
+    process = subprocess.run([sys.executable, "-c", script, folder, str(count)], check=True, stdout=subprocess.PIPE)
+    return [int(word) for word in process.stdout.split()]
 
 
 def _status(key: str) -> int:
@@ -153,8 +153,8 @@ def _status(key: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
-def _shares() -> tuple[int, int, int]:
-    """Give this process's share in bytes of mapped files and of other memory, and what it alone holds of either."""
+def _memory() -> tuple[int, int, int]:
+    """Return PSS of mapped files, PSS of other memory, and USS of this process, in bytes."""
     sizes: dict[str, int] = {}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
         key, size = line.split()[:2]

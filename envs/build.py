@@ -1,8 +1,8 @@
-"""Where is the Python of an environment? `python3 envs/build.py NAME` prints it, and first builds what is absent.
+"""Print the Python of an environment, built on first use: `python3 envs/build.py NAME`.
 
-An environment is a folder .envs/NAME-PINS, named by what its lock envs/NAME.txt pins, and by envs/NAME.source.txt,
-which names what is built from its source against the torch of the lock. Changed pins make another folder and leave the
-old one to the jobs that run in it. Its file READY is written last. Runs on any python3 >= 3.8 that has venv or pip.
+An environment is a folder .envs/NAME-PINS, named by the pins of its lock envs/NAME.txt and of envs/NAME.source.txt,
+which lists packages that are built from source against the torch of the lock. Changed pins make another folder, so jobs
+that run in the old one keep it. The file READY is written last. Runs on any python3 >= 3.8 that has venv or pip.
 
     python3 envs/build.py NAME --into PREFIX    install the same into an environment of conda (envs/*.post-deploy.sh)
     python3 envs/build.py --conda               write envs/NAME.yaml of every backend, for `snakemake --sdm conda`
@@ -22,16 +22,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "envs"
-OLDEST_PYTHON = {"workflow": "3.11", "dev": "3.11"}
-"""Snakemake needs 3.11; all else runs from 3.10 on."""
+OLDEST_PYTHON = {"workflow": "3.11", "dev": "3.11", "docs": "3.11"}
+"""Snakemake needs 3.11, and docs has the pins of dev; all else runs from 3.10 on."""
 SOURCE = {"MMCV_WITH_OPS": "1", "CFLAGS": "-g0 -O2", "CXXFLAGS": "-g0 -O2", "UV_LOCK_TIMEOUT": "7200"}
-"""What builds from source are told: to build operators, without which mmdet does not import, and no debug symbols."""
+"""Environment of source builds: with operators, without which mmdet does not import, and without debug symbols."""
 
 
 def folder(name: str) -> Path:
-    """Give an environment's folder, relative to the project, so that a project that moves keeps its runs.
+    """Return an environment's folder, relative to the project, so that a moved project keeps its runs.
 
-    Hashes and comments of the lock do not count: only other versions are another environment.
+    Hashes and comments of the lock do not count, only versions.
     """
     lines = (LOCKS / f"{name}.txt").read_text().splitlines()
     if _source(name).exists():
@@ -41,25 +41,25 @@ def folder(name: str) -> Path:
 
 
 def build(name: str) -> Path:
-    """Give an environment's Python, built on first use."""
+    """Return an environment's Python, built on first use."""
     home = folder(name)
     python = home / "bin" / "python"
     if (home / "READY").exists():
         return python
-    with _alone(name):
+    with _locked(name):
         if not (home / "READY").exists():
-            began = time.monotonic()
+            begin = time.monotonic()
             uv = _uv()
-            _say(f"environment {name}: installing envs/{name}.txt into {home}")
+            _print(f"environment {name}: installing envs/{name}.txt into {home}")
             _run(uv, "venv", "--quiet", "--clear", "--python", f">={OLDEST_PYTHON.get(name, '3.10')}", home)
             install(name, uv, python)
-            _ready(home)
-            _say(f"environment {name}: ready after {time.monotonic() - began:.0f} s")
+            _mark_ready(home)
+            _print(f"environment {name}: ready after {time.monotonic() - begin:.0f} s")
     return python
 
 
 def install(name: str, uv: Path, python: Path) -> None:
-    """Install a lock into a Python, then what is built from source against it, then this project."""
+    """Install a lock into a Python, then the source builds against it, then this project."""
     into = (uv, "pip", "install", "--python", python)
     _run(*into, "--compile-bytecode", "--require-hashes", "-r", LOCKS / f"{name}.txt")
     if _source(name).exists():
@@ -72,47 +72,47 @@ def _source(name: str) -> Path:
 
 
 def _build_source(name: str, into: tuple[str | Path, ...], python: Path) -> None:
-    """Build what no index has as a wheel; uv keeps the wheel in its cache, one for every torch.
+    """Build the packages that no index has as a wheel; uv caches one wheel for every torch.
 
     Operators for GPUs are built where torch sees one, or where FORCE_CUDA=1 and TORCH_CUDA_ARCH_LIST are set.
     """
-    asked = (
+    script = (
         "import os, torch; print(torch.__version__, torch.cuda.is_available() or os.environ.get('FORCE_CUDA') == '1')"
     )
-    found = subprocess.run((python, "-c", asked), stdout=subprocess.PIPE, text=True, check=True)
-    torch, cuda = found.stdout.split()
-    # These settings say nothing to the builds: they tell uv which of its cached wheels fits.
-    built_for = ("-C", f"torch={torch}", "-C", f"cuda={cuda}")
-    words = (*into, "--no-deps", "--no-build-isolation", *built_for, "-r", _source(name))
+    process = subprocess.run((python, "-c", script), stdout=subprocess.PIPE, text=True, check=True)
+    torch, cuda = process.stdout.split()
+    # The builds ignore these settings; uv selects the cached wheel by them.
+    cache_key = ("-C", f"torch={torch}", "-C", f"cuda={cuda}")
+    command = (*into, "--no-deps", "--no-build-isolation", *cache_key, "-r", _source(name))
     settings = {**SOURCE, "MAX_JOBS": os.environ.get("MAX_JOBS", str(os.cpu_count()))}
-    _say(f"environment {name}: building envs/{name}.source.txt; minutes, unless uv has it in its cache")
-    began = time.monotonic()
-    # The tools of the build, such as ninja, lie beside the interpreter.
+    _print(f"environment {name}: building envs/{name}.source.txt; minutes, unless uv has it in its cache")
+    begin = time.monotonic()
+    # The build tools, such as ninja, are beside the interpreter.
     path = os.pathsep.join((str(python.parent.absolute()), os.environ.get("PATH", os.defpath)))
-    building = subprocess.Popen(words, stdout=sys.stderr, env={**os.environ, **settings, "PATH": path})
+    build_process = subprocess.Popen(command, stdout=sys.stderr, env={**os.environ, **settings, "PATH": path})
     while True:
         try:
-            _check(building.wait(60), words)
+            _check(build_process.wait(60), command)
             return
         except subprocess.TimeoutExpired:
-            _say(f"environment {name}: still building after {(time.monotonic() - began) / 60:.0f} min")
+            _print(f"environment {name}: still building after {(time.monotonic() - begin) / 60:.0f} min")
 
 
 def _uv() -> Path:
-    """Give the pinned uv; a venv or a pip of any python3 is enough to install it."""
+    """Return the pinned uv; a venv or a pip of any python3 is enough to install it."""
     home = folder("uv")
     if not (home / "READY").exists():
-        with _alone("uv"):
-            _say(f"uv: installing it into {home}")
+        with _locked("uv"):
+            _print(f"uv: installing it into {home}")
             into = _venv(home) or _target(home)
             _run(*into, "--quiet", "--require-hashes", "-r", LOCKS / "uv.txt")
-            _ready(home)
+            _mark_ready(home)
     return home / "bin" / "uv"
 
 
 def _venv(home: Path) -> tuple[str | Path, ...]:
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", home], capture_output=True)
-    return () if made.returncode else (home / "bin" / "python", "-m", "pip", "install")
+    process = subprocess.run([sys.executable, "-m", "venv", "--clear", home], capture_output=True)
+    return () if process.returncode else (home / "bin" / "python", "-m", "pip", "install")
 
 
 def _target(home: Path) -> tuple[str | Path, ...]:
@@ -125,41 +125,41 @@ def _target(home: Path) -> tuple[str | Path, ...]:
     return (*pip, "install", "--target", home)
 
 
-def _run(*words: str | Path) -> None:
-    """Run a command; what it says goes to stderr, since stdout is for the answer."""
-    _check(subprocess.run(words, stdout=sys.stderr).returncode, words)
+def _run(*command: str | Path) -> None:
+    """Run a command with its output on stderr, since stdout is for the path."""
+    _check(subprocess.run(command, stdout=sys.stderr).returncode, command)
 
 
-def _check(code: int, words: tuple[str | Path, ...]) -> None:
+def _check(code: int, command: tuple[str | Path, ...]) -> None:
     if code:
-        sys.exit(f"envs/build.py: failed, for the reason above: {' '.join(map(str, words))}")
+        sys.exit(f"envs/build.py: failed, for the reason above: {' '.join(map(str, command))}")
 
 
 @contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Let one process build an environment; the system frees the lock of a process that dies."""
+def _locked(name: str) -> Iterator[None]:
+    """Let one process at a time build an environment; the system frees the lock of a process that dies."""
     Path(".envs").mkdir(exist_ok=True)
     with open(f".envs/{name}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"environment {name}: waiting for another process that builds it")
+            _print(f"environment {name}: waiting for another process that builds it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _ready(home: Path) -> None:
+def _mark_ready(home: Path) -> None:
     partial = home / "READY.partial"
     partial.write_text(f"{home.name}\n")
     os.replace(partial, home / "READY")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def _write_conda() -> None:
-    """Write the conda environments; their comment changes with the pins, and so does the one that Snakemake makes."""
+    """Write the conda environments, whose comment names the pins, so that Snakemake rebuilds on other pins."""
     for script in sorted(LOCKS.glob("*.post-deploy.sh")):
         name = script.name.split(".")[0]
         (LOCKS / f"{name}.yaml").write_text(
@@ -168,15 +168,15 @@ def _write_conda() -> None:
         )
 
 
-def _main(words: list[str]) -> None:
+def _main(arguments: list[str]) -> None:
     known = sorted(path.stem for path in LOCKS.glob("*.in"))
     os.chdir(ROOT)
-    if words == ["--conda"]:
+    if arguments == ["--conda"]:
         _write_conda()
-    elif len(words) == 3 and words[0] in known and words[1] == "--into":
-        install(words[0], _uv(), Path(words[2], "bin", "python"))
-    elif len(words) == 1 and words[0] in known:
-        print(_uv() if words[0] == "uv" else build(words[0]))
+    elif len(arguments) == 3 and arguments[0] in known and arguments[1] == "--into":
+        install(arguments[0], _uv(), Path(arguments[2], "bin", "python"))
+    elif len(arguments) == 1 and arguments[0] in known:
+        print(_uv() if arguments[0] == "uv" else build(arguments[0]))
     else:
         sys.exit(f"usage: python3 envs/build.py NAME [--into PREFIX], where NAME is one of {', '.join(known)}")
 

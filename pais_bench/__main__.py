@@ -2,6 +2,6 @@
 
 import sys
 
-from pais_bench.cli import main
+from pais_bench.cli.main import main
 
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""What is on a shelf? A module in the folder IS its registration."""
+"""Find plugins by file name: a module in a group's folder is registered by being there."""
 
 from __future__ import annotations
 
@@ -7,49 +7,82 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from pais_bench.types import BenchError
+from pais_bench.errors import BenchError
 
-SHELVES = ("methods", "backends", "datasets", "metrics", "reports", "families", "verbs")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "backends": ("backends",),
+    "commands": ("cli/commands",),
+    "datasets": ("datasets",),
+    "families": ("splits/families",),
+    "methods": ("methods",),
+    "metrics": ("evaluation/metrics",),
+    "reports": ("reports/tables", "reports/figures"),
+}
+"""The folders of each group, below the package. Files that begin with _, and base.py, are shared by the plugins."""
+
 _PACKAGE = Path(__file__).parent
 
 
-def names(shelf: str) -> list[str]:
-    """List a shelf's plugins, sorted; a network is named framework/network."""
-    root = _PACKAGE / shelf
-    files = (path.relative_to(root).with_suffix("") for path in root.rglob("[!_]*.py"))
-    return sorted(path.as_posix() for path in files)
+def names(group: str) -> list[str]:
+    """Return the names of a group's plugins, sorted; a network is named framework/network."""
+    plugins = []
+    for folder in GROUPS[group]:
+        root = _PACKAGE / folder
+        files = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py") if _is_plugin(path))
+        plugins += [file.as_posix() for file in files]
+    return sorted(plugins)
 
 
-def load(shelf: str, name: str) -> ModuleType:
+def load(group: str, name: str) -> ModuleType:
     """Import a plugin; raise BenchError where there is none of that name, or where its framework is missing."""
-    _require(shelf, name)
+    path = _find(group, name)
+    module = ".".join(("pais_bench", *path.relative_to(_PACKAGE).with_suffix("").parts))
     try:
-        return importlib.import_module(f"pais_bench.{shelf}.{name.replace('/', '.')}")
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("pais_bench"):
             raise
         remedy = "run it in the environment that envs/ defines for it"
-        if shelf == "backends":
+        if group == "backends":
             remedy = f"`python3 envs/build.py {name.split('/')[0]}` installs it, and `pais-bench doctor` tells more"
         raise BenchError(
-            f"{shelf}/{name}: the package '{error.name}' is not installed in this environment; {remedy}"
+            f"{group}/{name}: the package '{error.name}' is not installed in this environment; {remedy}"
         ) from error
 
 
-def option_names(shelf: str, name: str) -> set[str]:
-    """Read the keys of a plugin's class Options from its source, so that no framework need be imported."""
-    tree = ast.parse(_require(shelf, name).read_text())
-    options = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Options")
-    return {
-        line.target.id
-        for node in options
-        for line in node.body
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+def option_names(group: str, name: str) -> set[str]:
+    """Return the keys of a plugin's class Options, read from its source so that no framework need be imported."""
+    return _fields(_find(group, name), "Options")
+
+
+def _fields(path: Path, class_name: str) -> set[str]:
+    """Return the annotated fields of a class and of its base classes that are imported from this package."""
+    tree = ast.parse(path.read_text())
+    modules = {
+        alias.name: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pais_bench.")
+        for alias in node.names
     }
+    fields: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            lines = (line.target for line in node.body if isinstance(line, ast.AnnAssign))
+            fields |= {target.id for target in lines if isinstance(target, ast.Name)}
+            for base in (base.id for base in node.bases if isinstance(base, ast.Name)):
+                module = modules.get(base)
+                source = _PACKAGE.parent / f"{module.replace('.', '/')}.py" if module else path
+                fields |= _fields(source, base)
+    return fields
 
 
-def _require(shelf: str, name: str) -> Path:
-    path = _PACKAGE / shelf / f"{name}.py"  # asked for every run of a grid: no shelf is listed
-    if not path.is_file() or path.name.startswith("_") or ".." in name:
-        raise BenchError(f"{shelf}: there is no '{name}'; choose one of {', '.join(names(shelf))}")
-    return path
+def _is_plugin(path: Path) -> bool:
+    return not path.name.startswith("_") and path.stem != "base"
+
+
+def _find(group: str, name: str) -> Path:
+    for folder in GROUPS[group]:
+        path = _PACKAGE / folder / f"{name}.py"  # called for every run of a grid: no folder is listed
+        if path.is_file() and _is_plugin(path) and ".." not in name:
+            return path
+    raise BenchError(f"{group}: there is no '{name}'; choose one of {', '.join(names(group))}")

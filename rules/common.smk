@@ -1,4 +1,4 @@
-"""What does the workflow know of a study? Its paths, its runs, and who computes them: all Python of the workflow."""
+"""Define the paths, runs, interpreters and resources of a study: all Python of the workflow."""
 
 import json
 import os
@@ -11,25 +11,26 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from pais_bench import external, plugins
-from pais_bench.config import suffix
-from pais_bench.demands import demand
-from pais_bench.split_choice import IMPORTED
-from pais_bench.splits import split_path
-from pais_bench.study_file import load_study
-from pais_bench.types import BenchError
+from pais_bench import plugins
+from pais_bench.errors import BenchError
+from pais_bench.reports import external
+from pais_bench.splits.split import split_path
+from pais_bench.study.load import load_study
+from pais_bench.study.resources import resources_for
+from pais_bench.study.run import suffix
+from pais_bench.study.split import IMPORTED
 
 try:
     STUDY = load_study(config.get("study", "demo"))
-    OTHERS = external.read_all(STUDY)
+    DESCRIPTIONS = external.read_all(STUDY)
 except BenchError as error:
     raise WorkflowError(str(error)) from None
 
 RES = config.get("results", "results")
 LOGS = os.path.join(RES, "logs")
 DATASET = os.path.join("datasets", "{dataset}")
-SPOILT = f"-{STUDY.split.corruption.name}" if STUDY.split.corruption else ""
-STEM = f"{{percent}}pct-fold{{fold}}{SPOILT}"
+NOISE = f"-{STUDY.split.label_noise.name}" if STUDY.split.label_noise else ""
+STEM = f"{{percent}}pct-fold{{fold}}{NOISE}"
 SPLIT = os.path.join("splits", "{dataset}", "{family}", STEM)
 RUN = os.path.join(
     "runs",
@@ -39,20 +40,20 @@ RUN = os.path.join(
     "{method}-{digest}",
 )
 
-# The files of other codebases' predictions, by name: the description and the results.
+# Description and results file of each other codebase's predictions, by name.
 EXTERNAL = {
-    one.name: [str(path), str(one.predictions)]
-    for path, one in zip(STUDY.external, OTHERS)
+    description.name: [str(path), str(description.predictions)]
+    for path, description in zip(STUDY.external, DESCRIPTIONS)
 }
-KNOWN = sorted({network.backend for network in STUDY.networks.values()})
-WANTED = str(config.get("backends", " ".join(KNOWN))).split()
-if not set(WANTED) <= set(KNOWN):
+STUDY_BACKENDS = sorted({network.backend for network in STUDY.networks.values()})
+BACKENDS = str(config.get("backends", " ".join(STUDY_BACKENDS))).split()
+if not set(BACKENDS) <= set(STUDY_BACKENDS):
     raise WorkflowError(
-        f"backends={' '.join(WANTED)}: this study has {', '.join(KNOWN)}; name some of these"
+        f"backends={' '.join(BACKENDS)}: this study has {', '.join(STUDY_BACKENDS)}; name some of these"
     )
-RUNS = {str(run.folder): run for run in STUDY.runs() if run.network.backend in WANTED}
+RUNS = {str(run.folder): run for run in STUDY.runs() if run.network.backend in BACKENDS}
 
-# A list of the user is no job's output: no rule could make it again, and Snakemake removes what it is to make.
+# A user's list is not the output of a job: no rule can make it again, and Snakemake removes outputs before a job.
 if STUDY.split.family == IMPORTED:
     for run in RUNS.values():
         path = split_path(Path(RES), run.dataset, run.split)
@@ -73,7 +74,7 @@ wildcard_constraints:
     method=r"[\w.]+",
     digest="|".join(sorted({run.digest for run in RUNS.values()})),
     name=r"[\w.]+",
-    weights=f"(?:{'|'.join(suffix(weights) for weights in STUDY.weights)})",
+    checkpoint=f"(?:{'|'.join(suffix(checkpoint) for checkpoint in STUDY.checkpoints)})",
 
 
 BUILD = runpy.run_path(os.path.join(workflow.basedir, "envs", "build.py"))
@@ -92,10 +93,10 @@ CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 
 
 def environment(wildcards):
-    """Give what says that a backend is installed; nothing where the user names the interpreter, or conda makes it.
+    """Return the READY file of a backend's environment; nothing where the user or conda provides the interpreter.
 
-    The folder is named by what the lock pins, so changed pins train again. ancient: an environment that was removed
-    and built again by envs/build.py does not.
+    The folder is named by the pins of the lock, so changed pins repeat a training. The file is ancient, so an
+    environment that was removed and built again does not.
     """
     if "python" in config or CONDA:
         return []
@@ -103,81 +104,91 @@ def environment(wildcards):
 
 
 def trained_teacher(wildcards):
-    """Give what says that the run is trained whose network is to be the teacher; nothing for most methods."""
+    """Return run.json of the pretrained teacher's run; nothing for methods without one."""
     teacher = RUNS[RUN.format(**wildcards)].teacher
     return [os.path.join(RES, teacher.folder, "run.json")] if teacher else []
 
 
-def weights(wildcards):
-    """Give the weights that predict, by what the names of their files end in."""
-    return next(one for one in STUDY.weights if suffix(one) == wildcards.weights)
+def checkpoint(wildcards):
+    """Return the checkpoint whose file names have the suffix."""
+    return next(
+        name for name in STUDY.checkpoints if suffix(name) == wildcards.checkpoint
+    )
 
 
 def interpreter(wildcards):
-    """Give the Python that trains and predicts with a backend."""
-    built = "python" if CONDA else str(FOLDERS[wildcards.backend] / "bin" / "python")
-    return config.get("python") or built
+    """Return the Python that trains and predicts with a backend."""
+    python = "python" if CONDA else str(FOLDERS[wildcards.backend] / "bin" / "python")
+    return config.get("python") or python
 
 
 def locked(wildcards):
-    """Give the words that hold a run to the pins of its backend; an interpreter of the user's is not held to them."""
+    """Return the option that requires the pinned versions of a backend; nothing for the user's interpreter."""
     return "" if "python" in config else f"--locked {wildcards.backend}"
 
 
-# Resources and not params: another place of the study file, the interpreter or the results repeats no training.
-HERE = {
+# Resources, not params: another path of the study, the interpreter or the results repeats no training.
+COMMON = {
     "python": sys.executable,
     "study": str(config.get("study", "demo")),
     "results": RES,
 }
 
 
-def failures():
-    """Give the command that tells of the runs that failed; where it fails itself, the grid's own end is what counts."""
-    words = [sys.executable, "-m", "pais_bench", "failures", HERE["study"]]
-    words += ["--results", RES]
+def failures_command():
+    """Return the command that lists the failed runs; its own failure is ignored."""
+    command = [sys.executable, "-m", "pais_bench", "failures", COMMON["study"]]
+    command += ["--results", RES]
     for backend, folder in FOLDERS.items():
         python = config.get("python") or folder / "bin" / "python"
-        words += ["--python", f"{backend}={python}"]
-    return f"{shlex.join(words)} >&2 || true"
+        command += ["--python", f"{backend}={python}"]
+    return f"{shlex.join(command)} >&2 || true"
 
 
-BACKEND = {**HERE, "python": interpreter, "locked": locked}
+BACKEND = {**COMMON, "python": interpreter, "locked": locked}
 
 
-def asked(rule):
-    """Give what the study asks of a cluster for the jobs of a rule, more of it at every further attempt."""
-    wanted = demand(STUDY.resources, rule)
-    gpus = (wanted.gpus or 0) * (wanted.nodes or 1)
-    found = {
-        "slurm_partition": wanted.partition,
-        "slurm_account": wanted.account,
-        "mem_mb": wanted.mem_mb
-        and (lambda wildcards, attempt: wanted.grown("mem_mb", attempt)),
-        "runtime": wanted.minutes
-        and (lambda wildcards, attempt: wanted.grown("minutes", attempt)),
+def cluster_resources(rule):
+    """Return the cluster resources of a rule's jobs; memory and time grow with every attempt."""
+    study_resources = resources_for(STUDY.resources, rule)
+    gpus = (study_resources.gpus or 0) * (study_resources.nodes or 1)
+    requested = {
+        "slurm_partition": study_resources.partition,
+        "slurm_account": study_resources.account,
+        "mem_mb": study_resources.mem_mb
+        and (lambda wildcards, attempt: study_resources.scaled("mem_mb", attempt)),
+        "runtime": study_resources.minutes
+        and (lambda wildcards, attempt: study_resources.scaled("minutes", attempt)),
         "gpu": gpus,
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in requested.items() if value}
 
 
-def asked_of_training():
-    """Give the same of a training, and how its processes are started where there are several: by srun under SLURM."""
-    wanted = demand(STUDY.resources, "train")
-    devices, nodes = wanted.gpus or 1, wanted.nodes or 1
-    found = {**asked("train"), "devices": devices, "nodes": nodes, "launch": ""}
-    found["workers"] = (wanted.cpus or 1) - 1 if wanted.gpus else 0
+def training_resources():
+    """Return the resources of a training, and the srun command that starts its processes where there are several."""
+    study_resources = resources_for(STUDY.resources, "train")
+    devices, nodes = study_resources.gpus or 1, study_resources.nodes or 1
+    cpus = study_resources.cpus or 1
+    requested = {
+        **cluster_resources("train"),
+        "devices": devices,
+        "nodes": nodes,
+        "launch": "",
+    }
+    requested["workers"] = cpus - 1 if study_resources.gpus else 0
     if devices > 1:
         step = f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks-per-node={devices} --gres=gpu:{devices}"
-        found["launch"] = (
-            f"${{SLURM_JOB_ID:+{step} --cpus-per-task={wanted.cpus or 1}}}"
-        )
-        # gpu, which is a total, does not go with tasks_per_node.
-        del found["gpu"]
-        found |= {"mpi": "srun", "tasks_per_node": devices, "gres": f"gpu:{devices}"}
-    return found
+        requested["launch"] = f"${{SLURM_JOB_ID:+{step} --cpus-per-task={cpus}}}"
+        # Snakemake refuses gpu, which is a total, together with tasks_per_node.
+        del requested["gpu"]
+        requested |= {
+            "mpi": "srun",
+            "tasks_per_node": devices,
+            "gres": f"gpu:{devices}",
+        }
+    return requested
 
 
 def processors(rule):
-    """Give the number of CPU threads of a job."""
-    return demand(STUDY.resources, rule).cpus or 1
+    """Return the number of CPU threads of a job."""
+    return resources_for(STUDY.resources, rule).cpus or 1

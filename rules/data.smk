@@ -1,4 +1,4 @@
-"""What does a training need before it starts? An environment, a dataset, and the labelled images."""
+"""Make what a training needs: an environment, a dataset, and the labelled images."""
 
 
 localrules:
@@ -13,7 +13,7 @@ rule environment:
     conda:
         "../envs/python.yaml"
     resources:
-        **HERE,
+        **COMMON,
     shell:
         "{resources.python:q} envs/build.py {wildcards.backend} 2>&1 | tee -i {log:q}"
 
@@ -30,8 +30,8 @@ rule prepare:
     conda:
         "../envs/python.yaml"
     resources:
-        **HERE,
-        **asked("prepare"),
+        **COMMON,
+        **cluster_resources("prepare"),
     params:
         dataset=json.dumps([STUDY.dataset.name, STUDY.dataset.options], sort_keys=True),
     shell:
@@ -50,8 +50,8 @@ if STUDY.split.family != IMPORTED:
         conda:
             "../envs/python.yaml"
         resources:
-            **HERE,
-            **asked("split"),
+            **COMMON,
+            **cluster_resources("split"),
         shell:
             "{resources.python:q} -m pais_bench split {resources.study:q} --results {resources.results:q}"
             " --percent {wildcards.percent} --fold {wildcards.fold} 2>&1 | tee -i {log:q}"

@@ -1,4 +1,4 @@
-"""What does the study say? Tables and figures of all its runs."""
+"""Make the tables and figures of a study."""
 
 
 rule import_predictions:
@@ -12,7 +12,7 @@ rule import_predictions:
     conda:
         "../envs/python.yaml"
     resources:
-        **HERE,
+        **COMMON,
     params:
         metrics=STUDY.metrics,
     shell:
@@ -28,9 +28,9 @@ rule report:
         ],
         [os.path.join(RES, run, "run.json") for run in RUNS],
         [
-            os.path.join(RES, run, f"metrics{suffix(weights)}.json")
+            os.path.join(RES, run, f"metrics{suffix(checkpoint)}.json")
             for run in RUNS
-            for weights in STUDY.weights
+            for checkpoint in STUDY.checkpoints
         ],
     output:
         expand(
@@ -41,7 +41,7 @@ rule report:
                 "cost",
                 "significance",
                 "paper_ledger",
-                "weights",
+                "checkpoints",
                 "protocols",
             ],
             kind=["csv", "md", "tex"],
@@ -69,8 +69,8 @@ rule report:
     conda:
         "../envs/python.yaml"
     resources:
-        **HERE,
-        **asked("report"),
+        **COMMON,
+        **cluster_resources("report"),
     params:
         title=STUDY.title,
         reports=plugins.names("reports"),

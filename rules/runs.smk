@@ -1,10 +1,9 @@
-"""How does one run of the grid become a number? Train, predict, evaluate."""
+"""Train, predict and evaluate the runs of the grid."""
 
 
-# A signal that says that time is up goes to the shell and to tee as well, which would end before the training has saved;
-# the training itself obeys it.
-# run.json alone is an output: Snakemake deletes the outputs of a job that fails, and checkpoint.pt and log.jsonl are
-# what the same command goes on from.
+# SLURM's signal also reaches the shell and tee, which must not end before the training has saved: they ignore it.
+# Only run.json is an output: Snakemake deletes the outputs of a failed job, and the same command continues from
+# checkpoint.pt and log.jsonl.
 rule train:
     input:
         rules.prepare.output,
@@ -20,7 +19,7 @@ rule train:
     threads: processors("train")
     resources:
         **BACKEND,
-        **asked_of_training(),
+        **training_resources(),
     shell:
         "trap '' TERM USR1; export OMP_NUM_THREADS={threads}; "
         "{resources.launch} {resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
@@ -35,21 +34,21 @@ rule predict:
         rules.train.output,
         environment=environment,
     output:
-        os.path.join(RES, RUN, "predictions{weights}.json"),
+        os.path.join(RES, RUN, "predictions{checkpoint}.json"),
     log:
-        os.path.join(LOGS, RUN, "predict{weights}.log"),
+        os.path.join(LOGS, RUN, "predict{checkpoint}.log"),
     conda:
         "../envs/{backend}.yaml"
     threads: processors("predict")
     resources:
         **BACKEND,
-        **asked("predict"),
-        weights=weights,
+        **cluster_resources("predict"),
+        checkpoint=checkpoint,
     shell:
         "export OMP_NUM_THREADS={threads}; "
         "{resources.python:q} -m pais_bench predict {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --weights {resources.weights} --threads {threads} {resources.locked}"
+        " --method {wildcards.method} --checkpoint {resources.checkpoint} --threads {threads} {resources.locked}"
         " 2>&1 | tee -i {log:q}"
 
 
@@ -58,18 +57,18 @@ rule evaluate:
         rules.prepare.output,
         rules.predict.output,
     output:
-        os.path.join(RES, RUN, "metrics{weights}.json"),
+        os.path.join(RES, RUN, "metrics{checkpoint}.json"),
     log:
-        os.path.join(LOGS, RUN, "evaluate{weights}.log"),
+        os.path.join(LOGS, RUN, "evaluate{checkpoint}.log"),
     conda:
         "../envs/python.yaml"
     resources:
-        **HERE,
-        **asked("evaluate"),
-        weights=weights,
+        **COMMON,
+        **cluster_resources("evaluate"),
+        checkpoint=checkpoint,
     params:
         metrics=STUDY.metrics,
     shell:
         "{resources.python:q} -m pais_bench evaluate {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --weights {resources.weights} 2>&1 | tee -i {log:q}"
+        " --method {wildcards.method} --checkpoint {resources.checkpoint} 2>&1 | tee -i {log:q}"

@@ -1,4 +1,4 @@
-"""Draw COCO truths and predictions with everything that pycocotools treats specially, from a seed."""
+"""Generate COCO ground truth and predictions with everything that pycocotools treats specially, from a seed."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pycocotools import mask as rle
 Record = dict[str, Any]
 
 
-def draw(seed: int, images: int = 12, classes: int = 3, crowded: bool = False) -> tuple[Record, list[Record]]:
-    """Give a truth and predictions: crowds, equal scores, empty images, all area ranges, polygons and RLEs."""
+def generate(seed: int, images: int = 12, classes: int = 3, crowded: bool = False) -> tuple[Record, list[Record]]:
+    """Return ground truth and predictions: crowds, equal scores, empty images, all area ranges, polygons and RLEs."""
     rng = np.random.default_rng(seed)
     side = 150
-    truth: Record = {
+    ground_truth: Record = {
         "images": [{"id": 7 * n + 3, "height": side, "width": side} for n in rng.permutation(images).tolist()],
         "categories": [{"id": 2 * n + 1, "name": f"class {n}"} for n in range(classes + 1)],
         "annotations": [],
     }
     records: list[Record] = []
-    for image in truth["images"]:
+    for image in ground_truth["images"]:
         boxes = []
         for _ in range(int(rng.integers(0, 7))):
             box, category, crowd = _box(rng, side), int(2 * rng.integers(classes) + 1), int(rng.random() < 0.15)
             boxes.append((box, category))
             x, y, w, h = box
             mask: Any = encode(box, side) if crowd or rng.random() < 0.5 else [[x, y, x + w, y, x + w, y + h, x, y + h]]
-            note = {"id": len(truth["annotations"]) + 1, "image_id": image["id"], "category_id": category}
-            note |= {"iscrowd": crowd, "bbox": list(box), "area": w * h, "segmentation": mask}
-            truth["annotations"].append(note)
+            annotation = {"id": len(ground_truth["annotations"]) + 1, "image_id": image["id"], "category_id": category}
+            annotation |= {"iscrowd": crowd, "bbox": list(box), "area": w * h, "segmentation": mask}
+            ground_truth["annotations"].append(annotation)
         for _ in range(int(rng.integers(0, 10)) + (120 if crowded and rng.random() < 0.3 else 0)):
             box, category = _box(rng, side), int(2 * rng.integers(classes) + 1)
             if boxes and rng.random() < 0.8:
@@ -38,9 +38,9 @@ def draw(seed: int, images: int = 12, classes: int = 3, crowded: bool = False) -
                 x, y = max(0, near[0] + shift[0]), max(0, near[1] + shift[1])
                 box = (x, y, min(side - x, max(2, near[2] + shift[2])), min(side - y, max(2, near[3] + shift[3])))
             score = float(rng.integers(1, 6)) / 5 if rng.random() < 0.5 else float(rng.random())
-            found = {"image_id": image["id"], "category_id": category, "score": score, "bbox": list(box)}
-            records.append({**found, "segmentation": encode(box, side)})
-    return truth, records
+            record = {"image_id": image["id"], "category_id": category, "score": score, "bbox": list(box)}
+            records.append({**record, "segmentation": encode(box, side)})
+    return ground_truth, records
 
 
 def encode(box: tuple[int, int, int, int], side: int) -> Record:
@@ -48,8 +48,8 @@ def encode(box: tuple[int, int, int, int], side: int) -> Record:
     x, y, width, height = box
     mask = np.zeros((side, side), dtype=np.uint8, order="F")
     mask[y : y + height, x : x + width] = 1
-    code = rle.encode(mask)
-    return {"size": [side, side], "counts": code["counts"].decode()}
+    encoded = rle.encode(mask)
+    return {"size": [side, side], "counts": encoded["counts"].decode()}
 
 
 def _box(rng: np.random.Generator, side: int) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""Give a stand-in for conda, enough for Snakemake: an environment is a venv, and no channel is needed."""
+"""Replace conda for Snakemake: an environment is a venv, and no channel is needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ esac
 ACTIVATE = 'export CONDA_PREFIX="$1" PATH="$1/bin:$PATH"\n'
 
 
-def stand_in(home: Path) -> str:
-    """Write the stand-in into a new folder; give the PATH that finds it first."""
+def write_fake_conda(home: Path) -> str:
+    """Write a fake conda into a new folder, and return the PATH that finds it first."""
     (home / "bin").mkdir(parents=True)
     (home / "bin/activate").write_text(ACTIVATE)
     command = home / "bin/conda"

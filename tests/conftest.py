@@ -1,21 +1,22 @@
-"""Share what several tests need."""
+"""Define the fixtures that several test files use."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from forked import Training
+from streets import draw_tree
 
-from pais_bench.datasets import streets
+if TYPE_CHECKING:
+    from forked import Training
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Give the folder of real COCO images and published examples that lies beside the project, or skip."""
+    """Return the folder of real COCO images and published examples that lies beside the project, or skip."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is absent")
@@ -24,15 +25,16 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def few_streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Draw a tree of five images in the files of Cityscapes, once; who spoils it takes a copy."""
-    folder = tmp_path_factory.mktemp("few")
-    streets.Dataset(streets.Options(train=3, val=2, size=64), None).prepare(folder, "streets")
-    return folder / "tree"
+    """Draw a tree of five images in the files of Cityscapes, once; a test that changes it takes a copy."""
+    return draw_tree(tmp_path_factory.mktemp("few"), train=3, val=2, size=64)
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Training:
     """Train the tiny study without interruption, once."""
+    import torch
+    from forked import Training
+
     torch.set_num_threads(1)
     training = Training(tmp_path_factory.mktemp("whole"))
     assert training.train() == 0

@@ -1,4 +1,4 @@
-"""How does a test train in a process of its own that it can kill, starve or patch? A fork: a start costs no import."""
+"""Train in a forked process that a test can kill, starve or patch; a fork costs no import."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ import torch
 import yaml
 from tiny import study
 
-from pais_bench import cli, engine
-from pais_bench.study_file import load_study
+from pais_bench.cli.main import main
+from pais_bench.study.load import load_study
+from pais_bench.training.trainer import Trainer
 
 RUN = ("--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "supervised")
 
 
 class Training:
-    """Hold a prepared tiny study, and run verbs of it in forked processes."""
+    """Hold a prepared tiny study, and run commands of it in forked processes."""
 
     def __init__(self, folder: Path, **training: Any) -> None:
         values = study(methods={"supervised": {}})
         values["training"] |= {"checkpoint_every": 1, **training}
-        self.path, self.results, self.said = folder / "tiny.yaml", folder / "results", folder / "said.txt"
+        self.path, self.results, self.stderr = folder / "tiny.yaml", folder / "results", folder / "stderr.txt"
         folder.mkdir(exist_ok=True)
         self.path.write_text(yaml.safe_dump(values))
         self.folder = self.results / load_study(self.path).runs()[0].folder
-        for words in (("prepare",), ("split", *RUN[:4])):
-            assert cli.main([words[0], str(self.path), "--results", str(self.results), *words[1:]]) == 0
+        for command, options in (("prepare", ()), ("split", RUN[:4])):
+            assert main([command, str(self.path), "--results", str(self.results), *options]) == 0
 
-    def start(self, *words: str, before: Callable[[], object] = lambda: None) -> int:
-        """Start training in a process of its own, which first does something, and give its pid."""
+    def start(self, *options: str, before: Callable[[], object] = lambda: None) -> int:
+        """Start training in a forked process, which first calls before, and return its pid."""
         pid = os.fork()
         if pid:
             return pid
-        sys.stderr, code = self.said.open("w"), 1
+        sys.stderr, code = self.stderr.open("w"), 1
         try:
             before()
-            code = cli.main(["train", str(self.path), "--results", str(self.results), *RUN, *words])
+            code = main(["train", str(self.path), "--results", str(self.results), *RUN, *options])
         except SystemExit as error:
             code = int(error.code or 0)
         except Exception:
@@ -51,20 +52,19 @@ class Training:
             os._exit(code)
 
     def wait(self, pid: int) -> int:
-        """Give the exit code of a process, or minus the signal that ended it."""
+        """Return the exit code of a process, or minus the signal that ended it."""
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def train(self, *words: str, before: Callable[[], object] = lambda: None) -> int:
-        return self.wait(self.start(*words, before=before))
+    def train(self, *options: str, before: Callable[[], object] = lambda: None) -> int:
+        return self.wait(self.start(*options, before=before))
 
-    def refused(self, *parts: str) -> None:
-        """Check that one line names a fault, has the parts, and that the next has the command that goes on."""
-        text = self.said.read_text()
-        (place,) = (i for i, line in enumerate(text.splitlines()) if "error:" in line)
-        for part in parts:
-            assert part in text.splitlines()[place], text
-        assert "this goes on from the last checkpoint: " in text.splitlines()[place + 1]
-        assert "Traceback" not in text
+    def assert_refused(self, *parts: str) -> None:
+        """Check that one line has the error and the parts, and that the next has the command that continues."""
+        text = self.stderr.read_text()
+        lines = text.splitlines()
+        (index,) = (i for i, line in enumerate(lines) if "error:" in line)
+        assert all(part in lines[index] for part in parts), text
+        assert "this continues from the last checkpoint: " in lines[index + 1] and "Traceback" not in text
 
     def weights(self) -> dict[str, torch.Tensor]:
         state: dict[str, dict[str, torch.Tensor]] = torch.load(self.folder / "checkpoint.pt", weights_only=True)
@@ -75,27 +75,27 @@ class Training:
         return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-def ends_like(training: Training, whole: Training) -> None:
-    """Go on, and check that nothing was lost."""
-    assert training.train() == 0, training.said.read_text()
-    mine, theirs = training.weights(), whole.weights()
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-    assert training.log() == whole.log()
+def assert_ends_like(training: Training, reference: Training) -> None:
+    """Continue a training, and check that it ends like one without interruption."""
+    assert training.train() == 0, training.stderr.read_text()
+    weights = training.weights()
+    assert all(torch.equal(weights[name], value) for name, value in reference.weights().items())
+    assert training.log() == reference.log()
     assert sorted(path.name for path in training.folder.iterdir()) == ["checkpoint.pt", "log.jsonl", "run.json"]
 
 
 def until_step(training: Training, step: int) -> Callable[[], object]:
-    """Let a forked training stop after a step, without a signal from outside."""
+    """Return a patch that stops a forked training after a step, without a signal."""
 
-    def patched() -> None:
-        fit = engine.Trainer.fit
+    def patch() -> None:
+        fit = Trainer.fit
 
-        def stop(self: engine.Trainer, workers: int, progress: Callable[[dict[str, Any]], None]) -> None:
-            def pull(line: dict[str, Any]) -> None:
+        def stop(self: Trainer, workers: int, progress: Callable[[dict[str, Any]], None]) -> None:
+            def stop_at_step(line: dict[str, Any]) -> None:
                 self.stopping = line["step"] == step
 
-            fit(self, workers, pull)
+            fit(self, workers, stop_at_step)
 
-        engine.Trainer.fit = stop  # type: ignore[method-assign]
+        Trainer.fit = stop  # type: ignore[method-assign]
 
-    return patched
+    return patch

@@ -1,4 +1,4 @@
-"""Give annotation files that are broken at random: nodes of a small valid one replaced, deleted, nested or doubled."""
+"""Mutate a small valid annotation file at random: nodes are replaced, deleted, nested or duplicated."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 from PIL import Image
 
-from pais_bench.data import decode
+from pais_bench.annotations.rle import decode_mask
+from pais_bench.annotations.store import Store
 from pais_bench.datasets.coco import Dataset, Options
-from pais_bench.store import Store
-from pais_bench.types import BenchError
+from pais_bench.errors import BenchError
 
 HEIGHT, WIDTH = 9, 11
 TRIANGLE = [1, 1.5, 8, 1, 6.25, 7]
-REGIONS: tuple[Any, ...] = (
+SEGMENTATIONS: tuple[Any, ...] = (
     [TRIANGLE],
     {"size": [HEIGHT, WIDTH], "counts": [10, 5, 84]},
     {"size": [HEIGHT, WIDTH], "counts": ":59O0j1"},
     [TRIANGLE, [0, 0, 3, 0, 3, 3, 0, 3]],
 )
-SOUND: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "info": {"year": 2017},
     "images": [
         {"id": 30, "file_name": "a.png", "height": HEIGHT, "width": WIDTH, "license": 1},
@@ -38,9 +38,9 @@ SOUND: dict[str, Any] = {
             "iscrowd": number // 3,
             "area": 12.5,
             "bbox": [1, 1.5, 7, 5.5],
-            "segmentation": region,
+            "segmentation": segmentation,
         }
-        for number, region in enumerate(REGIONS)
+        for number, segmentation in enumerate(SEGMENTATIONS)
     ],
     "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat", "supercategory": "animal"}],
 }
@@ -56,21 +56,21 @@ class Trial:
     """Prepare one mutated file after another in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        """Lay out the images, and a sound validation part."""
+        """Write the images and a valid validation set."""
         self.root, self.out = folder / "root", folder / "out"
         for name in ("train2017", "val2017", "annotations"):
             (self.root / name).mkdir(parents=True)
-        for image in SOUND["images"]:
-            for part in ("train2017", "val2017"):
-                Image.new("L", (WIDTH, HEIGHT)).save(self.root / part / image["file_name"])
-        (self.root / "annotations" / "instances_val2017.json").write_text(json.dumps(SOUND))
+        for image in VALID["images"]:
+            for name in ("train2017", "val2017"):
+                Image.new("L", (WIDTH, HEIGHT)).save(self.root / name / image["file_name"])
+        (self.root / "annotations" / "instances_val2017.json").write_text(json.dumps(VALID))
         self.out.mkdir()
 
     def run(self, content: bytes, repair: bool) -> str:
-        """Give 'refused', 'repaired' or 'prepared'; raise AssertionError where a promise is broken."""
+        """Return 'refused', 'repaired' or 'prepared'; raise AssertionError if the message or the store is invalid."""
         (self.root / "annotations" / "instances_train2017.json").write_bytes(content)
-        with tempfile.TemporaryDirectory(dir=self.out) as place:
-            folder = Path(place) / "store"
+        with tempfile.TemporaryDirectory(dir=self.out) as parent:
+            folder = Path(parent) / "store"
             try:
                 Dataset(Options(), self.root).prepare(folder, "mine", repair)
             except BenchError as error:
@@ -82,33 +82,33 @@ class Trial:
             store = Store.open(folder, "train")
             store.verify()
             for image_id in store.image_ids:
-                for note in store.annotations(image_id):
-                    assert decode(note["segmentation"], store.size(image_id)).shape == store.size(image_id)
+                for annotation in store.annotations(image_id):
+                    assert decode_mask(annotation["segmentation"], store.size(image_id)).shape == store.size(image_id)
             if (folder / "repaired.json").exists():
                 return "repaired"
-            given = json.loads(content)
+            source = json.loads(content)
             if not any(word in content for word in (b"NaN", b"Infinity", b"1e400")):  # NaN differs from itself
-                assert store.coco_dict() == given
+                assert store.coco_dict() == source
             return "prepared"
 
 
-def mutated(rng: random.Random) -> bytes:
-    """Draw a file: one to four changes of nodes, and rarely of bytes."""
-    content = copy.deepcopy(SOUND)
+def mutate(rng: random.Random) -> bytes:
+    """Return a file with one to four mutated nodes, and rarely mutated bytes."""
+    content = copy.deepcopy(VALID)
     try:
         for _ in range(rng.choice((1, 1, 1, 2, 4))):
-            change(content, rng)
+            mutate_node(content, rng)
         text = json.dumps(content).encode()
     except RecursionError:  # nested deeper than Python can write it
-        return mutated(rng)
+        return mutate(rng)
     if rng.random() < 0.1:
         start = rng.randrange(len(text) + 1)
         text = text[:start] + rng.choice((b"", b"\xff", b"\x00" + text[start:], text[start + 1 :]))
     return text
 
 
-def change(content: dict[str, Any], rng: random.Random) -> None:
-    """Change one node below the root: records as often as what they hold."""
+def mutate_node(content: dict[str, Any], rng: random.Random) -> None:
+    """Mutate one node below the root."""
     parent, key = content, rng.choice(list(content) or ["images"])
     while isinstance(parent.get(key) if isinstance(parent, dict) else parent[key], (dict, list)):
         inner = parent[key]
@@ -118,7 +118,7 @@ def change(content: dict[str, Any], rng: random.Random) -> None:
         parent, key = inner, rng.choice(keys)
     if isinstance(parent, dict) and key not in parent:
         return
-    kind = rng.choice(("replace", "replace", "delete", "nest", "double", "swap"))
+    kind = rng.choice(("replace", "replace", "delete", "nest", "duplicate", "swap"))
     if kind == "replace":
         parent[key] = copy.deepcopy(rng.choice(VALUES))
     elif kind == "delete":
@@ -126,10 +126,10 @@ def change(content: dict[str, Any], rng: random.Random) -> None:
     elif kind == "nest":
         for _ in range(rng.choice((1, 1, 3, 300))):
             parent[key] = rng.choice(([parent[key]], {"id": parent[key]}))
-    elif kind == "double" and isinstance(parent, list):
+    elif kind == "duplicate" and isinstance(parent, list):
         parent.insert(rng.randrange(len(parent) + 1), copy.deepcopy(parent[key]))
-    elif kind == "double":
+    elif kind == "duplicate":
         parent[rng.choice(("id", "extra", "size"))] = copy.deepcopy(parent[key])
     else:
-        other = rng.choice(SOUND["annotations"])
+        other = rng.choice(VALID["annotations"])
         parent[key] = copy.deepcopy(other[rng.choice(list(other))])

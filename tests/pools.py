@@ -1,4 +1,4 @@
-"""Give pools without a store: ids, file names, and classes drawn from a seed."""
+"""Make image pools without a store: ids, file names, and classes from a seed."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pais_bench.pools import Pool
-from pais_bench.store import Objects
+from pais_bench.annotations.store import Objects
+from pais_bench.splits.family import ImagePool
 
 
-def pool(
+def image_pool(
     ids: Sequence[int],
     classes: int = 0,
     empty: float = 0.0,
     name: Callable[[int], str] = "{}.jpg".format,
     seed: int = 0,
-) -> Pool:
-    """Give a pool whose class c is on an image with probability 1 / (c + 2); empty is the share of bare images.
+) -> ImagePool:
+    """Return a pool whose images have class c with probability 1 / (c + 2), and no class with probability empty.
 
-    The classes of an image depend on its place among the sorted ids, not on its place in the pool.
+    The classes of an image depend on its index among the sorted ids, not on its index in the pool.
     """
-    rng, known = np.random.RandomState(seed), np.sort(np.asarray(ids, dtype=np.int64))
-    has = rng.rand(len(known), classes) < 1 / np.arange(2, classes + 2)
-    has[rng.rand(len(known)) < empty] = False
+    rng, sorted_ids = np.random.RandomState(seed), np.sort(np.asarray(ids, dtype=np.int64))
+    has = rng.rand(len(sorted_ids), classes) < 1 / np.arange(2, classes + 2)
+    has[rng.rand(len(sorted_ids)) < empty] = False
     rows, columns = np.nonzero(has)
-    objects = Objects(known[rows], columns + 1, np.zeros(len(rows), dtype=bool))
-    return Pool(ids, name, lambda: objects)
+    objects = Objects(sorted_ids[rows], columns + 1, np.zeros(len(rows), dtype=bool))
+    return ImagePool(ids, name, lambda: objects)

@@ -1,4 +1,4 @@
-"""Does the command line say in one line what is wrong, and lose nothing?"""
+"""Check the six commands of the workflow: their results, and one line that names each fault."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,65 +16,70 @@ import torch
 from PIL import Image
 from tiny import NETWORK, study, write_study
 
-from pais_bench.cli import main
+from pais_bench.cli.main import main
 
 RUN = ("--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "pais")
 
 
-def cli(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pais_bench", *map(str, words)], capture_output=True, text=True, check=False
-    )
+def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pais_bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Check that there is one line, without a traceback, that has the parts."""
+def succeed(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command and check that it succeeds."""
+    done = cli(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Check that one line, without a traceback, has the error and the parts."""
     assert done.returncode == 2, done.stderr
-    message = [line for line in done.stderr.splitlines() if "error:" in line]
-    assert len(message) == 1 and "Traceback" not in done.stderr, done.stderr
-    for part in parts:
-        assert part in message[0], message[0]
+    (message,) = (line for line in done.stderr.splitlines() if "error:" in line)
+    assert "Traceback" not in done.stderr
+    assert all(part in message for part in parts), message
+
+
+def prepare_and_split(path: Path) -> Path:
+    """Prepare a study and draw its split, and return the results folder beside it."""
+    results = path.parent / "results"
+    succeed("prepare", path, "--results", results)
+    succeed("split", path, "--results", results, *RUN[:4])
+    return results
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with the tiny study, prepared and split."""
+    """Return a folder with the tiny study, prepared and split."""
     folder = tmp_path_factory.mktemp("prepared")
-    path = write_study(folder)
-    for words in (("prepare",), ("split", "--percent", "10", "--fold", "1")):
-        assert cli(words[0], path, "--results", folder / "results", *words[1:]).returncode == 0
+    prepare_and_split(write_study(folder))
     return folder
 
 
-def test_help_shows_the_six_verbs_with_examples() -> None:
+def test_help_lists_the_six_commands_with_examples() -> None:
     text = cli("--help").stdout
-    for verb in ("prepare", "split", "train", "predict", "evaluate", "report"):
-        assert f"pais-bench {verb}" in text
+    for command in ("prepare", "split", "train", "predict", "evaluate", "report"):
+        assert f"pais-bench {command}" in text
     assert "snakemake --workflow-profile profiles/local" in text
 
 
-def test_a_reader_that_has_gone_is_no_fault() -> None:
+def test_a_closed_standard_output_is_no_fault() -> None:
     command = [sys.executable, "-m", "pais_bench", "plan", "baselines"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 1
 
 
-def test_a_pipe_that_broke_elsewhere_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_a_pipe(words: object) -> int:
+def test_another_broken_pipe_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_pipe(arguments: object) -> int:
         reader, writer = os.pipe()
         os.close(reader)
         return os.write(writer, b"to a loader")
 
-    monkeypatch.setattr("pais_bench.cli._main", break_a_pipe)
+    monkeypatch.setattr("pais_bench.cli.main.run_command", break_pipe)
     with pytest.raises(BrokenPipeError):
         main(["plan", "demo"])
-
-
-@pytest.mark.parametrize("verb", ["prepare", "split", "train", "predict", "evaluate", "report"])
-def test_every_verb_has_help(verb: str) -> None:
-    done = cli(verb, "--help")
-    assert done.returncode == 0 and "STUDY" in done.stdout
 
 
 FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
@@ -93,159 +99,150 @@ FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"split": {"percents": [0]}}, ("'split.percents.0'", "greater than 0", "got 0")),
     ({"split": {"percents": [101]}}, ("'split.percents.0'", "less than or equal to 100")),
     ({"split": {"percents": []}}, ("'split.percents'",)),
-    ({"model": "pupil"}, ("'model'", "'teacher' or 'student'")),
+    ({"report": {"model": "pupil"}}, ("'report.model'", "'teacher' or 'student'")),
 ]
 
 
 @pytest.mark.parametrize(("change", "parts"), FAULTS, ids=[" ".join(parts)[:40] for _, parts in FAULTS])
-def test_a_wrong_study_is_named_by_file_and_key(tmp_path: Path, change: dict[str, Any], parts: tuple[str, ...]) -> None:
-    refused(cli("report", write_study(tmp_path, **change), "--results", tmp_path), "tiny.yaml", *parts)
+def test_a_faulty_study_is_named_by_file_and_key(
+    tmp_path: Path, change: dict[str, Any], parts: tuple[str, ...]
+) -> None:
+    assert_refused(cli("report", write_study(tmp_path, **change), "--results", tmp_path), "tiny.yaml", *parts)
 
 
-def test_an_absent_or_broken_study_is_named(tmp_path: Path) -> None:
-    refused(cli("report", "dmeo"), "dmeo: no such study file", "demo")
-    refused(cli("report", tmp_path / "absent.yaml"), "absent.yaml: no such study file")
+def test_a_missing_or_broken_study_is_named(tmp_path: Path) -> None:
+    assert_refused(cli("report", "dmeo"), "dmeo: no such study file", "demo")
+    assert_refused(cli("report", tmp_path / "absent.yaml"), "absent.yaml: no such study file")
     (tmp_path / "broken.yaml").write_text("name: [")
-    refused(cli("report", tmp_path / "broken.yaml"), "broken.yaml: not valid YAML")
+    assert_refused(cli("report", tmp_path / "broken.yaml"), "broken.yaml: not valid YAML")
     (tmp_path / "list.yaml").write_text("- 1")
-    refused(cli("report", tmp_path / "list.yaml"), "list.yaml: a study is a mapping")
+    assert_refused(cli("report", tmp_path / "list.yaml"), "list.yaml: a study is a mapping")
 
 
 def test_a_run_that_is_not_in_the_study_is_refused(prepared: Path) -> None:
     words = ("train", prepared / "tiny.yaml", "--results", prepared / "results")
-    refused(cli(*words, *RUN[:1], "20", *RUN[2:]), "--percent 20.0: not in study 'tiny'", "choose one of 10.0")
-    refused(cli(*words, *RUN[:-1], "fixmatch"), "--method fixmatch", "supervised, mean_teacher, pais")
+    assert_refused(cli(*words, *RUN[:1], "20", *RUN[2:]), "--percent 20.0: not in study 'tiny'", "choose one of 10.0")
+    assert_refused(cli(*words, *RUN[:-1], "fixmatch"), "--method fixmatch", "supervised, mean_teacher, pais")
 
 
-def test_an_absent_data_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_data_folder_is_named(tmp_path: Path) -> None:
     path = write_study(tmp_path, dataset={"name": "coco", "root": "nowhere"})
-    refused(cli("prepare", path, "--results", tmp_path / "results"), "nowhere")
+    assert_refused(cli("prepare", path, "--results", tmp_path / "results"), "nowhere")
     path = write_study(tmp_path, dataset={"name": "coco"})
-    refused(cli("prepare", path, "--results", tmp_path / "results"), "root")
+    assert_refused(cli("prepare", path, "--results", tmp_path / "results"), "root")
 
 
 def test_an_unprepared_dataset_is_named(tmp_path: Path) -> None:
     words = ("--results", tmp_path / "results", "--percent", 10, "--fold", 1)
-    refused(cli("split", write_study(tmp_path), *words), "pais-bench prepare")
+    assert_refused(cli("split", write_study(tmp_path), *words), "pais-bench prepare")
 
 
 def test_an_empty_split_is_named(tmp_path: Path) -> None:
     path = write_study(tmp_path, split={"percents": [0.01]})
-    assert cli("prepare", path, "--results", tmp_path).returncode == 0
-    refused(cli("split", path, "--results", tmp_path, "--percent", 0.01, "--fold", 1), "0.01", "40")
+    succeed("prepare", path, "--results", tmp_path)
+    assert_refused(cli("split", path, "--results", tmp_path, "--percent", 0.01, "--fold", 1), "0.01", "40")
 
 
-def test_missing_weights_are_named(prepared: Path) -> None:
-    options = {**NETWORK, "backbone": "resnet50", "weights": "absent.pth"}
-    changed = study(networks={"mask_rcnn": {"backend": "torchvision", "options": options}})
-    path = prepared / "weights.yaml"
-    path.write_text(json.dumps(changed))
-    refused(
-        cli("train", path, "--results", prepared / "results", *RUN), "absent.pth", "no such file of pretrained weights"
-    )
+def test_a_missing_pretrained_backbone_is_named(prepared: Path) -> None:
+    options = {**NETWORK, "backbone": "resnet50", "pretrained_backbone": "absent.pth"}
+    path = prepared / "pretrained.yaml"
+    path.write_text(json.dumps(study(networks={"mask_rcnn": {"backend": "torchvision", "options": options}})))
+    done = cli("train", path, "--results", prepared / "results", *RUN)
+    assert_refused(done, "absent.pth", "no such file of pretrained weights")
 
 
 def test_an_option_out_of_range_is_named_by_the_network(prepared: Path) -> None:
-    changed = study(networks={"mask_rcnn": {"backend": "torchvision", "options": {**NETWORK, "backbone": "vgg"}}})
+    options = {**NETWORK, "backbone": "vgg"}
     path = prepared / "vgg.yaml"
-    path.write_text(json.dumps(changed))
-    refused(
-        cli("train", path, "--results", prepared / "results", *RUN), "networks.mask_rcnn.options", "backbone", "vgg"
-    )
+    path.write_text(json.dumps(study(networks={"mask_rcnn": {"backend": "torchvision", "options": options}})))
+    done = cli("train", path, "--results", prepared / "results", *RUN)
+    assert_refused(done, "networks.mask_rcnn.options", "backbone", "vgg")
 
 
-def test_an_unreadable_image_stops_the_training_and_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b"not an image"), ".png: unreadable image"),
+        (lambda path: Image.new("RGB", (30, 20)).save(path), "30 x 20"),
+    ],
+)
+def test_a_damaged_image_stops_the_training_and_is_named(
+    damage: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
     path = write_study(tmp_path)
-    words = ("--results", tmp_path / "results")
-    assert cli("prepare", path, *words).returncode == 0
-    assert cli("split", path, *words, *RUN[:4]).returncode == 0
-    for image in (tmp_path / "results").rglob("train/*.png"):
-        image.write_bytes(b"not an image")
-    refused(cli("train", path, *words, *RUN), ".png: unreadable image", "replace the file")
+    results = prepare_and_split(path)
+    for image in results.rglob("train/*.png"):
+        damage(image)
+    assert_refused(cli("train", path, "--results", results, *RUN), message, ".png", "replace the file")
 
 
-def test_predict_and_evaluate_ask_for_what_comes_before_them(prepared: Path) -> None:
+def test_predict_and_evaluate_name_the_missing_step_before_them(prepared: Path) -> None:
     words = (prepared / "tiny.yaml", "--results", prepared / "empty")
-    refused(cli("predict", *words, *RUN), "pais-bench prepare")
+    assert_refused(cli("predict", *words, *RUN), "pais-bench prepare")
     words = (prepared / "tiny.yaml", "--results", prepared / "results")
-    refused(cli("predict", *words, *RUN[:-1], "mean_teacher"), "checkpoint.pt", "pais-bench train")
-    refused(cli("evaluate", *words, *RUN[:-1], "mean_teacher"), "predictions.json", "missing")
+    assert_refused(cli("predict", *words, *RUN[:-1], "mean_teacher"), "checkpoint.pt", "pais-bench train")
+    assert_refused(cli("evaluate", *words, *RUN[:-1], "mean_teacher"), "predictions.json", "missing")
 
 
-def test_the_six_verbs_make_a_table(prepared: Path) -> None:
-    results = ("--results", prepared / "results")
-    done = cli("train", prepared / "tiny.yaml", *results, *RUN)
-    assert done.returncode == 0, done.stderr
+def test_the_six_commands_make_a_table(prepared: Path) -> None:
+    study_and_results = (prepared / "tiny.yaml", "--results", prepared / "results")
+    done = succeed("train", *study_and_results, *RUN)
     assert "pais 10pct-fold1 mask_rcnn: trained; 1 of 3 runs done, 2 left" in done.stderr
-    assert cli("predict", prepared / "tiny.yaml", *results, *RUN).returncode == 0
-    assert cli("evaluate", prepared / "tiny.yaml", *results, *RUN).returncode == 0
-    done = cli("report", prepared / "tiny.yaml", *results)
-    assert done.returncode == 0 and "pais" in done.stdout, done.stderr
+    succeed("predict", *study_and_results, *RUN)
+    succeed("evaluate", *study_and_results, *RUN)
+    assert "pais" in succeed("report", *study_and_results).stdout
     (run,) = (prepared / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").glob("pais-*/run.json")
-    told = json.loads(run.read_text())
-    assert told["run"]["method"]["options"]["beta"] == 4 and told["steps"] == 4
-    assert told["split"]["labelled"] == 4 and told["split"]["pool"] == 40
-    assert told["versions"]["torch"] == torch.__version__.split("+")[0] and told["commit"]
-    assert isinstance(json.loads((run.parent / "predictions.json").read_text()), list)  # 4 steps may find nothing
+    record = json.loads(run.read_text())
+    assert record["run"]["method"]["options"]["beta"] == 4 and record["steps"] == 4
+    assert record["split"]["labelled"] == 4 and record["split"]["pool"] == 40
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0] and record["commit"]
+    assert isinstance(json.loads((run.parent / "predictions.json").read_text()), list)  # may be empty after 4 steps
     assert (prepared / "results/reports/tiny/main_table.tex").exists()
 
 
-def test_the_weights_that_a_study_asks_for_are_kept_predicted_and_tabled(tmp_path: Path) -> None:
-    path = write_study(tmp_path, also=["student-last", "teacher-best"], methods={"supervised": {}})
-    results, run = ("--results", tmp_path / "results"), (*RUN[:-1], "supervised")
-    for words in (("prepare", path), ("split", path, *RUN[:4]), ("train", path, *run)):
-        done = cli(*words, *results)
-        assert done.returncode == 0, done.stderr
-    for weights in ("teacher-last", "student-last", "teacher-best"):
-        for verb in ("predict", "evaluate"):
-            done = cli(verb, path, *results, *run, "--weights", weights)
-            assert done.returncode == 0, done.stderr
-    assert cli("report", path, *results).returncode == 0
+def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Path) -> None:
+    path = write_study(tmp_path, also_evaluate=["student-last", "teacher-best"], methods={"supervised": {}})
+    results, run = ("--results", prepare_and_split(path)), (*RUN[:-1], "supervised")
+    succeed("train", path, *results, *run)
+    for checkpoint in ("teacher-last", "student-last", "teacher-best"):
+        for command in ("predict", "evaluate"):
+            succeed(command, path, *results, *run, "--checkpoint", checkpoint)
+    succeed("report", path, *results)
     (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
-    names = {one.name for one in folder.iterdir()}
+    names = {file.name for file in folder.iterdir()}
     ends = ("", "-student-last", "-teacher-best")
-    assert names == {f"{stem}{end}.json" for stem in ("predictions", "metrics", "panels") for end in ends} | {
+    assert names == {f"{stem}{end}.json" for stem in ("predictions", "metrics", "examples") for end in ends} | {
         *("log.jsonl", "checkpoint.pt", "best-teacher.pt", "run.json", "bootstrap.json")
     }
-    told = json.loads((folder / "metrics-teacher-best.json").read_text())
-    assert (told["model"], told["checkpoint"]) == ("teacher", "best")
-    table = (tmp_path / "results/reports/tiny/weights.md").read_text()
+    metrics = json.loads((folder / "metrics-teacher-best.json").read_text())
+    assert (metrics["model"], metrics["checkpoint"]) == ("teacher", "best")
+    table = (tmp_path / "results/reports/tiny/checkpoints.md").read_text()
     assert "| network | method | labels | teacher-last | student-last | teacher-best |" in table
-    refused(cli("predict", path, *results, *run, "--weights", "student-best"), "--weights student-best: not in study")
-    path = write_study(tmp_path, model="student", checkpoint="best", methods={"supervised": {}})
-    refused(cli("predict", path, *results, *run), "best-student.pt: missing; it is kept while training alone")
+    done = cli("predict", path, *results, *run, "--checkpoint", "student-best")
+    assert_refused(done, "--checkpoint student-best: not in study")
+    path = write_study(tmp_path, report={"model": "student", "checkpoint": "best"}, methods={"supervised": {}})
+    assert_refused(cli("predict", path, *results, *run), "best-student.pt: missing; it is kept while training alone")
 
 
-def test_panels_show_the_weights_that_the_study_prints(tmp_path: Path) -> None:
-    path = write_study(tmp_path, checkpoint="best", also=["teacher-last"])
-    results = ("--results", tmp_path / "results")
-    for words in (("prepare", path), ("split", path, *RUN[:4]), ("train", path, *RUN)):
-        assert cli(*words, *results).returncode == 0
+def test_examples_show_the_checkpoint_that_the_study_reports(tmp_path: Path) -> None:
+    path = write_study(tmp_path, report={"checkpoint": "best"}, also_evaluate=["teacher-last"])
+    results = ("--results", prepare_and_split(path))
+    succeed("train", path, *results, *RUN)
     (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
     best = torch.load(folder / "best-teacher.pt", weights_only=True)
     best["teacher"] = {
         name: 1.5 * value if value.is_floating_point() else value for name, value in best["teacher"].items()
     }
     torch.save(best, folder / "best-teacher.pt")
-    for weights in ("teacher-best", "teacher-last"):
-        assert cli("predict", path, *results, *RUN, "--weights", weights).returncode == 0
-    printed, last = (json.loads((folder / f"panels{end}.json").read_text()) for end in ("-teacher-best", ""))
-    assert [one["best"] for one in printed] == [["teacher"]] * 3 and not any("best" in one for one in last)
-    assert [one["teacher"] for one in printed] != [one["teacher"] for one in last], "other weights see other things"
-    assert [one["student"] for one in printed] == [one["student"] for one in last], "its best ones were not kept"
-    assert cli("report", path, *results).returncode == 0
-    drawn = pd.read_csv(tmp_path / "results/reports/tiny/panels.csv")
-    assert set(drawn.loc[drawn["role"] == "image", "best"]) == {"teacher"}
-    weighed = [record["mask_weight"] for one in printed for record in one["teacher"]]
-    assert sorted(drawn.loc[drawn["role"] == "teacher", "mask_weight"]) == pytest.approx(sorted(weighed), abs=1e-4)
-    assert (tmp_path / "results/reports/tiny/panels.png").exists()
-
-
-def test_images_of_another_size_than_told_are_not_silently_used(tmp_path: Path) -> None:
-    path = write_study(tmp_path)
-    words = ("--results", tmp_path / "results")
-    assert cli("prepare", path, *words).returncode == 0
-    assert cli("split", path, *words, *RUN[:4]).returncode == 0
-    for image in (tmp_path / "results").rglob("train/*.png"):
-        Image.new("RGB", (30, 20)).save(image)
-    refused(cli("train", path, *words, *RUN), ".png", "30 x 20", "replace the file")
+    for checkpoint in ("teacher-best", "teacher-last"):
+        succeed("predict", path, *results, *RUN, "--checkpoint", checkpoint)
+    reported, last = (json.loads((folder / f"examples{end}.json").read_text()) for end in ("-teacher-best", ""))
+    assert [image["best"] for image in reported] == [["teacher"]] * 3 and not any("best" in image for image in last)
+    assert [image["teacher"] for image in reported] != [image["teacher"] for image in last], "other weights"
+    assert [image["student"] for image in reported] == [image["student"] for image in last], "its best are not kept"
+    succeed("report", path, *results)
+    table = pd.read_csv(tmp_path / "results/reports/tiny/examples.csv")
+    assert set(table.loc[table["role"] == "image", "best"]) == {"teacher"}
+    weights = [record["mask_weight"] for image in reported for record in image["teacher"]]
+    assert sorted(table.loc[table["role"] == "teacher", "mask_weight"]) == pytest.approx(sorted(weights), abs=1e-4)
+    assert (tmp_path / "results/reports/tiny/examples.png").exists()

@@ -1,4 +1,4 @@
-"""Are the streams functions of (seed, position, image) alone?"""
+"""Check that a batch is a function of (seed, position, image) alone, and that images and labels are read right."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from PIL import Image
 from pycocotools import mask as rle
 from tiny import study
 
-from pais_bench import data, plugins
-from pais_bench.config import Run, Study
-from pais_bench.pools import Drawn
-from pais_bench.splits import Split, make_split
-from pais_bench.store import Part, Store, write_store
-from pais_bench.types import Batch, BenchError
+from pais_bench import plugins
+from pais_bench.annotations.store import Store, Subset, write_store
+from pais_bench.data import loader
+from pais_bench.data.read import read_file, read_instances
+from pais_bench.errors import BenchError
+from pais_bench.splits.draw import make_split
+from pais_bench.splits.family import LabelledSet
+from pais_bench.splits.split import Split
+from pais_bench.study.run import Run
+from pais_bench.study.study import Study
+from pais_bench.types import Batch
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +35,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def labelled(run: Run, store: Store, ids: Sequence[int]) -> Split:
-    return make_split(store, "shapes", run.split, Drawn(ids, len(store.image_ids)))
+    return make_split(store, "shapes", run.split, LabelledSet(ids, len(store.image_ids)))
 
 
-def stream(store: Store, rank: int = 0, world: int = 1, **training: int) -> data.Stream:
+def dataset(store: Store, rank: int = 0, world: int = 1, **training: int) -> loader.BatchDataset:
     values = study()
     values["training"] |= training
     run = Study(**values).run(10, 1, "mask_rcnn", "pais")
-    return data.Stream(run, store, labelled(run, store, store.image_ids[:3]), rank, world)
+    return loader.BatchDataset(run, store, labelled(run, store, store.image_ids[:3]), rank, world)
 
 
 def pixels(batch: Batch) -> list[tuple[int, torch.Tensor]]:
@@ -51,41 +56,43 @@ def same(first: Batch, second: Batch) -> bool:
     return all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in pairs)
 
 
-def test_any_step_can_be_asked_for_alone(store: Store) -> None:
-    assert same(stream(store)[3], stream(store)[3])
-    assert not same(stream(store)[3], stream(store)[2])
+def test_any_step_can_be_loaded_alone(store: Store) -> None:
+    assert same(dataset(store)[3], dataset(store)[3])
+    assert not same(dataset(store)[3], dataset(store)[2])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_gives_the_same_with_any_number_of_workers(store: Store, workers: int) -> None:
-    batches = list(stream(store).loader(1, workers, unlabelled=True))
+    batches = list(dataset(store).loader(1, workers, unlabelled=True))
     assert [batch.step for batch in batches] == [1, 2, 3]
-    assert all(same(batch, stream(store)[batch.step]) for batch in batches)
+    assert all(same(batch, dataset(store)[batch.step]) for batch in batches)
 
 
-def test_the_hidden_truth_is_read_for_logged_steps_only_and_changes_no_view(store: Store) -> None:
-    every, some = stream(store, log_every=1), stream(store, log_every=2)
-    assert [[one.truth is None for one in some[step].unlabelled] for step in (0, 1)] == [[True] * 2, [False] * 2]
+def test_held_out_labels_are_read_for_logged_steps_only_and_change_no_view(store: Store) -> None:
+    every, some = dataset(store, log_every=1), dataset(store, log_every=2)
+    assert [[one.ground_truth is None for one in some[step].unlabelled] for step in (0, 1)] == [[True] * 2, [False] * 2]
     assert all(same(every[step], some[step]) for step in (0, 1))
 
 
-def test_an_extra_store_widens_the_unlabelled_pool_and_has_no_truth(store: Store, tmp_path: Path) -> None:
+def test_an_extra_store_adds_unlabelled_images_without_ground_truth(store: Store, tmp_path: Path) -> None:
     plugin = plugins.load("datasets", "shapes")
     plugin.Dataset(plugin.Options(train=5, val=2, size=64, seed=9), None).prepare(tmp_path, "other")
     extra = Store.open(tmp_path, "train")
-    run = Study(**study(training={**study()["training"], "labelled_batch": 1, "unlabelled_batch": 22})).run(
+    run = Study(**study(training={**study()["training"], "labelled_batch_size": 1, "unlabelled_batch_size": 22})).run(
         10, 1, "mask_rcnn", "pais"
     )
-    (batch,) = [data.Stream(run, store, labelled(run, store, store.image_ids[:3]), extra=extra)[0]]
-    told = [(one.image_id, one.truth is None) for one in batch.unlabelled]
-    assert sorted(image_id for image_id, hidden in told if not hidden) == sorted(store.image_ids[3:])
-    assert sorted(image_id for image_id, hidden in told if hidden) == sorted(extra.image_ids)
-    everything = data.Stream(run, store, labelled(run, store, store.image_ids), extra=extra)
-    assert all(one.truth is None for one in everything[0].unlabelled), "all labelled: the extra images are the pool"
+    (batch,) = [loader.BatchDataset(run, store, labelled(run, store, store.image_ids[:3]), extra=extra)[0]]
+    described = [(one.image_id, one.ground_truth is None) for one in batch.unlabelled]
+    assert sorted(image_id for image_id, hidden in described if not hidden) == sorted(store.image_ids[3:])
+    assert sorted(image_id for image_id, hidden in described if hidden) == sorted(extra.image_ids)
+    everything = loader.BatchDataset(run, store, labelled(run, store, store.image_ids), extra=extra)
+    assert all(one.ground_truth is None for one in everything[0].unlabelled), (
+        "all labelled: the extra images are the pool"
+    )
 
 
-def test_the_two_pools_never_meet_and_an_epoch_sees_every_image_once(store: Store) -> None:
-    whole = stream(store, labelled_batch=3, unlabelled_batch=17)
+def test_labelled_and_unlabelled_images_are_disjoint_and_an_epoch_has_every_image_once(store: Store) -> None:
+    whole = dataset(store, labelled_batch_size=3, unlabelled_batch_size=17)
     for step in range(3):
         batch = whole[step]
         assert sorted(one.image_id for one in batch.labelled) == list(store.image_ids[:3])
@@ -95,23 +102,23 @@ def test_the_two_pools_never_meet_and_an_epoch_sees_every_image_once(store: Stor
 
 
 def test_ranks_share_a_batch(store: Store) -> None:
-    whole, parts = stream(store)[5], [stream(store, rank, 2)[5] for rank in range(2)]
+    whole, parts = dataset(store)[5], [dataset(store, rank, 2)[5] for rank in range(2)]
     assert {one.image_id for one in whole.unlabelled} == {one.image_id for part in parts for one in part.unlabelled}
     assert sum(len(part.labelled) for part in parts) == len(whole.labelled)
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(store: Store) -> None:
     with pytest.raises(BenchError, match="a batch of 2 images cannot be shared by 3 devices"):
-        stream(store, 0, 3)
+        dataset(store, 0, 3)
 
 
-def test_without_the_unlabelled_stream_the_labelled_one_is_the_same(store: Store) -> None:
-    (alone,) = list(stream(store).loader(3, 0, unlabelled=False))
+def test_labelled_images_are_the_same_without_the_unlabelled_ones(store: Store) -> None:
+    (alone,) = list(dataset(store).loader(3, 0, unlabelled=False))
     assert not alone.unlabelled
-    assert [one.image_id for one in alone.labelled] == [one.image_id for one in stream(store)[3].labelled]
+    assert [one.image_id for one in alone.labelled] == [one.image_id for one in dataset(store)[3].labelled]
 
 
-def test_truth_leaves_out_crowds_and_decodes_every_kind(tmp_path: Path) -> None:
+def test_instances_leave_out_crowds_and_decode_every_kind(tmp_path: Path) -> None:
     packed = rle.encode(np.asfortranarray(np.eye(8, 10, dtype=np.uint8)))
     compressed = {"size": [8, 10], "counts": packed["counts"].decode()}
     records: dict[str, Any] = {
@@ -130,23 +137,23 @@ def test_truth_leaves_out_crowds_and_decodes_every_kind(tmp_path: Path) -> None:
             },
         ],
     }
-    for note in records["annotations"]:
-        note |= {"area": 1, "bbox": [0, 0, 1, 1]}
-    write_store(tmp_path, "mine", {"train": Part("file.json", tmp_path, **records)})
-    truth = data.read_truth(Store.open(tmp_path, "train"), 7)
-    assert truth.labels.tolist() == [1, 0, 0]
-    assert truth.boxes[0].tolist() == [1, 1, 5, 4]
-    assert truth.masks.sum((1, 2)).tolist() == [12, 8, 4]
-    assert truth.boxes[2].tolist() == [1, 0, 2, 4]  # COCO counts run down the columns
+    for annotation in records["annotations"]:
+        annotation |= {"area": 1, "bbox": [0, 0, 1, 1]}
+    write_store(tmp_path, "mine", {"train": Subset("file.json", tmp_path, **records)})
+    instances = read_instances(Store.open(tmp_path, "train"), 7)
+    assert instances.labels.tolist() == [1, 0, 0]
+    assert instances.boxes[0].tolist() == [1, 1, 5, 4]
+    assert instances.masks.sum((1, 2)).tolist() == [12, 8, 4]
+    assert instances.boxes[2].tolist() == [1, 0, 2, 4]  # COCO counts run down the columns
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
 def test_images_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (6, 4)).save(tmp_path / "a.png")
-    assert data.read_image(tmp_path / "a.png").shape == (3, 4, 6)
+    assert read_file(tmp_path / "a.png").shape == (3, 4, 6)
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 torn")
     with pytest.raises(BenchError, match=r"bad\.jpg: unreadable image"):
-        data.read_image(tmp_path / "bad.jpg")
+        read_file(tmp_path / "bad.jpg")

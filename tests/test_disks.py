@@ -1,4 +1,4 @@
-"""What does a training do on a disk that is full, or that turns read-only under it? On disks that really are."""
+"""Check that a training loses no step where its disk becomes full or read-only, on mounted disks."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from forked import Training, ends_like, until_step
+from forked import Training, assert_ends_like, until_step
 
-from pais_bench import cli, engine
+from pais_bench.training.preemption import INTERRUPTED
+from pais_bench.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 SIZE = 24
-"""MB of the disk: the tiny data, and more checkpoints than two of the tiny network."""
+"""MB of the disk: enough for the tiny data and more than two checkpoints of the tiny network."""
 
 
-def mount(*words: str) -> None:
-    subprocess.run(["mount", *words], check=True, capture_output=True)
+def mount(*options: str) -> None:
+    subprocess.run(["mount", *options], check=True, capture_output=True)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a small disk in memory; skip where nobody may mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    """Mount a small disk in memory; skip where that is not permitted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
     try:
-        mount("-t", "tmpfs", "-o", f"size={SIZE}m", "tmpfs", str(place))
+        mount("-t", "tmpfs", "-o", f"size={SIZE}m", "tmpfs", str(folder))
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("mounting a small disk needs root, and a machine that allows it")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def slowly(go: Path) -> Callable[[], object]:
-    """Let a forked training wait after its first checkpoint for a file."""
+def wait_after_save(path: Path) -> Callable[[], object]:
+    """Return a patch that lets a forked training wait after each checkpoint for a file."""
 
-    def patched() -> None:
-        save = engine.Trainer._save
+    def patch() -> None:
+        save = Trainer._save
 
-        def waits(self: engine.Trainer) -> None:
+        def save_and_wait(self: Trainer) -> None:
             save(self)
-            wait_for(go)
+            wait_for(path)
 
-        engine.Trainer._save = waits  # type: ignore[method-assign]
+        Trainer._save = save_and_wait  # type: ignore[method-assign]
 
-    return patched
+    return patch
 
 
 def wait_for(path: Path) -> None:
-    until = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while not path.exists():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def fill(disk: Path) -> Path:
-    """Write until there is no space left, to the last byte."""
+    """Write a file until not a byte is left."""
     path = disk / "full"
     with path.open("wb", buffering=0) as file:
         for size in (2**20, 2**12, 1):
@@ -72,38 +72,25 @@ def fill(disk: Path) -> Path:
     return path
 
 
-def test_a_disk_that_is_full_loses_no_step(disk: Path, tmp_path: Path, whole: Training) -> None:
+def test_a_disk_that_fills_up_loses_no_step(disk: Path, tmp_path: Path, whole: Training) -> None:
     training = Training(disk)
-    training.said = tmp_path / "said.txt"
-    assert training.train(before=until_step(training, 1)) == cli.INTERRUPTED
-    filled = fill(disk)
-    before = training.weights()
-    assert training.train() == 2, training.said.read_text()
-    training.refused("no space left on device; free some space")
-    assert all(torch.equal(value, before[name]) for name, value in training.weights().items())
-    filled.unlink()
-    ends_like(training, whole)
-
-
-def test_a_disk_that_fills_up_in_mid_run_loses_no_step(disk: Path, tmp_path: Path, whole: Training) -> None:
-    training = Training(disk)
-    training.said = tmp_path / "said.txt"
-    pid = training.start(before=slowly(tmp_path / "go"))
+    training.stderr = tmp_path / "stderr.txt"
+    pid = training.start(before=wait_after_save(tmp_path / "go"))
     wait_for(training.folder / "checkpoint.pt")
     filled = fill(disk)
     (tmp_path / "go").touch()
-    assert training.wait(pid) == 2, training.said.read_text()
-    training.refused("no space left on device; free some space")
+    assert training.wait(pid) == 2, training.stderr.read_text()
+    training.assert_refused("no space left on device; free some space")
     filled.unlink()
-    ends_like(training, whole)
+    assert_ends_like(training, whole)
 
 
-def test_a_disk_that_has_turned_read_only_loses_no_step(disk: Path, tmp_path: Path, whole: Training) -> None:
+def test_a_disk_that_becomes_read_only_loses_no_step(disk: Path, tmp_path: Path, whole: Training) -> None:
     training = Training(disk)
-    training.said = tmp_path / "said.txt"
-    assert training.train(before=until_step(training, 1)) == cli.INTERRUPTED
+    training.stderr = tmp_path / "stderr.txt"
+    assert training.train(before=until_step(training, 1)) == INTERRUPTED
     mount("-o", "remount,ro", str(disk))
     assert training.train() == 2
-    training.refused("read-only file system; choose another --results, or mount it for writing")
+    training.assert_refused("read-only file system; choose another --results, or mount it for writing")
     mount("-o", "remount,rw", str(disk))
-    ends_like(training, whole)
+    assert_ends_like(training, whole)

@@ -1,4 +1,4 @@
-"""Does the real workflow go the whole road, on generated and on real images?"""
+"""Run the real workflow end to end, on synthetic and on real images."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import yaml
 from PIL import Image
 from tiny import NETWORK, study, write_study
 
-from pais_bench.study_file import load_study
+from pais_bench.study.load import STUDIES
 
 ROOT = Path(__file__).parent.parent
 
 
 def snakemake(path: Path, results: Path) -> subprocess.CompletedProcess[str]:
-    """Run the workflow with this test's own interpreter, in a folder of its own."""
+    """Run the workflow with the interpreter of this test, in a folder of its own."""
     config = [f"study={path}", f"results={results}", f"python={sys.executable}"]
-    words = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(path.parent), "--cores", "2"]
+    options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(path.parent), "--cores", "2"]
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", *words, "--scheduler", "greedy", "--config", *config],
+        [sys.executable, "-m", "snakemake", *options, "--scheduler", "greedy", "--config", *config],
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def test_shapes_go_the_whole_road(tmp_path: Path) -> None:
+def test_shapes_end_to_end(tmp_path: Path) -> None:
     done = snakemake(write_study(tmp_path, split={"percents": [5, 10]}), tmp_path / "results")
     assert done.returncode == 0, done.stderr[-3000:]
     report = tmp_path / "results/reports/tiny"
@@ -40,24 +40,24 @@ def test_shapes_go_the_whole_road(tmp_path: Path) -> None:
         assert (report / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(report / f"{name}.png") as figure:
             assert figure.width > 800
-    for path in (tmp_path / "results/runs").rglob("panels.json"):
-        told = json.loads(path.read_text())
-        assert len(told) == 3 and {"image_id", "teacher", "student"} == set(told[0])
-        weighed = [record for one in told for record in one["teacher"]]
-        assert all(("class_weight" in record) == ("supervised" not in str(path)) for record in weighed)
+    for path in (tmp_path / "results/runs").rglob("examples.json"):
+        examples = json.loads(path.read_text())
+        assert len(examples) == 3 and {"image_id", "teacher", "student"} == set(examples[0])
+        records = [record for example in examples for record in example["teacher"]]
+        assert all(("class_weight" in record) == ("supervised" not in str(path)) for record in records)
     names = {path.name for path in report.iterdir()}
-    assert {"panels.png", "pseudo_label_quality.pdf", "score_iou.csv", "calibration.png", "report.html"} <= names
+    assert {"examples.png", "pseudo_label_quality.pdf", "score_iou.csv", "calibration.png", "report.html"} <= names
     again = snakemake(tmp_path / "tiny.yaml", tmp_path / "results")
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
-def test_real_coco_images_go_the_whole_road(shared_data: Path, tmp_path: Path) -> None:
+def test_real_coco_images_end_to_end(shared_data: Path, tmp_path: Path) -> None:
     values = study(
         name="coco_mini",
         dataset={"name": "coco", "label": "coco_mini", "root": str(shared_data / "coco_mini")},
-        views={"short": [96, 128], "long": 192, "test_short": 128, "test_long": 192},
+        input={"min_size_train": [96, 128], "max_size_train": 192, "min_size_test": 128, "max_size_test": 192},
         networks={"mask_rcnn": {"backend": "torchvision", "options": {**NETWORK, "anchor_sizes": [16, 48, 128]}}},
-        methods={"supervised": {}, "pais": {"options": {"score_threshold": 0.0, "quality_threshold": 0.0}}},
+        methods={"supervised": {}, "pais": {"options": {"score_threshold": 0.0, "mask_iou_threshold": 0.0}}},
     )
     values["training"] |= {"steps": 12, "milestones": [10]}  # after 4 steps the masks are all empty
     path = tmp_path / "coco_mini.yaml"
@@ -70,37 +70,19 @@ def test_real_coco_images_go_the_whole_road(shared_data: Path, tmp_path: Path) -
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["images"] == 49 and len(metrics["per_class"]) == 80
         assert 0 <= metrics["segm"]["AP"] <= 1
-        told = json.loads((folder / "run.json").read_text())
-        assert (told["split"]["labelled"], told["split"]["pool"]) == (8, 89)
+        split = json.loads((folder / "run.json").read_text())["split"]
+        assert (split["labelled"], split["pool"]) == (8, 89)
         records = json.loads((folder / "predictions.json").read_text())
         assert records and records[0].keys() == {"image_id", "category_id", "bbox", "score", "segmentation"}
     report = tmp_path / "results/reports/coco_mini"
     assert {"main_table.tex", "convergence.pdf", "label_efficiency.png"} <= {path.name for path in report.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["baselines", "ablation", "long"])
-def test_what_is_compared_with_the_demo_differs_from_it_in_what_it_says_alone(name: str) -> None:
-    demo, other = load_study("demo"), load_study(name)
-    for part in ("dataset", "views", "networks", *(() if name == "long" else ("training",))):
-        assert getattr(other, part) == getattr(demo, part), part
-    assert other.split.family == demo.split.family
-    for method, choice in demo.methods.items():
-        assert other.methods[method] == choice
-
-
-def test_backends_are_compared_on_the_split_schedule_and_methods_of_the_demo() -> None:
-    demo, other = load_study("demo"), load_study("backends")
-    for part in ("dataset", "views", "training", "methods"):
-        assert getattr(other, part) == getattr(demo, part), part
-    assert other.split.family == demo.split.family
-    assert other.networks["torchvision_mask_rcnn"].options == demo.networks["mask_rcnn"].options
-
-
-@pytest.mark.parametrize("study_file", sorted((ROOT / "pais_bench/studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("study_file", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_study_resolves_to_jobs(study_file: Path, tmp_path: Path) -> None:
-    words = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--dry-run"]
+    options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--dry-run"]
     config = [f"study={study_file.stem}", f"results={tmp_path}/results", f"python={sys.executable}"]
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words, "--config", *config], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "snakemake", *options, "--config", *config], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]

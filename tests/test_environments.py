@@ -1,7 +1,8 @@
-"""Are the environments locked, and does what is declared agree: locks, pyproject.toml, envs/build.py?"""
+"""Check that the environments are locked, and that locks, pyproject.toml and envs/build.py agree."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from pais_bench import __version__, cli, environments, plugins
-from pais_bench.types import BenchError
+from pais_bench import __version__, plugins, provenance
+from pais_bench.cli.main import main
+from pais_bench.errors import BenchError
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "envs").glob("*.in"))
@@ -30,16 +32,16 @@ def pins(name: str) -> set[tuple[str, str]]:
     return {(package, version) for package, version, _ in PIN.findall(lock(name))}
 
 
-def wanted(name: str) -> set[str]:
-    """Give the packages that an .in file asks for, normalised."""
-    found: set[str] = set()
+def required(name: str) -> set[str]:
+    """Return the normalised names of the packages that an .in file requires."""
+    packages: set[str] = set()
     for line in (ROOT / "envs" / f"{name}.in").read_text().splitlines():
-        asked = line.split("#")[0].strip()
-        if asked.startswith("-r "):
-            found |= wanted(Path(asked[3:]).stem)
-        elif asked:
-            found.add(re.split(r"[<>=!~\[; ]", asked)[0].lower().replace("_", "-"))
-    return found
+        requirement = line.split("#")[0].strip()
+        if requirement.startswith("-r "):
+            packages |= required(Path(requirement[3:]).stem)
+        elif requirement:
+            packages.add(re.split(r"[<>=!~\[; ]", requirement)[0].lower().replace("_", "-"))
+    return packages
 
 
 @pytest.fixture
@@ -61,11 +63,11 @@ def test_a_lock_names_no_host_and_no_folder(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lock_pins_all_that_is_asked_for(name: str) -> None:
-    assert wanted(name) <= {package for package, _ in pins(name)}
+def test_a_lock_pins_every_required_package(name: str) -> None:
+    assert required(name) <= {package for package, _ in pins(name)}
 
 
-def test_dev_has_the_pins_of_the_others() -> None:
+def test_dev_has_the_pins_of_the_other_environments() -> None:
     """Python 3.10 has versions of its own in torchvision.txt; dev needs 3.11."""
     others = {pin for name in ("workflow", "torchvision") for pin in PIN.findall(lock(name))}
     assert {(package, version) for package, version, marker in others if "< '3.11'" not in marker} <= pins("dev")
@@ -76,7 +78,7 @@ def test_torchvision_is_locked_for_the_oldest_python_too() -> None:
     assert any(not marker or "< '3.11'" in marker for marker in markers)
 
 
-def test_only_versions_make_another_environment(builder: dict[str, Any], tmp_path: Path) -> None:
+def test_only_versions_and_source_builds_change_the_environment(builder: dict[str, Any], tmp_path: Path) -> None:
     folder, path = builder["folder"], tmp_path / "tiny.txt"
     folder.__globals__["LOCKS"] = tmp_path
     names = []
@@ -91,26 +93,19 @@ def test_only_versions_make_another_environment(builder: dict[str, Any], tmp_pat
     assert names[0] == names[1]
     assert len(set(names)) == 3
     assert re.fullmatch(r"\.envs/tiny-[0-9a-f]{12}", str(names[0]))
-
-
-def test_what_is_built_from_source_makes_another_environment_too(builder: dict[str, Any], tmp_path: Path) -> None:
-    folder = builder["folder"]
-    folder.__globals__["LOCKS"] = tmp_path
-    (tmp_path / "tiny.txt").write_text("a==1 \\\n    --hash=sha256:00\n")
-    names = {folder("tiny")}
     for text in (
         "b @ git+https://host/b@0001\n",
         "b @ git+https://host/b@0002\n",
         "# by hand\nb @ git+https://host/b@0002\n",
     ):
         (tmp_path / "tiny.source.txt").write_text(text)
-        names.add(folder("tiny"))
-    assert len(names) == 3
+        names.append(folder("tiny"))
+    assert len(set(names)) == 5 and names[-1] == names[-2]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_conda_installs_the_same_pins(builder: dict[str, Any], backend: str) -> None:
-    """Snakemake makes another environment where the text of one of the two files changes."""
+    """Snakemake builds a new environment where the text of one of the two files changes."""
     assert str(builder["folder"](backend)).removeprefix(".envs/") in (ROOT / "envs" / f"{backend}.yaml").read_text(), (
         "python3 envs/build.py --conda writes it"
     )
@@ -119,7 +114,7 @@ def test_conda_installs_the_same_pins(builder: dict[str, Any], backend: str) -> 
     assert subprocess.run(["sh", "-n", script]).returncode == 0
 
 
-def test_what_is_built_from_source_is_pinned_by_a_hash_or_a_commit() -> None:
+def test_source_builds_are_pinned_by_hash_or_commit() -> None:
     lines = [
         line
         for path in (ROOT / "envs").glob("*.source.txt")
@@ -133,27 +128,27 @@ def test_what_is_built_from_source_is_pinned_by_a_hash_or_a_commit() -> None:
 
 @pytest.fixture
 def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(environments, "LOCKS", tmp_path)
+    monkeypatch.setattr(provenance, "LOCKS", tmp_path)
     return tmp_path
 
 
-def test_a_run_that_is_held_to_a_lock_refuses_other_versions(locks: Path) -> None:
-    have = environments.installed(["numpy"])["numpy"]
-    (locks / "tiny.txt").write_text(f"numpy=={have} ; python_version < '9' \\\n    --hash=sha256:00\nabsent==1 \\\n")
-    environments.require_locked("tiny", ["numpy", "pillow"])  # pillow is not pinned here
-    with pytest.raises(BenchError, match="absent is not installed: the environment 'tiny' pins 1; run in what"):
-        environments.require_locked("tiny", ["numpy", "absent"])
+def test_a_locked_run_refuses_other_versions(locks: Path) -> None:
+    version = provenance.installed(["numpy"])["numpy"]
+    (locks / "tiny.txt").write_text(f"numpy=={version} ; python_version < '9' \\\n    --hash=sha256:00\nabsent==1 \\\n")
+    provenance.require_locked("tiny", ["numpy", "pillow"])  # pillow is not pinned here
+    with pytest.raises(BenchError, match="absent is not installed: the environment 'tiny' pins 1; run with"):
+        provenance.require_locked("tiny", ["numpy", "absent"])
     (locks / "tiny.txt").write_text("numpy==0.1 \\\n")
-    with pytest.raises(BenchError, match=rf"numpy {have}: the environment 'tiny' pins 0\.1"):
-        environments.require_locked("tiny", ["numpy"])
+    with pytest.raises(BenchError, match=rf"numpy {version}: the environment 'tiny' pins 0\.1"):
+        provenance.require_locked("tiny", ["numpy"])
     with pytest.raises(BenchError, match=r"--locked other: there is no .*other\.txt"):
-        environments.require_locked("other", ["numpy"])
+        provenance.require_locked("other", ["numpy"])
 
 
-def test_what_is_built_from_a_commit_is_held_to_it(
+def test_a_package_from_a_repository_is_checked_by_its_commit(
     locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As detectron2 is: the commit ends its line in envs/NAME.source.txt."""
+    """Use a package like detectron2, whose line in envs/NAME.source.txt ends in the commit."""
     commit, other = "ab" * 20, "cd" * 20
     folder = tmp_path / "presource-0.6.dist-info"
     folder.mkdir()
@@ -162,32 +157,32 @@ def test_what_is_built_from_a_commit_is_held_to_it(
     monkeypatch.syspath_prepend(tmp_path)
     source = locks / "tiny.source.txt"
     source.write_text(f"# against the torch of the lock\npresource @ git+https://example.org/presource@{commit}\n")
-    environments.require_locked("tiny", ["presource"])
+    provenance.require_locked("tiny", ["presource"])
     source.write_text(f"presource @ git+https://example.org/presource@{other}\n")
-    with pytest.raises(BenchError, match=f"presource {commit}: the environment 'tiny' pins {other}; run in what"):
-        environments.require_locked("tiny", ["presource"])
+    with pytest.raises(BenchError, match=f"presource {commit}: the environment 'tiny' pins {other}; run with"):
+        provenance.require_locked("tiny", ["presource"])
 
 
-def test_a_pair_of_packages_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metadata alone, as a wheel has it: torchvision of another torch."""
-    for name, version, needs in (
+def test_incompatible_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use metadata alone, as a wheel has it: torchvision of another torch."""
+    for name, version, requirement in (
         ("pretorch", "2.10.0", ""),
         ("previsions", "0.29.2", "Requires-Dist: pretorch==2.15.0\n"),
     ):
         folder = tmp_path / f"{name}-{version}.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{requirement}")
     monkeypatch.syspath_prepend(tmp_path)
-    assert environments.misfits(["pretorch", "previsions"]) == [
+    assert provenance.incompatible_packages(["pretorch", "previsions"]) == [
         "previsions 0.29.2 needs pretorch==2.15.0, and pretorch 2.10.0 is installed"
     ]
 
 
 def test_every_backend_has_an_environment() -> None:
-    assert {name.split("/")[0] for name in plugins.names("backends")} == set(BACKENDS) == set(environments.FRAMEWORKS)
+    assert {name.split("/")[0] for name in plugins.names("backends")} == set(BACKENDS) == set(provenance.FRAMEWORKS)
 
 
-def test_build_of_an_environment_that_is_ready_only_tells_its_python(tmp_path: Path, builder: dict[str, Any]) -> None:
+def test_build_of_a_ready_environment_only_prints_its_python(tmp_path: Path, builder: dict[str, Any]) -> None:
     (tmp_path / "envs").mkdir()
     for path in (ROOT / "envs").iterdir():
         if path.is_file():
@@ -199,14 +194,14 @@ def test_build_of_an_environment_that_is_ready_only_tells_its_python(tmp_path: P
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{home}/bin/python\n", "")
 
 
-def test_build_names_what_it_can_build() -> None:
+def test_build_names_the_known_environments() -> None:
     done = build(ROOT, "nothing")
     assert done.returncode != 0
-    assert "detectron2, dev, mmdet, torchvision, uv, workflow" in done.stderr
+    assert ", ".join(NAMES) in done.stderr
 
 
 def test_build_without_venv_and_pip_says_what_to_install(tmp_path: Path) -> None:
-    """Modules that fail stand before the real ones."""
+    """Shadow both modules by ones that fail."""
     (tmp_path / "envs").mkdir()
     for name in ("build.py", "uv.txt", "uv.in"):
         (tmp_path / "envs" / name).write_bytes((ROOT / "envs" / name).read_bytes())
@@ -220,32 +215,30 @@ def test_build_without_venv_and_pip_says_what_to_install(tmp_path: Path) -> None
 
 
 def build(root: Path, name: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, str(root / "envs" / "build.py"), name]
-    return subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment})
+    command = [sys.executable, str(root / "envs" / "build.py"), name]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
 
 
 def test_metadata() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     assert 'name = "pais-bench"' in text
-    assert 'pais-bench = "pais_bench.cli:main"' in text
+    script = re.search(r'^pais-bench = "([\w.]+):(\w+)"', text, re.MULTILINE)
+    assert script and getattr(importlib.import_module(script[1]), script[2]) is main
     assert (ROOT / "pais_bench" / "py.typed").is_file()
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", __version__)
 
 
-def test_needed_packages_are_in_every_environment() -> None:
-    needed = re.search(r"^dependencies = \[(.*)\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert needed
-    packages = {re.split(r"[<>=]", word)[0] for word in re.findall(r'"([^"]+)"', needed[1])}
-    for name in set(NAMES) - {"uv"}:
-        assert packages <= wanted(name)
+def test_dependencies_are_in_every_environment_that_runs_the_package() -> None:
+    dependencies = re.search(r"^dependencies = \[(.*)\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert dependencies
+    packages = {re.split(r"[<>=]", text)[0] for text in re.findall(r'"([^"]+)"', dependencies[1])}
+    for name in set(NAMES) - {"docs", "uv"}:
+        assert packages <= required(name)
 
 
-def test_the_doctor_tells_what_is_here_and_the_command_for_what_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    here = cli.main(["doctor", "--here", "detectron2"])
-    told = capsys.readouterr().out
-    if here:
-        assert "`python3 envs/build.py detectron2` installs it" in told
-    else:
-        assert "ready: python" in told
-    assert cli.main(["doctor", "caffe"]) == 2
+def test_doctor_reports_an_installed_backend_or_its_install_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor", "--here", "detectron2"])
+    expected = "`python3 envs/build.py detectron2` installs it" if code else "ready: python"
+    assert expected in capsys.readouterr().out
+    assert main(["doctor", "caffe"]) == 2
     assert "caffe: there is no such backend; choose one of detectron2, mmdet, torchvision" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Do predictions of another codebase become rows of the tables, and is it said what they rest on?"""
+"""Check that predictions of another codebase become rows of the tables, with their splits and sources."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 import yaml
 from matplotlib.figure import Figure
-from test_draws import store_of
+from test_bootstrap_cache import store_of
 from tiny import study as tiny
 
-from pais_bench import cli
-from pais_bench.reports import accuracy_cost, convergence
-from pais_bench.results import Results
-from pais_bench.study_file import load_study
+from pais_bench.cli.main import main
+from pais_bench.reports.figures import accuracy_cost, convergence
+from pais_bench.reports.results import Results
+from pais_bench.study.load import load_study
 
-ABOUT: dict[str, Any] = {
+DESCRIPTION: dict[str, Any] = {
     "name": "gd_10",
     "network": "mask2former",
     "method": "guided_distillation",
@@ -27,38 +27,39 @@ ABOUT: dict[str, Any] = {
     "fold": 1,
     "split_family": "unknown",
     "source": "release of 2024, checkpoint 368k",
-    "predictions": "found.json",
+    "predictions": "all.json",
 }
 
 
-def write(folder: Path, *changes: dict[str, Any], **more: Any) -> list[str]:
-    """Write a study that names descriptions, each ABOUT with changes, and their results; give the words of a verb."""
+def write(folder: Path, *changes: dict[str, Any] | str, **more: Any) -> list[str]:
+    """Write a study that lists descriptions, each DESCRIPTION with changes or a text; return a command's arguments."""
     folder.mkdir(exist_ok=True)
-    truth, records = coco_random.draw(11, images=80)
-    store_of(folder / "results" / "datasets" / "shapes", truth)
-    (folder / "found.json").write_text(json.dumps(records))
+    gt, records = coco_random.generate(11, images=80)
+    store_of(folder / "results" / "datasets" / "shapes", gt)
+    (folder / "all.json").write_text(json.dumps(records))
     (folder / "half.json").write_text(json.dumps(records[::2]))
     for number, change in enumerate(changes):
-        (folder / f"about_{number}.yaml").write_text(yaml.safe_dump({**ABOUT, **change}))
-    values = tiny(external=[f"about_{number}.yaml" for number in range(len(changes))], **more)
+        text = change if isinstance(change, str) else yaml.safe_dump({**DESCRIPTION, **change})
+        (folder / f"description_{number}.yaml").write_text(text)
+    values = tiny(external=[f"description_{number}.yaml" for number in range(len(changes))], **more)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     return [str(folder / "tiny.yaml"), "--results", str(folder / "results")]
 
 
-def test_predictions_become_a_row_and_a_mix_of_families_is_said(
+def test_predictions_become_rows_and_mixed_families_are_noted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = {"name": "base", "method": "supervised", "split_family": "mmdet", "predictions": "half.json"}
     better = {"name": "better", "method": "ours", "split_family": "mmdet"}
     words = write(tmp_path, {}, base, better)
-    assert cli.main(["import-predictions", *words]) == 0
+    assert main(["import-predictions", *words]) == 0
     assert "external/shapes/gd_10: mask AP" in capsys.readouterr().out
-    assert cli.main(["report", *words]) == 0
-    found = json.loads((tmp_path / "results/external/shapes/gd_10/metrics.json").read_text())
+    assert main(["report", *words]) == 0
+    metrics = json.loads((tmp_path / "results/external/shapes/gd_10/metrics.json").read_text())
     half = json.loads((tmp_path / "results/external/shapes/base/metrics.json").read_text())
     reports = tmp_path / "results" / "reports" / "tiny"
     text = (reports / "main_table.md").read_text()
-    ap, old = 100 * found["segm"]["AP"], 100 * half["segm"]["AP"]
+    ap, old = 100 * metrics["segm"]["AP"], 100 * half["segm"]["AP"]
     assert f"| mask2former | guided_distillation ‡ | {ap:.1f} |" in text, "unknown splits have no baseline"
     assert f"| mask2former | ours ‡ | {ap:.1f} (+{ap - old:.1f}) |" in text
     assert f"| mask2former | supervised ‡ | {old:.1f} |" in text
@@ -67,51 +68,53 @@ def test_predictions_become_a_row_and_a_mix_of_families_is_said(
     assert r"guided\_distillation $^{\ddagger}$ & " in (reports / "main_table.tex").read_text()
     row = pd.read_csv(reports / "main_table.csv").set_index("method").loc["ours"]
     assert (row["family"], row["folds"], row["gain"]) == ("mmdet", 1, pytest.approx(ap - old, abs=1e-3))
-    assert json.loads((tmp_path / "results/external/shapes/gd_10/bootstrap.json").read_text())["draws"] == 1000
+    assert json.loads((tmp_path / "results/external/shapes/gd_10/bootstrap.json").read_text())["samples"] == 1000
 
 
-def test_of_the_same_family_they_are_compared_with_our_supervised_run(tmp_path: Path) -> None:
-    same = {"network": "mask_rcnn", "split_family": "soft_teacher"}
-    words = write(tmp_path, same)
-    (ours,) = (run for run in load_study(words[0]).runs() if run.method.label == "supervised")
-    folder = tmp_path / "results" / ours.folder
+def test_with_the_same_family_they_are_compared_with_the_supervised_run_of_the_study(tmp_path: Path) -> None:
+    words = write(tmp_path, {"network": "mask_rcnn", "split_family": "soft_teacher"})
+    (own,) = (run for run in load_study(words[0]).runs() if run.method.label == "supervised")
+    folder = tmp_path / "results" / own.folder
     folder.mkdir(parents=True)
     (folder / "predictions.json").write_text((tmp_path / "half.json").read_text())
     run = ["--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "supervised"]
-    assert cli.main(["evaluate", *words, *run]) == 0
-    assert cli.main(["import-predictions", *words, "--name", "gd_10"]) == 0
-    assert cli.main(["report", *words]) == 0
+    assert main(["evaluate", *words, *run]) == 0
+    assert main(["import-predictions", *words, "--name", "gd_10"]) == 0
+    assert main(["report", *words]) == 0
     gains = pd.read_csv(tmp_path / "results/reports/tiny/significance.csv").set_index("method")
     assert gains.loc["guided_distillation ‡", "gain"] > 0 and gains.loc["guided_distillation ‡", "significant"]
     text = (tmp_path / "results/reports/tiny/main_table.md").read_text()
     assert f"(+{gains.loc['guided_distillation ‡', 'gain']:.1f})**" in text and "Split families" not in text
 
 
-def test_a_description_without_its_evaluation_is_a_dash_and_an_edited_one_is_refused(
+def test_a_description_without_its_evaluation_is_a_dash_and_an_edited_or_absent_one_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = write(tmp_path, {})
-    assert cli.main(["report", *words]) == 0
+    assert main(["report", *words]) == 0
     assert (
         "| mask2former | guided_distillation ‡ | – |" in (tmp_path / "results/reports/tiny/main_table.md").read_text()
     )
-    assert cli.main(["import-predictions", *words]) == 0
+    assert main(["import-predictions", *words]) == 0
     write(tmp_path, {"split_family": "mmdet"})
     capsys.readouterr()
-    assert cli.main(["report", *words]) == 2
+    assert main(["report", *words]) == 2
     assert "metrics.json: of another description; run `pais-bench import-predictions`" in capsys.readouterr().err
+    (tmp_path / "description_0.yaml").unlink()
+    assert main(["report", *words]) == 2
+    assert f"error: {tmp_path / 'description_0.yaml'}: cannot be read" in capsys.readouterr().err
 
 
-def test_every_report_that_measures_predictions_has_them_and_the_others_say_that_they_lack_a_log(
+def test_reports_of_predictions_have_them_and_reports_of_logs_note_the_missing_log(
     tmp_path: Path,
 ) -> None:
     again = {"name": "again", "method": "supervised", "network": "mask_rcnn", "predictions": "half.json"}
     words = write(tmp_path, {}, again, {"name": "absent", "method": "absent"}, metrics=["coco", "boundary"])
-    assert cli.main(["import-predictions", *words, "--name", "gd_10", "--name", "again"]) == 0
-    assert cli.main(["report", *words]) == 0
-    found = json.loads((tmp_path / "results/external/shapes/gd_10/metrics.json").read_text())
+    assert main(["import-predictions", *words, "--name", "gd_10", "--name", "again"]) == 0
+    assert main(["report", *words]) == 0
+    metrics = json.loads((tmp_path / "results/external/shapes/gd_10/metrics.json").read_text())
     reports = tmp_path / "results" / "reports" / "tiny"
-    segm, boundary, class_0 = found["segm"], found["boundary"], found["per_class"]["class 0"]
+    segm, boundary, class_0 = metrics["segm"], metrics["boundary"], metrics["per_class"]["class 0"]
     source = "mask2former guided_distillation: splits unknown, release of 2024, checkpoint 368k"
 
     text = (reports / "per_class.md").read_text()
@@ -126,17 +129,17 @@ def test_every_report_that_measures_predictions_has_them_and_the_others_say_that
     assert f"| mask2former | guided_distillation ‡ | 10 % | COCO mask AP | {' | '.join(numbers)} |" in text
     assert f"| COCO boundary AP | {100 * boundary['AP']:.1f} | " in text and source in text
 
-    drawn = pd.read_csv(reports / "label_efficiency.csv").set_index("external")
-    assert drawn.loc["guided_distillation ‡", "AP"] == pytest.approx(100 * segm["AP"], abs=1e-4)
-    assert drawn.loc["supervised ‡", "method"] == "supervised", "it has the colour of ours"
+    points = pd.read_csv(reports / "label_efficiency.csv").set_index("external")
+    assert points.loc["guided_distillation ‡", "AP"] == pytest.approx(100 * segm["AP"], abs=1e-4)
+    assert points.loc["supervised ‡", "method"] == "supervised", "it has the colour of the study's method"
 
     text = (reports / "cost.md").read_text()
     assert "| mask2former | guided_distillation ‡ | 10 % | – | – | – |\n" in text
-    assert text.count("no log of their training is here") == 1
+    assert text.count("their training log is not available") == 1
     for report in (convergence, accuracy_cost):
-        told = pd.read_csv(reports / f"{report.Report.stem}.csv").set_index("method")
-        assert (told.loc["guided_distillation ‡", ["network", "percent", "folds"]] == ["mask2former", 10, 0]).all()
-        assert told["AP"].isna().all()
+        points = pd.read_csv(reports / f"{report.Report().name}.csv").set_index("method")
+        assert (points.loc["guided_distillation ‡", ["network", "percent", "folds"]] == ["mask2former", 10, 0]).all()
+        assert points["AP"].isna().all()
     figure, study = Figure(figsize=(3.5, 3)), load_study(words[0])
     results = Results.of(study, tmp_path / "results")
     convergence._paint(figure, study, convergence.Report().points(study, results), "step")
@@ -148,8 +151,8 @@ def test_every_report_that_measures_predictions_has_them_and_the_others_say_that
 
 def test_the_same_method_on_splits_of_two_families_is_two_rows(tmp_path: Path) -> None:
     words = write(tmp_path, {"split_family": "mmdet"}, {"name": "half", "predictions": "half.json"})
-    assert cli.main(["import-predictions", *words]) == 0
-    assert cli.main(["report", *words]) == 0
+    assert main(["import-predictions", *words]) == 0
+    assert main(["report", *words]) == 0
     reports = tmp_path / "results" / "reports" / "tiny"
     for name in ("main_table", "per_class", "protocols", "cost"):
         text = (reports / f"{name}.md").read_text()
@@ -159,32 +162,26 @@ def test_the_same_method_on_splits_of_two_families_is_two_rows(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ([{"split_family": "stac"}], "about_0.yaml: 'split_family': there is no 'stac'; choose one of imported, mmdet"),
-        ([{"percent": 7}], "about_0.yaml: 'percent': 7 is not in study 'tiny'; it has 10"),
-        ([{"fold": "one"}], "about_0.yaml: 'fold'"),
-        ([{"source": ""}], "about_0.yaml: 'source'"),
-        ([{"weights": 3}], "about_0.yaml: unknown key 'weights'"),
-        ([{}, {}], "about_0.yaml: 'name': study 'tiny' names 'gd_10' twice"),
+        (
+            [{"split_family": "stac"}],
+            "description_0.yaml: 'split_family': there is no 'stac'; choose one of imported, mmdet",
+        ),
+        ([{"percent": 7}], "description_0.yaml: 'percent': 7 is not in study 'tiny'; it has 10"),
+        ([{"fold": "one"}], "description_0.yaml: 'fold'"),
+        ([{"source": ""}], "description_0.yaml: 'source'"),
+        ([{"weights": 3}], "description_0.yaml: unknown key 'weights'"),
+        (["- 1"], "description_0.yaml: holds no mapping"),
+        (["name: ["], "description_0.yaml: not valid YAML"),
+        ([{}, {}], "description_0.yaml: 'name': study 'tiny' names 'gd_10' twice"),
         ([{"predictions": "nowhere.json"}], "nowhere.json: cannot be read"),
         ([{"name": "other"}], "no external predictions 'gd_10'; it has other"),
         ([], "no external predictions 'gd_10'; list the YAML that describes them under 'external'"),
     ],
 )
-def test_faults_are_told(
-    changes: list[dict[str, Any]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_faults_are_named(
+    changes: list[dict[str, Any] | str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = write(tmp_path, *changes)
-    assert cli.main(["import-predictions", *words, "--name", "gd_10"]) == 2
+    assert main(["import-predictions", *words, "--name", "gd_10"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
-
-
-@pytest.mark.parametrize("content", [None, "- 1", "name: ["])
-def test_a_description_that_is_none_is_named(
-    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = write(tmp_path, {})
-    path = tmp_path / "about_0.yaml"
-    path.unlink() if content is None else path.write_text(content)
-    assert cli.main(["report", *words]) == 2
-    assert f"error: {path}: " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Are the labelled images those of the literature, and what does every family promise?"""
+"""Check that the labelled images are those of the literature, and the laws of every family."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import pool
+from pools import image_pool
 
-from pais_bench import plugins, splits
-from pais_bench.pools import Drawn, Pool
-from pais_bench.store import Objects
-from pais_bench.types import BenchError
+from pais_bench import plugins
+from pais_bench.annotations.store import Objects
+from pais_bench.errors import BenchError
+from pais_bench.splits.draw import draw
+from pais_bench.splits.family import ImagePool, LabelledSet
+from pais_bench.splits.split import digest
 
-COCO, CITYSCAPES = pool(range(118_287)), pool(range(2_975))
+COCO, CITYSCAPES = image_pool(range(118_287)), image_pool(range(2_975))
 FILTERED = 117_266
 PERCENTS = (1, 2, 5, 10)
 SIZES = (1182, 2365, 5914, 11828)
@@ -36,13 +38,13 @@ DIGESTS = {
     4: ("2867b7dd4e171974", "954af0a50c5611a9", "f5ac81096d7257c0", "405a8b111b4930dd"),
     5: ("42683c13c1a24da6", "9e75264d12b86d3c", "dd15e233dca8d606", "4a1aef413287cefd"),
 }
-# Of the sets of mmdetection's script at fold 1, of seed 1 in the published file, and of the sorted file names.
+# Digests of the sets of mmdetection's script at fold 1, of seed 1 in the published file, and of the sorted file names.
 MMDET = ["fe9c5f38668cacf4", "4a9df1a4be47b5a9", "2e7a177dee61d13d", "1b18fae2ce0bd19f"]
 UNBIASED = ["5cce92b4a3c97897", "d0e6a91c80a2ba03", "1cad270f995eb58a", "5145592aa557ffee"]
 S4M = ["26e0a0a44b71a826", "8b6fbd8279ced351", "56395e68c774ed5f", "48ae0ef153bc2fe0"]
 STRATIFIED = "097341f8f8f9aad5"
 SEEDED = ("soft_teacher", "mmdet", "stratified")
-READING = ("unbiased_teacher", "s4m_cityscapes")
+PUBLISHED = ("unbiased_teacher", "s4m_cityscapes")
 
 
 @pytest.fixture(scope="session")
@@ -55,105 +57,103 @@ def lists(shared_data: Path) -> Path:
     return shared_data / "splits" / "s4m_cityscapes"
 
 
-def annotated(count: int = FILTERED, images: int = 118_287) -> Pool:
-    """Give COCO's number of images, of which the first count are annotated, in an order that is not that of the ids."""
+def annotated(count: int = FILTERED, images: int = 118_287) -> ImagePool:
+    """Return COCO's number of images in random order, of which the first count by id are annotated."""
     ids = np.random.RandomState(0).permutation(images)
     objects = Objects(np.arange(images), np.ones(images, dtype=np.int64), np.arange(images) >= count)
-    return Pool(ids.tolist(), str, lambda: objects)
+    return ImagePool(ids.tolist(), str, lambda: objects)
 
 
-def cityscapes(lists: Path) -> Pool:
-    """Give the images that the four files name, as Cityscapes calls the photographs."""
+def cityscapes(lists: Path) -> ImagePool:
+    """Return the images that the four files list, under the file names of Cityscapes."""
     names = sorted({line for path in lists.glob("*.txt") for line in path.read_text().split()})
     files = [name.replace("gtFine_instanceIds", "leftImg8bit") for name in names]
-    return pool(range(100, 100 + len(files)), name=lambda number: files[number - 100])
+    return image_pool(range(100, 100 + len(files)), name=lambda image_id: files[image_id - 100])
 
 
-def test_the_shelf_is_what_these_tests_cover() -> None:
-    assert set(plugins.names("families")) == {*SEEDED, *READING, "imported"}
+def test_these_tests_cover_every_family() -> None:
+    assert set(plugins.names("families")) == {*SEEDED, *PUBLISHED, "imported"}
 
 
 @pytest.mark.parametrize("fold", DIGESTS)
 def test_soft_teacher_on_coco(fold: int) -> None:
-    """Positions in instances_train2017.json that Soft Teacher's script draws with seed = fold and no offset."""
-    drawn = [splits.draw("soft_teacher", COCO, percent, fold).ids for percent in PERCENTS]
+    """Compare positions in instances_train2017.json with Soft Teacher's script, seed = fold, no offset."""
+    drawn = [draw("soft_teacher", COCO, percent, fold).ids for percent in PERCENTS]
     assert tuple(map(len, drawn)) == SIZES
-    assert all(tuple(one[:5]) == DRAWN[fold] for one in drawn)
-    assert tuple(splits.digest(one)[:16] for one in drawn) == DIGESTS[fold]
-
-
-def test_soft_teacher_smallest_of_fold_1() -> None:
-    assert sorted(splits.draw("soft_teacher", COCO, 1, 1).ids)[:5] == [91, 142, 293, 439, 603]
+    assert all(tuple(ids[:5]) == DRAWN[fold] for ids in drawn)
+    assert tuple(digest(ids)[:16] for ids in drawn) == DIGESTS[fold]
 
 
 def test_soft_teacher_on_cityscapes() -> None:
-    """Positions in instancesonly_filtered_gtFine_train.json of Noisy Boundaries' script, seed 1."""
-    drawn = [splits.draw("soft_teacher", CITYSCAPES, percent, 1).ids for percent in (5, 10, 20, 30)]
-    assert [len(one) for one in drawn] == [148, 297, 595, 892]
+    """Compare positions in instancesonly_filtered_gtFine_train.json with Noisy Boundaries' script, seed 1."""
+    drawn = [draw("soft_teacher", CITYSCAPES, percent, 1).ids for percent in (5, 10, 20, 30)]
+    assert [len(ids) for ids in drawn] == [148, 297, 595, 892]
     assert drawn[0][:5] == [2155, 756, 2246, 1036, 748]
     expected = ["fbddb9e454ef0ff6", "2a43460be946608f", "66789267381f1e53", "944350b3ed457bca"]
-    assert [splits.digest(one)[:16] for one in drawn] == expected
+    assert [digest(ids)[:16] for ids in drawn] == expected
 
 
 def test_soft_teacher_draws_ids_in_the_order_of_the_pool() -> None:
     ids = [7 * position for position in CITYSCAPES.ids]
-    drawn = splits.draw("soft_teacher", pool(ids), 5, 1).ids
+    drawn = draw("soft_teacher", image_pool(ids), 5, 1).ids
     assert drawn[:3] == [7 * 2155, 7 * 756, 7 * 2246]
-    assert set(drawn) != set(splits.draw("soft_teacher", pool(ids[::-1]), 5, 1).ids)
+    assert set(drawn) != set(draw("soft_teacher", image_pool(ids[::-1]), 5, 1).ids)
 
 
 def test_mmdet_on_coco() -> None:
-    """Its script, run on positions: np.random.seed(fold), then choice with replacement, then the set."""
-    drawn = {(fold, p): splits.draw("mmdet", COCO, p, fold) for fold in DIGESTS for p in PERCENTS}
+    """Compare with mmdetection's script on positions: np.random.seed(fold), choice with replacement, set."""
+    drawn = {(fold, p): draw("mmdet", COCO, p, fold) for fold in DIGESTS for p in PERCENTS}
     ranges = dict(zip(PERCENTS, ((1174, 1175), (2329, 2346), (5756, 5772), (11234, 11285)), strict=True))
     for percent, (least, most) in ranges.items():
         sizes = [len(drawn[fold, percent].ids) for fold in DIGESTS]
         assert (min(sizes), max(sizes)) == (least, most)
-    for (fold, percent), one in drawn.items():
+    for (fold, percent), labelled in drawn.items():
         np.random.seed(fold)
-        theirs = set(np.random.choice(range(118_287), size=int(percent / 100.0 * 118_287)).tolist())
-        assert set(one.ids) == theirs
-    assert [splits.digest(drawn[1, p].ids)[:16] for p in PERCENTS] == MMDET
-    assert not set(drawn[1, 1].ids) & set(splits.draw("soft_teacher", COCO, 1, 1).ids)
+        expected = set(np.random.choice(range(118_287), size=int(percent / 100.0 * 118_287)).tolist())
+        assert set(labelled.ids) == expected
+    assert [digest(drawn[1, p].ids)[:16] for p in PERCENTS] == MMDET
+    assert not set(drawn[1, 1].ids) & set(draw("soft_teacher", COCO, 1, 1).ids)
     assert drawn[1, 10].note and "with replacement" in drawn[1, 10].note and "9.5" in drawn[1, 10].note
 
 
 def test_unbiased_teacher_on_coco(supervision: Path) -> None:
     coco = annotated()
-    drawn = [splits.draw("unbiased_teacher", coco, percent, 1, supervision) for percent in PERCENTS]
-    assert [len(one.ids) for one in drawn] == [1172, 2345, 5863, 11726]
-    assert {one.pool for one in drawn} == {FILTERED}
+    drawn = [draw("unbiased_teacher", coco, percent, 1, supervision) for percent in PERCENTS]
+    assert [len(labelled.ids) for labelled in drawn] == [1172, 2345, 5863, 11726]
+    assert {labelled.pool for labelled in drawn} == {FILTERED}
     # The first images by id are the annotated ones here, so that an id is its position in the filtered list.
     table = json.loads(supervision.read_text())
-    assert [list(one.ids) for one in drawn] == [table[f"{percent}.0"]["1"] for percent in PERCENTS]
-    assert [splits.digest(one.ids)[:16] for one in drawn] == UNBIASED
+    assert [list(labelled.ids) for labelled in drawn] == [table[f"{percent}.0"]["1"] for percent in PERCENTS]
+    assert [digest(labelled.ids)[:16] for labelled in drawn] == UNBIASED
     assert len(set(drawn[0].ids) & set(drawn[2].ids)) == 68, "published splits are not nested"
-    assert {one.source_sha256 for one in drawn} == {"3dc88c1fee5676d3da717a4a2a357e5e590d9bd7c94e2feadc60d43d70c4401d"}
+    assert {labelled.source_sha256 for labelled in drawn} == {
+        "3dc88c1fee5676d3da717a4a2a357e5e590d9bd7c94e2feadc60d43d70c4401d"
+    }
     for percent, count in ((0.01, 11), (0.1, 117), (0.5, 586)):
-        assert len(splits.draw("unbiased_teacher", coco, percent, 9, supervision).ids) == count
+        assert len(draw("unbiased_teacher", coco, percent, 9, supervision).ids) == count
 
 
 def test_unbiased_teacher_counts_by_image_id_without_crowds(supervision: Path) -> None:
-    """An image that has a crowd alone is not in detectron2's list: here every image of an even id below 2042."""
+    """Leave out images with crowds alone, as detectron2's list does: here those of an even id below 2042."""
     images = np.arange(118_287)
-    bare = (images % 2 == 0) & (images < 2042)
-    objects = Objects(images, np.ones_like(images), bare)
-    drawn = splits.draw("unbiased_teacher", Pool(images[::-1].tolist(), str, lambda: objects), 1, 0, supervision)
+    crowd = (images % 2 == 0) & (images < 2042)
+    objects = Objects(images, np.ones_like(images), crowd)
+    drawn = draw("unbiased_teacher", ImagePool(images[::-1].tolist(), str, lambda: objects), 1, 0, supervision)
     positions = np.array(json.loads(supervision.read_text())["1.0"]["0"])
-    assert list(drawn.ids) == images[~bare][positions].tolist()
+    assert list(drawn.ids) == images[~crowd][positions].tolist()
 
 
 def test_s4m_on_cityscapes(lists: Path) -> None:
-    known = cityscapes(lists)
-    drawn = [splits.draw("s4m_cityscapes", known, percent, 1, lists) for percent in (5, 10, 20, 30)]
-    assert [len(one.ids) for one in drawn] == [144, 296, 592, 888]
+    images = cityscapes(lists)
+    drawn = [draw("s4m_cityscapes", images, percent, 1, lists) for percent in (5, 10, 20, 30)]
+    assert [len(labelled.ids) for labelled in drawn] == [144, 296, 592, 888]
     assert len(set(drawn[0].ids) & set(drawn[1].ids)) == 23
-    assert known.name(drawn[0].ids[0]) == "bremen_000041_000019_leftImg8bit.png"
-    names = [json.dumps(sorted(known.name(number) for number in one.ids)) for one in drawn]
-    assert [hashlib.sha256(one.encode()).hexdigest()[:16] for one in names] == S4M
+    assert images.name(drawn[0].ids[0]) == "bremen_000041_000019_leftImg8bit.png"
+    names = [json.dumps(sorted(images.name(image_id) for image_id in labelled.ids)) for labelled in drawn]
+    assert [hashlib.sha256(text.encode()).hexdigest()[:16] for text in names] == S4M
 
 
-REFUSED: list[tuple[str, Callable[[], Pool], float, int, str]] = [
+REFUSED: list[tuple[str, Callable[[], ImagePool], float, int, str]] = [
     ("unbiased_teacher", annotated, 3, 1, r"split\.percents: .* no 3 %; choose one of 0\.01, 0\.1, 0\.5, 1, 2, 5, 10"),
     ("unbiased_teacher", annotated, 1, 10, r"split\.folds: .* no seed 10; choose one of 0, 1, 2"),
     ("unbiased_teacher", lambda: annotated(FILTERED - 1), 1, 1, "117266 images .* but this dataset has 117265"),
@@ -163,42 +163,39 @@ REFUSED: list[tuple[str, Callable[[], Pool], float, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("family", "of", "percent", "fold", "message"), REFUSED)
-def test_published_files_are_refused_where_they_say_nothing(
-    family: str, of: Callable[[], Pool], percent: float, fold: int, message: str, supervision: Path, lists: Path
+@pytest.mark.parametrize(("family", "pool", "percent", "fold", "message"), REFUSED)
+def test_unpublished_splits_are_refused(
+    family: str, pool: Callable[[], ImagePool], percent: float, fold: int, message: str, supervision: Path, lists: Path
 ) -> None:
     source = supervision if family == "unbiased_teacher" else lists
     with pytest.raises(BenchError, match=message):
-        splits.draw(family, of(), percent, fold, source)
+        draw(family, pool(), percent, fold, source)
 
 
-@pytest.mark.parametrize("family", READING)
-def test_missing_and_foreign_files_are_refused(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_missing_and_other_files_are_refused(family: str, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=rf"split\.source: missing; family '{family}' needs .*\.txt"):
-        splits.draw(family, CITYSCAPES, 5, 1)
+        draw(family, CITYSCAPES, 5, 1)
     path = tmp_path / ("COCO_supervision.txt" if family == "unbiased_teacher" else "perc_5.txt")
     source = path if family == "unbiased_teacher" else tmp_path
     with pytest.raises(BenchError, match=rf"{path.name}: cannot be read \(No such file.*let split\.source name"):
-        splits.draw(family, CITYSCAPES, 5, 1, source)
+        draw(family, CITYSCAPES, 5, 1, source)
     path.write_text('{"5.0": {"1": [1]}}')
     with pytest.raises(BenchError, match=rf"{path.name}: not the published file \(sha256 .* instead of"):
-        splits.draw(family, CITYSCAPES, 5, 1, source)
+        draw(family, CITYSCAPES, 5, 1, source)
 
 
-@pytest.mark.parametrize("family", SEEDED)
-def test_a_file_that_is_not_read_is_refused(family: str, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=rf"split\.source: family '{family}' reads no file; remove the key"):
-        splits.draw(family, CITYSCAPES, 5, 1, tmp_path)
-
-
-def test_unknown_family() -> None:
-    with pytest.raises(BenchError, match=r"split\.family: .*no 'stac'; choose one of imported, mmdet, .*stratified"):
-        splits.draw("stac", COCO, 1, 1)
-
-
-def test_imported_splits_are_not_drawn() -> None:
-    with pytest.raises(BenchError, match="`pais-bench import-split STUDY FILE --percent 2.5 --fold 3`"):
-        splits.draw("imported", COCO, 2.5, 3)
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        *((family, rf"split\.source: family '{family}' reads no file; remove the key") for family in SEEDED),
+        ("stac", r"split\.family: .*no 'stac'; choose one of imported, mmdet, .*stratified"),
+        ("imported", r"`pais-bench import-split STUDY FILE --percent 2\.5 --fold 3`"),
+    ],
+)
+def test_families_that_cannot_be_drawn_are_refused(family: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=message):
+        draw(family, COCO, 2.5, 3, tmp_path if family in SEEDED else None)
 
 
 IDS = st.lists(st.integers(0, 10**12), min_size=1, max_size=60, unique=True)
@@ -208,26 +205,26 @@ IDS = st.lists(st.integers(0, 10**12), min_size=1, max_size=60, unique=True)
 @settings(max_examples=30, deadline=None)
 @given(ids=IDS, percent=st.floats(0.1, 100), fold=st.integers(0, 2**32 - 1))
 def test_laws_of_a_drawn_split(family: str, ids: list[int], percent: float, fold: int) -> None:
-    """Unique ids of the pool, as many as promised, and the same in every call; or the smallest percent is named."""
-    known, count = pool(ids, classes=4, empty=0.2), int(percent / 100.0 * len(ids))
+    """Check that ids are unique, of the pool, as many as specified and repeatable, or the smallest percent is named."""
+    pool, count = image_pool(ids, classes=4, empty=0.2), int(percent / 100.0 * len(ids))
     if not count:
         with pytest.raises(BenchError, match="is no image; the smallest percent that gives one is"):
-            splits.draw(family, known, percent, fold)
+            draw(family, pool, percent, fold)
         return
-    drawn = splits.draw(family, known, percent, fold)
+    drawn = draw(family, pool, percent, fold)
     assert len(set(drawn.ids)) == len(drawn.ids) and set(drawn.ids) <= set(ids)
     assert drawn.pool == len(ids)
     assert len(drawn.ids) <= count if family == "mmdet" else len(drawn.ids) == count
-    assert drawn == splits.draw(family, known, percent, fold)
+    assert drawn == draw(family, pool, percent, fold)
     assert json.dumps(drawn.ids), "plain integers"
 
 
 @pytest.mark.parametrize("family", SEEDED)
 def test_percents_of_a_fold_are_nested_and_folds_differ(family: str) -> None:
-    known = pool(range(2_975), classes=8, empty=0.05)
-    sets = [set(splits.draw(family, known, percent, 3).ids) for percent in (1, 2.5, 5, 10, 100)]
+    pool = image_pool(range(2_975), classes=8, empty=0.05)
+    sets = [set(draw(family, pool, percent, 3).ids) for percent in (1, 2.5, 5, 10, 100)]
     assert all(less < more for less, more in zip(sets, sets[1:], strict=False))
-    folds = [frozenset(splits.draw(family, known, 5, fold).ids) for fold in range(5)]
+    folds = [frozenset(draw(family, pool, 5, fold).ids) for fold in range(5)]
     assert len(set(folds)) == 5
 
 
@@ -235,15 +232,15 @@ def test_percents_of_a_fold_are_nested_and_folds_differ(family: str) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 30, 49, 89, 99, 100, 101, 999, 1200, 2975, 118_287])
 def test_empty_split_names_the_smallest_percent(family: str, size: int) -> None:
     with pytest.raises(BenchError, match=f"of a pool of {size} images is no image") as caught:
-        splits.draw(family, pool(range(size)), 50 / size, 1)
-    told = float(str(caught.value).rsplit(" ", 1)[1])
-    assert len(splits.draw(family, pool(range(size)), told, 1).ids) == 1
-    assert 100 / size <= told <= 112 / size, "the smallest, to two digits"
+        draw(family, image_pool(range(size)), 50 / size, 1)
+    percent = float(str(caught.value).rsplit(" ", 1)[1])
+    assert len(draw(family, image_pool(range(size)), percent, 1).ids) == 1
+    assert 100 / size <= percent <= 112 / size, "the smallest, to two digits"
 
 
-def presence(known: Pool, drawn: Drawn) -> np.ndarray:
-    """Give the number of drawn images of each class, and of those without any."""
-    objects, classes = known.objects(), int(known.objects().category_id.max())
+def presence(pool: ImagePool, drawn: LabelledSet) -> np.ndarray:
+    """Return the number of drawn images with each class, and without any."""
+    objects, classes = pool.objects(), int(pool.objects().category_id.max())
     inside = np.isin(objects.image_id, drawn.ids)
     counts = np.bincount(objects.category_id[inside], minlength=classes + 1)[1:]
     return np.append(counts, len(drawn.ids) - len(np.unique(objects.image_id[inside])))
@@ -251,30 +248,26 @@ def presence(known: Pool, drawn: Drawn) -> np.ndarray:
 
 @pytest.mark.parametrize("fold", range(3))
 def test_stratified_prefixes_have_every_class_in_proportion(fold: int) -> None:
-    known = pool(range(5_000), classes=30, empty=0.03)
-    whole = presence(known, splits.draw("stratified", known, 100, fold))
-    assert whole.min() > 100
+    pool = image_pool(range(5_000), classes=30, empty=0.03)
+    total = presence(pool, draw("stratified", pool, 100, fold))
+    assert total.min() > 100
     for percent in (0.6, 1, 2, 5, 10, 33.3, 80):
-        drawn = splits.draw("stratified", known, percent, fold)
-        found, share = presence(known, drawn), whole * len(drawn.ids) / 5_000
-        assert np.abs(found - share).max() < 2, percent
-        assert found[:-1].min() >= 1, "every class, from 30 images on"
+        drawn = draw("stratified", pool, percent, fold)
+        images, expected = presence(pool, drawn), total * len(drawn.ids) / 5_000
+        assert np.abs(images - expected).max() < 2, percent
+        assert images[:-1].min() >= 1, "every class, from 30 images on"
 
 
-def test_stratified_shows_a_rare_class_first() -> None:
+def test_stratified_draws_a_rare_class_first() -> None:
     ids = np.arange(1_000)
-    classes = np.where(ids == 713, 2, 1)
-    objects = Objects(ids, classes, np.zeros(1_000, dtype=bool))
+    objects = Objects(ids, np.where(ids == 713, 2, 1), np.zeros(1_000, dtype=bool))
     for fold in range(5):
-        assert splits.draw("stratified", Pool(ids.tolist(), str, lambda: objects), 0.2, fold).ids[0] == 713
+        assert draw("stratified", ImagePool(ids.tolist(), str, lambda: objects), 0.2, fold).ids[0] == 713
 
 
-def test_stratified_does_not_depend_on_the_order_of_the_file() -> None:
+def test_stratified_depends_on_neither_the_machine_nor_the_order_of_the_file() -> None:
     ids = np.random.RandomState(1).permutation(4_000)[:700].tolist()
-    forward, backward = (pool(order, classes=5, empty=0.1) for order in (ids, ids[::-1]))
-    assert splits.draw("stratified", forward, 10, 1) == splits.draw("stratified", backward, 10, 1)
-
-
-def test_stratified_is_the_same_on_every_machine() -> None:
-    drawn = splits.draw("stratified", pool(range(2_975), classes=8, empty=0.05), 10, 1)
-    assert splits.digest(drawn.ids)[:16] == STRATIFIED
+    forward, backward = (image_pool(order, classes=5, empty=0.1) for order in (ids, ids[::-1]))
+    assert draw("stratified", forward, 10, 1) == draw("stratified", backward, 10, 1)
+    drawn = draw("stratified", image_pool(range(2_975), classes=8, empty=0.05), 10, 1)
+    assert digest(drawn.ids)[:16] == STRATIFIED

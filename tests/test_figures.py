@@ -1,8 +1,9 @@
-"""Do the figures draw what was logged, say why they are left out, and come again from their CSVs?"""
+"""Check what the figures plot, when they are omitted, and that they are drawn again from their CSVs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -13,25 +14,28 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_reports import fabricate, half, make_study
 
-from pais_bench import cli, pixels, plugins
-from pais_bench.config import DatasetChoice, Run, Study
-from pais_bench.reporting import write_reports
-from pais_bench.reports import (
-    _style,
+from pais_bench import plugins
+from pais_bench.annotations import rle
+from pais_bench.annotations.store import Subset, write_store
+from pais_bench.cli.main import main
+from pais_bench.errors import NothingToShow
+from pais_bench.reports import style
+from pais_bench.reports.figures import (
     accuracy_cost,
     calibration,
+    examples,
     label_efficiency,
-    panels,
     pseudo_label_quality,
     score_iou,
 )
-from pais_bench.results import Results
-from pais_bench.store import Part, write_store
-from pais_bench.types import LeftOut
+from pais_bench.reports.results import Results
+from pais_bench.reports.write import write_reports
+from pais_bench.study.run import Run
+from pais_bench.study.study import DatasetChoice, Reported, Study
 
 
 def log_pseudo_labels(study: Study, root: Path) -> Results:
-    """Give every semi-supervised run of a fabricated grid pseudo-labels whose scores lie 0.2 above the truth."""
+    """Log pseudo-labels in every semi-supervised run of a fabricated grid; scores are 0.2 above the true IoU."""
     fabricate(study, root)
     for run in study.runs():
         if run.method.name == "supervised":
@@ -46,76 +50,72 @@ def _step(run: Run, step: int) -> str:
     score = rng.uniform(0.3, 1, 8)
     rows = np.stack([score, score - 0.1, score**2, score, score - 0.2], axis=1).round(4)
     bins = [[0, 0, 0]] * 8 + [[step, 0.85, 0.65], [0, 0, 0]]
-    pseudo = {"kept_per_image": 2.0, "precision": step / 20, "recall": None, "right_iou": 0.7, "class_accuracy": 1.0}
-    pseudo |= {"sample": rows.tolist(), "score_bins": bins, "quality_bins": [[0, 0, 0]] * 9 + [[1, 0.9, 0.9]]}
+    pseudo = {"kept_per_image": 2.0, "precision": step / 20, "recall": None, "matched_iou": 0.7, "class_accuracy": 1.0}
+    pseudo |= {"sample": rows.tolist(), "score_bins": bins, "mask_iou_bins": [[0, 0, 0]] * 9 + [[1, 0.9, 0.9]]}
     return json.dumps({"event": "step", "step": step, "seconds": step / 2, "pseudo": pseudo}) + "\n"
 
 
-def test_the_pseudo_labels_of_the_second_half_are_drawn_one_by_one(tmp_path: Path) -> None:
+def test_a_bounded_sample_of_the_second_half_of_the_training_is_plotted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = make_study(folds=(1, 2))
-    drawn = score_iou.Report().points(study, log_pseudo_labels(study, tmp_path))
-    assert set(drawn["method"]) == {"pais", "worse"} and set(drawn["step"]) == {15, 20}
-    assert len(drawn) == 2 * 2 * 2 * 2 * 8, "methods, percents, folds, steps, rows"
-    assert np.allclose(drawn["iou"], drawn["score"] - 0.2, atol=2e-4)
+    results = log_pseudo_labels(study, tmp_path)
+    points = score_iou.Report().points(study, results)
+    assert set(points["method"]) == {"pais", "worse"} and set(points["step"]) == {15, 20}
+    assert len(points) == 2 * 2 * 2 * 2 * 8, "methods, percents, folds, steps, rows"
+    assert np.allclose(points["iou"], points["score"] - 0.2, atol=2e-4)
+    monkeypatch.setattr(score_iou, "MAX_POINTS", 10)
+    points = score_iou.Report().points(study, results)
+    assert len(points) == 2 * 10
+    assert set(points["percent"]) == {1, 10} and set(points["fold"]) == {1, 2}
 
 
-def test_a_sample_is_bounded_and_covers_all_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_iou, "DRAWN", 10)
-    study = make_study(folds=(1, 2))
-    drawn = score_iou.Report().points(study, log_pseudo_labels(study, tmp_path))
-    assert len(drawn) == 2 * 10
-    assert set(drawn["percent"]) == {1, 10} and set(drawn["fold"]) == {1, 2}
-
-
-def test_calibration_adds_up_the_bins_and_their_error(tmp_path: Path) -> None:
+def test_calibration_sums_the_bins_and_weights_their_errors(tmp_path: Path) -> None:
     study = make_study()
-    drawn = calibration.Report().points(study, log_pseudo_labels(study, tmp_path))
-    score = drawn[(drawn["method"] == "pais") & (drawn["of"] == "score")]
+    points = calibration.Report().points(study, log_pseudo_labels(study, tmp_path))
+    score = points[(points["method"] == "pais") & (points["of"] == "score")]
     assert score[["bin", "count", "predicted", "true"]].values.tolist() == [
         pytest.approx([8, 2 * (15 + 20), 0.85, 0.65])
     ]
     assert calibration.error(score) == pytest.approx(0.2)
-    assert calibration.error(drawn[drawn["of"] == "quality"]) == pytest.approx(0)
-
-
-def test_the_expected_calibration_error_of_a_known_case() -> None:
+    assert calibration.error(points[points["of"] == "mask_iou"]) == pytest.approx(0)
     bins = pd.DataFrame({"count": [1, 3], "predicted": [0.2, 0.9], "true": [0.6, 0.8]})
     assert calibration.error(bins) == pytest.approx((1 * 0.4 + 3 * 0.1) / 4)
 
 
 def test_quality_over_the_training(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
-    drawn = pseudo_label_quality.Report().points(study, log_pseudo_labels(study, tmp_path))
-    pais = drawn[(drawn["method"] == "pais") & (drawn["percent"] == 10)]
+    points = pseudo_label_quality.Report().points(study, log_pseudo_labels(study, tmp_path))
+    pais = points[(points["method"] == "pais") & (points["percent"] == 10)]
     assert list(pais["step"]) == [5, 15, 20] and list(pais["precision"]) == [0.25, 0.75, 1.0]
-    assert pais["recall"].isna().all() and (pais["looks"] == 2).all()
+    assert pais["recall"].isna().all() and (pais["logged_steps"] == 2).all()
 
 
-def test_accuracy_against_cost_knows_finished_runs_alone(tmp_path: Path) -> None:
+def test_accuracy_against_cost_has_finished_runs_only(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
-    drawn = accuracy_cost.Report().points(study, fabricate(study, tmp_path, half)).set_index(["method", "percent"])
-    assert set(drawn.index) == {("base_line", 1), ("pais", 1), ("worse", 1)}
-    assert tuple(drawn.loc[("base_line", 1), ["folds", "seconds", "AP"]]) == pytest.approx((2, 1800, 10.5))
-    assert drawn.loc[("pais", 1), "folds"] == 1
+    points = accuracy_cost.Report().points(study, fabricate(study, tmp_path, half)).set_index(["method", "percent"])
+    assert set(points.index) == {("base_line", 1), ("pais", 1), ("worse", 1)}
+    assert tuple(points.loc[("base_line", 1), ["folds", "seconds", "AP"]]) == pytest.approx((2, 1800, 10.5))
+    assert points.loc[("pais", 1), "folds"] == 1
 
 
-def test_a_figure_without_anything_to_draw_is_left_out_with_its_files(
+def test_a_figure_without_points_is_omitted_and_its_old_files_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make_study()
     results = fabricate(study, tmp_path / "results")
     for report in (score_iou, calibration, pseudo_label_quality):
-        with pytest.raises(LeftOut, match="No run of study 'try_out' has logged pseudo-labels yet"):
+        with pytest.raises(NothingToShow, match="No run of study 'try_out' has logged pseudo-labels yet"):
             report.Report().points(study, results)
     (tmp_path / "score_iou.png").touch()
     known = plugins.names
-    monkeypatch.setattr(plugins, "names", lambda shelf: ["score_iou"] if shelf == "reports" else known(shelf))
+    monkeypatch.setattr(plugins, "names", lambda group: ["score_iou"] if group == "reports" else known(group))
     names = {path.name for path in write_reports(study, results, tmp_path)}
     assert names == {"report.html"} and not (tmp_path / "score_iou.png").exists()
     assert "has logged pseudo-labels yet" in (tmp_path / "report.html").read_text()
 
 
-def test_published_curves_are_drawn_for_the_same_data_and_detector(tmp_path: Path) -> None:
+def test_published_curves_are_plotted_for_the_same_dataset_and_detector(tmp_path: Path) -> None:
     study = make_study(networks=("mask_rcnn", "knet"))
     knet = study.networks["knet"].model_copy(update={"name": "knet"})
     networks = {**study.networks, "knet": knet}
@@ -132,83 +132,81 @@ def test_published_curves_are_drawn_for_the_same_data_and_detector(tmp_path: Pat
     assert label_efficiency.Report().points(own, Results.of(own, tmp_path)).empty
 
 
-def test_names_beside_lines_keep_apart_and_near() -> None:
-    assert _style.spread([1.0, 5.0], gap=1) == [1.0, 5.0]
-    assert _style.spread([2.0, 2.0, 2.0], gap=1) == pytest.approx([1.0, 2.0, 3.0])
-    placed = _style.spread([3.0, 0.0, 0.5, 3.2], gap=1)
+def test_labels_of_lines_are_spread_apart() -> None:
+    assert style.spread_apart([1.0, 5.0], gap=1) == [1.0, 5.0]
+    assert style.spread_apart([2.0, 2.0, 2.0], gap=1) == pytest.approx([1.0, 2.0, 3.0])
+    placed = style.spread_apart([3.0, 0.0, 0.5, 3.2], gap=1)
     assert placed == pytest.approx([2.6, -0.25, 0.75, 3.6])
-    assert _style.spread([], gap=1) == []
+    assert style.spread_apart([], gap=1) == []
 
 
-def test_times_are_told_in_the_unit_of_the_longest() -> None:
-    for seconds, told in ((90, (90, "s")), (600, (10, "min")), (36000, (10, "h"))):
-        values, unit = _style.in_unit(pd.Series([1.0, seconds]))
-        assert (values.iloc[1], unit) == told
+def test_times_are_in_the_unit_of_the_longest() -> None:
+    for seconds, expected in ((90, (90, "s")), (600, (10, "min")), (36000, (10, "h"))):
+        values, unit = style.in_unit(pd.Series([1.0, seconds]))
+        assert (values.iloc[1], unit) == expected
 
 
-def with_panels(study: Study, root: Path) -> Results:
-    """Give the runs of fold 1 panels of one image with a square."""
+def with_examples(study: Study, root: Path) -> Results:
+    """Write examples of one image with a square into every run."""
     image = root / "images" / "one.png"
     image.parent.mkdir(parents=True)
     Image.new("RGB", (32, 24), "white").save(image)
     mask = np.zeros((24, 32), dtype=bool)
     mask[4:12, 4:12] = True
-    shape = pixels.shape(mask)
-    note = {"id": 1, "image_id": 1, "category_id": 3, "iscrowd": 0, **shape}
-    described = {"id": 1, "file_name": "one.png", "height": 24, "width": 32}
-    part = Part("drawn", image.parent, [described], [note], [{"id": 3, "name": "a<b>_c"}])
-    write_store(root / "datasets" / study.dataset.label, study.dataset.label, {"train": part, "val": part})
+    shape = rle.describe_mask(mask)
+    annotation = {"id": 1, "image_id": 1, "category_id": 3, "iscrowd": 0, **shape}
+    record = {"id": 1, "file_name": "one.png", "height": 24, "width": 32}
+    subset = Subset("square", image.parent, [record], [annotation], [{"id": 3, "name": "a<b>_c"}])
+    write_store(root / "datasets" / study.dataset.label, study.dataset.label, {"train": subset, "val": subset})
     fabricate(study, root)
-    found = {"category_id": 3, "score": 0.9, "quality": 0.8, "segmentation": shape["segmentation"]}
-    told = [{"image_id": 1, "teacher": [{**found, "class_weight": 0.75, "mask_weight": 1.02}], "student": [found]}]
+    detection = {"category_id": 3, "score": 0.9, "mask_iou": 0.8, "segmentation": shape["segmentation"]}
+    weighted = {**detection, "class_weight": 0.75, "mask_weight": 1.02}
+    content = [{"image_id": 1, "teacher": [weighted], "student": [detection]}]
     for run in study.runs():
-        (root / run.folder / "panels.json").write_text(json.dumps(told))
+        (root / run.folder / "examples.json").write_text(json.dumps(content))
     return Results.of(study, root)
 
 
-def test_panels_show_truth_teacher_and_student(tmp_path: Path) -> None:
+def test_examples_show_ground_truth_teacher_and_student_of_images_on_this_machine(tmp_path: Path) -> None:
     study = make_study()
-    panels.Report().write(study, with_panels(study, tmp_path), tmp_path)
-    drawn = pd.read_csv(tmp_path / "panels.csv")
-    assert list(drawn.loc[drawn["method"] == "pais", "role"]) == ["image", "truth", "teacher", "student"]
-    assert set(drawn["method"]) == {"pais", "worse"} and set(drawn["percent"]) == {1}
-    teacher = drawn[drawn["role"] == "teacher"].iloc[0]
+    results = with_examples(study, tmp_path)
+    examples.Report().write(study, results, tmp_path)
+    points = pd.read_csv(tmp_path / "examples.csv")
+    assert list(points.loc[points["method"] == "pais", "role"]) == ["image", "ground truth", "teacher", "student"]
+    assert set(points["method"]) == {"pais", "worse"} and set(points["percent"]) == {1}
+    teacher = points[points["role"] == "teacher"].iloc[0]
     assert (teacher["class_weight"], teacher["mask_weight"], teacher["category"]) == (0.75, 1.02, "a<b>_c")
-    with Image.open(tmp_path / "panels.png") as figure:
+    with Image.open(tmp_path / "examples.png") as figure:
         assert figure.width > 2000
+    (tmp_path / "images" / "one.png").unlink()
+    with pytest.raises(NothingToShow, match="one.png: the image is not on this machine"):
+        examples.Report().points(study, results)
 
 
-def test_the_head_of_a_panel_says_where_weights_are_the_best_ones(tmp_path: Path) -> None:
-    study = make_study().model_copy(update={"checkpoint": "best"})
-    with_panels(study, tmp_path)
-    with pytest.raises(LeftOut, match="No run has panels-teacher-best.json"):
-        panels.Report().points(study, Results.of(study, tmp_path))
-    for path in (tmp_path / "runs").rglob("panels.json"):
-        told = [{**one, "best": ["teacher"]} for one in json.loads(path.read_text())]
-        path.with_name("panels-teacher-best.json").write_text(json.dumps(told))
-    drawn = panels.Report().points(study, Results.of(study, tmp_path))
-    assert [panels._called(drawn, "pais", role) for role in ("teacher", "student")] == ["teacher, best", "student"]
+def test_the_title_of_a_panel_names_the_best_checkpoint(tmp_path: Path) -> None:
+    study = make_study().model_copy(update={"report": Reported(checkpoint="best")})
+    with_examples(study, tmp_path)
+    with pytest.raises(NothingToShow, match="No run has examples-teacher-best.json"):
+        examples.Report().points(study, Results.of(study, tmp_path))
+    for path in (tmp_path / "runs").rglob("examples.json"):
+        content = [{**example, "best": ["teacher"]} for example in json.loads(path.read_text())]
+        path.with_name("examples-teacher-best.json").write_text(json.dumps(content))
+    points = examples.Report().points(study, Results.of(study, tmp_path))
+    titles = [examples._title(points, "pais", role) for role in examples.ROLES]
+    assert titles == ["ground truth", "pais\nteacher, best", "pais\nstudent"]
 
 
-def test_names_of_masks_in_one_place_stand_below_each_other() -> None:
+def test_labels_of_overlapping_masks_are_below_each_other() -> None:
     mask = np.zeros((100, 100), dtype=bool)
     mask[40:61, 40:61] = True
-    assert panels._place(mask, []) == (50, 50)
-    assert panels._place(mask, [(50, 50)]) == (50, 59)
-    assert panels._place(mask, [(50, 50), (60, 59), (10, 50)]) == (50, 68)
-
-
-def test_panels_are_left_out_without_their_images(tmp_path: Path) -> None:
-    study = make_study()
-    results = with_panels(study, tmp_path)
-    (tmp_path / "images" / "one.png").unlink()
-    with pytest.raises(LeftOut, match="one.png: the image is not on this machine"):
-        panels.Report().points(study, results)
+    assert examples._position(mask, []) == (50, 50)
+    assert examples._position(mask, [(50, 50)]) == (50, 59)
+    assert examples._position(mask, [(50, 50), (60, 59), (10, 50)]) == (50, 68)
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write every report of a grid that has everything to draw."""
+    """Write every report of a grid that has points for all but the examples."""
     root = tmp_path_factory.mktemp("reported")
     study = make_study(folds=(1, 2))
     write_reports(study, log_pseudo_labels(study, root), root / "reports")
@@ -229,45 +227,70 @@ methods: {base_line: {name: supervised}, pais: {}, worse: {name: pais}}
 def test_a_figure_is_drawn_again_from_its_csv_to_the_byte(name: str, reported: Path, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     words = ["draw", str(tmp_path / "study.yaml"), str(reported / "reports" / f"{name}.csv"), "--out", str(tmp_path)]
-    assert cli.main(words) == 0
-    for stem in plugins.load("reports", name).Report.figures:
+    assert main(words) == 0
+    for stem in plugins.load("reports", name).Report.captions:
         for kind in ("pdf", "png"):
             drawn = (tmp_path / f"{stem}.{kind}").read_bytes()
             assert drawn == (reported / "reports" / f"{stem}.{kind}").read_bytes()
+        pdf = (tmp_path / f"{stem}.pdf").read_bytes()
+        assert b"/FontFile2" in pdf and b"/Type3" not in pdf and b"CreationDate" not in pdf
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("main_table", "a\n1\n", "its name is none of a figure's CSV; the figures are accuracy_cost, calibration"),
+        ("main_table", "a\n1\n", "no figure has a CSV of this name; the figures are accuracy_cost, calibration"),
         ("calibration", None, "no such file; `pais-bench report` writes it"),
         ("calibration", "network,method,of\na,b,c\n", "has no column 'bin'; take the calibration.csv of a report"),
         ("calibration", "network,method,of,bin,count,predicted,true\na,b,c,x,1,1,1\n", "not a CSV of numbers"),
         ("calibration", "", "not a CSV of numbers"),
     ],
 )
-def test_a_csv_that_is_none_of_a_figure_is_refused(
+def test_another_csv_is_refused(
     name: str, content: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     path = tmp_path / f"{name}.csv"
     if content is not None:
         path.write_text(content)
-    assert cli.main(["draw", str(tmp_path / "study.yaml"), str(path)]) == 2
+    assert main(["draw", str(tmp_path / "study.yaml"), str(path)]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_nothing_of_a_figure_is_cut_off(tmp_path: Path) -> None:
-    """A legend of long names above a narrow figure, and many panels of a fixed shape with a bar of colours beside."""
+def assert_nothing_is_cut_off(paint: Callable[[Figure], None], size: tuple[float, float], folder: Path) -> None:
     drawn: list[Figure] = []
 
-    def legend(figure: Figure) -> None:
-        figure.subplots(1, 1).set_title("1 % labels")
-        names = [f"method_number_{number}" for number in range(11)]
-        _style.legend(figure, [_style.Mark("black", "o").handle(name) for name in names])
+    def keep(figure: Figure) -> None:
+        paint(figure)
         drawn.append(figure)
 
-    def squares(figure: Figure) -> None:
+    style.draw(keep, size, folder, "figure")
+    with matplotlib.rc_context(style.STYLE):
+        left, low, right, high = drawn[0].get_tightbbox().extents
+    assert left >= 0 and low >= 0 and right <= drawn[0].get_figwidth() and high <= drawn[0].get_figheight()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["pais"],
+        ["mean_teacher"] * 5,
+        ["noisy_boundaries_with_warm_up"] * 3,
+        ["noisy_boundaries_of_old", *["pais"] * 4],
+        ["method_number_10"] * 11,
+    ],
+    ids=len,
+)
+def test_a_legend_fits_its_narrow_figure(labels: list[str], tmp_path: Path) -> None:
+    def paint(figure: Figure) -> None:
+        figure.subplots(1, 1).set_title("1 % labels")
+        style.legend(figure, [style.Mark("black", "o").handle(label) for label in labels])
+
+    assert_nothing_is_cut_off(paint, (3.5, 2.6), tmp_path)
+
+
+def test_many_panels_of_a_fixed_aspect_ratio_fit_with_a_colour_bar(tmp_path: Path) -> None:
+    def paint(figure: Figure) -> None:
         panels = figure.subplots(2, 10)
         for axes in panels.flat:
             axes.set(aspect="equal", xlim=(0, 1), ylim=(0, 1), xlabel="class score", title="method")
@@ -275,10 +298,5 @@ def test_nothing_of_a_figure_is_cut_off(tmp_path: Path) -> None:
         for row in panels:
             row[0].set_ylabel("true mask IoU")
             figure.colorbar(row[0].scatter([0, 1], [0, 1], c=[0, 1]), ax=list(row), aspect=18, pad=0.02)
-        drawn.append(figure)
 
-    for name, paint, size in (("legend", legend, (3.5, 2.6)), ("squares", squares, (18.6, 4.0))):
-        _style.draw(paint, size, tmp_path, name)
-        with matplotlib.rc_context(_style.LOOK):
-            left, low, right, high = drawn[-1].get_tightbbox().extents
-        assert left >= 0 and low >= 0 and right <= drawn[-1].get_figwidth() and high <= drawn[-1].get_figheight(), name
+    assert_nothing_is_cut_off(paint, (18.6, 4.0), tmp_path)

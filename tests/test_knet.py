@@ -1,4 +1,4 @@
-"""Is torchvision/knet the K-Net of the PAIS release, and can it learn?"""
+"""Check that torchvision/knet is the K-Net of the PAIS release, and that it learns."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from tiny import KNET, instances
 from torch import Tensor, distributed
 from torchvision.models import resnet50
 
-from pais_bench import data, geometry, plugins, shares
+from pais_bench import geometry, plugins
+from pais_bench.annotations.store import Store
 from pais_bench.backends.torchvision import _kernel_update, _matching, _semantic_fpn, _set_losses, knet
-from pais_bench.config import parse
-from pais_bench.losses import mask_iou, quality_loss
-from pais_bench.metrics import coco
-from pais_bench.store import Store
-from pais_bench.types import BenchError, Instances, Targets
+from pais_bench.data import loader
+from pais_bench.errors import BenchError
+from pais_bench.evaluation.metrics import coco
+from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou
+from pais_bench.layers.normalizers import RankNormalizer, batch_normalizer
+from pais_bench.study.base import parse
+from pais_bench.types import Instances, Targets
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,8 +33,8 @@ def network(classes: int = 3, **options: Any) -> Any:
     return knet.Backend(classes, knet.Options(**{**KNET, **options}))
 
 
-def close(found: Tensor, expected: Any) -> None:
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1.5e-6)
+def close(actual: Tensor, expected: Any) -> None:
+    torch.testing.assert_close(actual, torch.tensor(expected), rtol=0, atol=1.5e-6)
 
 
 def test_the_default_has_the_parameters_of_the_paper() -> None:
@@ -40,21 +43,21 @@ def test_the_default_has_the_parameters_of_the_paper() -> None:
     def size(module: torch.nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())
 
-    assert size(ours.backbone.fpn) == 3_344_384  # paper.md 4
+    assert size(ours.backbone.fpn) == 3_344_384
     assert size(ours.semantic_fpn) == 4_264_448
     assert size(ours.kernel_head) == 178_256
     for stage in ours.stages:
-        assert size(stage.quality) == 66_305 and size(stage) == 2_062_416 + 66_305
+        assert size(stage.mask_iou) == 66_305 and size(stage) == 2_062_416 + 66_305
     assert size(ours) - size(ours.backbone.body) == 14_173_251
 
 
-# paper.md 9.2
+# Computed by hand from the release's formulas.
 MASKS = torch.tensor([[[2.0, -2.0], [0.0, 1.0]], [[-1.0, 3.0], [0.5, -0.5]]])
 SOFT = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.5, 0.25]]])
 ONE, PAIS = torch.ones(2), 2.5 * torch.tensor([0.9, 0.6]) ** 4
 
 
-def test_the_mask_losses_are_those_of_the_fact_sheet() -> None:
+def test_the_mask_losses_are_those_of_the_release() -> None:
     for n, expected in enumerate((0.315066, 0.421251)):
         close(_set_losses.mask_loss(MASKS[n : n + 1], SOFT[n : n + 1], ONE[:1]), expected)
     close(_set_losses.mask_loss(MASKS, SOFT, ONE), 0.368158)
@@ -65,41 +68,44 @@ def test_the_mask_losses_are_those_of_the_fact_sheet() -> None:
     close(_set_losses.dice_loss(MASKS, SOFT, PAIS), 0.348301)
 
 
-def test_the_mask_iou_and_its_loss_are_those_of_the_fact_sheet() -> None:
-    iou = mask_iou(MASKS >= 0, SOFT)
+def test_the_mask_iou_and_its_loss_are_those_of_the_release() -> None:
+    iou = soft_mask_iou(MASKS >= 0, SOFT)
     close(iou, [0.666667, 0.666667])
-    close(quality_loss(torch.tensor([1.0, -0.5]), iou), 0.727003)
+    close(mask_iou_loss(torch.tensor([1.0, -0.5]), iou), 0.727003)
 
 
-def test_the_class_loss_is_that_of_the_fact_sheet() -> None:
-    logits, labels = torch.tensor([[2.0, -1.0], [0.0, 0.0], [-3.0, 1.0]]), torch.tensor([1, 2, 0])  # paper.md 9.3
+def test_the_class_loss_is_that_of_the_release() -> None:
+    logits, labels = torch.tensor([[2.0, -1.0], [0.0, 0.0], [-3.0, 1.0]]), torch.tensor([1, 2, 0])
     rows = [_set_losses.class_loss(logits[n : n + 1], labels[n : n + 1], ONE[:1], 1) / 2 for n in range(3)]
     close(torch.stack(rows), [1.413026, 0.259930, 1.217971])
     close(_set_losses.class_loss(logits, labels, torch.ones(3), 2), 2.890927)
     close(_set_losses.class_loss(logits, labels, torch.tensor([0.3072, 0.1225, 0.75]), 2), 1.379402)
 
 
-def test_costs_and_match_are_those_of_the_fact_sheet() -> None:
+def test_costs_and_match_are_those_of_the_release() -> None:
     masks = torch.tensor([[[4.0, -4.0], [-4.0, -4.0]], [[-4.0, -4.0], [4.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    truth = torch.tensor([[[0.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]])  # paper.md 9.4
+    ground_truth = torch.tensor([[[0.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]])
     logits, labels = torch.tensor([[1.0, -2.0], [-1.0, 2.0], [0.0, 0.0]]), torch.tensor([1, 0])
     close(
         _matching.class_cost(logits, labels),
         [[0.411167, -0.520737], [-1.237107, 0.158474], [-0.086643, -0.086643]],
     )
-    close(_matching.mask_cost(masks, truth), [[-0.258993, -0.982014], [-0.982014, -0.258993], [-0.5, -0.5]])
-    close(_matching.dice_cost(masks, truth), [[-0.024246, -0.998326], [-0.999162, -0.012272], [-0.666223, -0.499500]])
-    total = _matching.cost(masks, truth, logits, labels)
+    close(_matching.mask_cost(masks, ground_truth), [[-0.258993, -0.982014], [-0.982014, -0.258993], [-0.5, -0.5]])
+    close(
+        _matching.dice_cost(masks, ground_truth),
+        [[-0.024246, -0.998326], [-0.999162, -0.012272], [-0.666223, -0.499500]],
+    )
+    total = _matching.matching_cost(masks, ground_truth, logits, labels)
     close(total / 10, [[0.0466358, -0.6016790], [-0.7452877, 0.0008867], [-0.3338177, -0.2671289]])
-    (found,) = _matching.match([[total]])
-    assert dict(zip(found.query.tolist(), found.instance.tolist(), strict=True)) == {1: 0, 0: 1}
+    (matches,) = _matching.match([[total]])
+    assert dict(zip(matches.query.tolist(), matches.instance.tolist(), strict=True)) == {1: 0, 0: 1}
 
 
 def test_a_match_counts_images_and_instances_over_the_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     costs = [torch.rand((4, count), generator=generator) for count in (2, 0, 5)]
     costs[0][3, 0] = costs[0][2, 1] = -1
-    first, second = _matching.match([costs, [-one for one in costs]])
+    first, second = _matching.match([costs, [-cost for cost in costs]])
     assert first.image.tolist() == [0, 0, 2, 2, 2, 2]  # four queries answer for four of five instances
     pairs = set(zip(first.query.tolist()[:2], first.instance.tolist()[:2], strict=True))
     assert pairs == {(3, 0), (2, 1)}
@@ -109,75 +115,75 @@ def test_a_match_counts_images_and_instances_over_the_batch() -> None:
 
 def test_the_focal_loss_of_the_semantic_map_is_divided_by_the_cells_of_objects() -> None:
     logits, labels = torch.zeros(1, 2, 1, 3), torch.tensor([[[0, 2, 1]]])
-    negative, positive = 0.129965, 0.129965 / 3  # paper.md 9.3: a logit of 0
-    close(_set_losses.semantic_loss(logits, labels), (4 * negative + 2 * positive) / 2)
+    negative, positive = 0.129965, 0.129965 / 3  # at a logit of 0
+    close(_set_losses.semantic_loss(logits, labels, batch_normalizer), (4 * negative + 2 * positive) / 2)
 
 
 def test_later_instances_are_painted_over_earlier_ones() -> None:
-    both = Targets.of_truth(instances([[0, 0, 2, 2], [1, 0, 3, 2]], labels=[2, 0], size=(2, 4)))
-    empty = Targets.of_truth(instances([], size=(2, 4)))
-    found = knet._paint([both, empty], [t.instances.masks.float() for t in (both, empty)], 3)
-    assert found.tolist() == [[[2, 0, 0, 3]] * 2, [[3, 3, 3, 3]] * 2]
+    both = Targets.unweighted(instances([[0, 0, 2, 2], [1, 0, 3, 2]], labels=[2, 0], size=(2, 4)))
+    empty = Targets.unweighted(instances([], size=(2, 4)))
+    painted = knet._paint([both, empty], [t.instances.masks.float() for t in (both, empty)], 3)
+    assert painted.tolist() == [[[2, 0, 0, 3]] * 2, [[3, 3, 3, 3]] * 2]
 
 
 def test_masks_are_brought_to_half_the_stride_and_soft_at_borders() -> None:
     masks = instances([[0, 0, 6, 8]], size=(8, 12)).masks
-    soft = network(stride=8)._soft(masks, (16, 16))
+    soft = network(stride=8)._resample(masks, (16, 16))
     assert soft.tolist() == [[[1, 0.5, 0, 0]] * 2 + [[0, 0, 0, 0]] * 2]
 
 
 def test_a_kernel_gathers_the_sum_of_what_its_mask_covers() -> None:
     features = torch.arange(8.0).reshape(1, 2, 2, 2).requires_grad_()
     masks = torch.tensor([[[[1.0, -1.0], [0.0, 3.0]]]], requires_grad=True)
-    found = _kernel_update.gather(masks, features)
-    assert found.tolist() == [[[0 + 3, 4 + 7]]]
-    found.sum().backward()
+    gathered = _kernel_update.gather(masks, features)
+    assert gathered.tolist() == [[[0 + 3, 4 + 7]]]
+    gathered.sum().backward()
     assert features.grad is not None and features.grad.sum() == 4 and masks.grad is None
 
 
-def test_positions_differ_from_cell_to_cell_and_rows_come_first() -> None:
-    found = _semantic_fpn.sine_positions(torch.zeros(1, 8, 3, 5))
-    assert found.shape == (8, 3, 5) and found.abs().max() <= 1
-    assert (found[:4].diff(dim=2) == 0).all() and (found[4:].diff(dim=1) == 0).all()
-    assert len(found.flatten(1).T.unique(dim=0)) == 15
+def test_position_encodings_differ_from_cell_to_cell_and_rows_come_first() -> None:
+    positions = _semantic_fpn.sine_positions(torch.zeros(1, 8, 3, 5))
+    assert positions.shape == (8, 3, 5) and positions.abs().max() <= 1
+    assert (positions[:4].diff(dim=2) == 0).all() and (positions[4:].diff(dim=1) == 0).all()
+    assert len(positions.flatten(1).T.unique(dim=0)) == 15
 
 
 def test_padding_changes_no_mask_size_and_predictions_lie_in_their_view() -> None:
     small, large = torch.rand(3, 40, 48), torch.rand(3, 64, 80)
-    found = network().predict([small, large])
-    assert [one.masks.shape[1:] for one in found] == [(40, 48), (64, 80)]
-    assert all(one.masks.flatten(1).any(1).all() for one in found)
-    assert torch.equal(found[0].boxes, geometry.boxes_of(found[0].masks))
+    detections = network().predict([small, large])
+    assert [image.masks.shape[1:] for image in detections] == [(40, 48), (64, 80)]
+    assert all(image.masks.flatten(1).any(1).all() for image in detections)
+    assert torch.equal(detections[0].boxes, geometry.masks_to_boxes(detections[0].masks))
 
 
 def test_more_instances_than_kernels_train() -> None:
     crowd = instances([[x, x, x + 20, x + 20] for x in range(0, 40, 2)])
-    losses = network(kernels=4).loss([torch.rand(3, 64, 64)], [Targets.of_truth(crowd)])
+    losses = network(kernels=4).loss([torch.rand(3, 64, 64)], [Targets.unweighted(crowd)], batch_normalizer)
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_a_network_that_diverged_gives_losses_that_are_not_finite() -> None:
     broken = network()
     torch.nn.init.constant_(broken.stages[0].transform.bias, float("nan"))
-    losses = broken.loss([torch.rand(3, 64, 64)], [Targets.of_truth(instances([[4, 4, 40, 40]]))])
+    losses = broken.loss([torch.rand(3, 64, 64)], [Targets.unweighted(instances([[4, 4, 40, 40]]))], batch_normalizer)
     assert not torch.isfinite(losses["mask"])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forked because a spawned rank imports torch again
 def test_the_number_of_matched_queries_is_averaged_over_ranks(tmp_path: Path) -> None:
-    assert shares.mean_count(3, torch.device("cpu")) == 3
+    assert batch_normalizer(3) == 3
     torch.multiprocessing.start_processes(_rank, (tmp_path / "rendezvous",), nprocs=2, start_method="fork")
 
 
-def _rank(rank: int, place: Path) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
-    assert shares.mean_count((1, 4)[rank], torch.device("cpu")) == 2.5
+def _rank(rank: int, rendezvous: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    assert RankNormalizer(torch.device("cpu"))((1, 4)[rank]) == 2.5
     distributed.destroy_process_group()
 
 
 def test_pretrained_weights_freeze_the_stem(tmp_path: Path) -> None:
     torch.save(resnet50(weights=None).state_dict(), tmp_path / "resnet50.pth")
-    body = knet.Backend(3, knet.Options(weights=tmp_path / "resnet50.pth")).backbone.body
+    body = knet.Backend(3, knet.Options(pretrained_backbone=tmp_path / "resnet50.pth")).backbone.body
     learning = {name.split(".")[0] for name, p in body.named_parameters() if p.requires_grad}
     assert learning == {"layer2", "layer3", "layer4"}
 
@@ -187,20 +193,20 @@ def test_channels_that_do_not_divide_are_one_clear_error() -> None:
         parse(knet.Options, {"channels": 10, "heads": 4, "groups": 5}, "networks.knet.options")
 
 
-def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
+def test_the_network_overfits_eight_images(tmp_path: Path) -> None:
     shapes = plugins.load("datasets", "shapes")
     shapes.Dataset(shapes.Options(train=8, val=1, size=64), None).prepare(tmp_path, "shapes")
     store, same = Store.open(tmp_path, "train"), torch.eye(3, dtype=torch.float64)
-    pictures = [data.read_stored(store, i).float() / 255 for i in store.image_ids]
+    pictures = [loader.read_image(store, i).float() / 255 for i in store.image_ids]
     images = [geometry.warp(picture, same, (64, 64)) for picture in pictures]
-    truth = [geometry.project(data.read_truth(store, i), same, (64, 64))[0] for i in store.image_ids]
-    targets = [Targets.of_truth(one) for one in truth]
-    student = network(8, channels=32, kernels=8, heads=4, ffn=64, groups=8, stride=2, detections=20)
+    ground_truth = [geometry.project(loader.read_instances(store, i), same, (64, 64))[0] for i in store.image_ids]
+    targets = [Targets.unweighted(image) for image in ground_truth]
+    student = network(8, channels=32, kernels=8, heads=4, ffn=64, groups=8, stride=2, detections_per_img=20)
     optimizer = torch.optim.AdamW(student.parameters(), lr=STEEP)
     plan = torch.optim.lr_scheduler.OneCycleLR(optimizer, STEEP, total_steps=STEPS, pct_start=0.1)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        sum(student.loss(images, targets).values()).backward()
+        sum(student.loss(images, targets, batch_normalizer).values()).backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()
         plan.step()
@@ -209,7 +215,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
         "categories": [{"id": c, "name": str(c)} for c in range(8)],
         "annotations": [
             {**record, "id": number, "iscrowd": 0, "bbox": [0, 0, 1, 1], "area": 1.0}
-            for number, record in enumerate(records(truth), start=1)
+            for number, record in enumerate(records(ground_truth), start=1)
         ],
     }
     assert coco.evaluate(expected, records(student.predict(images)))["segm"]["AP"] > 0.9  # type: ignore[operator]
@@ -218,9 +224,9 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
 STEPS, STEEP = 120, 0.004
 
 
-def records(seen: list[Instances]) -> list[dict[str, Any]]:
+def records(detections: list[Instances]) -> list[dict[str, Any]]:
     return [
-        {"image_id": k, "category_id": label, "segmentation": geometry.encode(mask), "score": score}
-        for k, one in enumerate(seen)
-        for label, mask, score in zip(one.labels.tolist(), one.masks, one.scores.tolist(), strict=True)
+        {"image_id": k, "category_id": label, "segmentation": geometry.encode_mask(mask), "score": score}
+        for k, image in enumerate(detections)
+        for label, mask, score in zip(image.labels.tolist(), image.masks, image.scores.tolist(), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Does metrics/cityscapes.py give cityscapesscripts what it wants, and its answer back?"""
+"""Check that metrics/cityscapes.py writes what cityscapesscripts reads, and returns its numbers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
-from pais_bench.metrics import cityscapes
-from pais_bench.types import BenchError
+from pais_bench.errors import BenchError
+from pais_bench.evaluation.metrics import cityscapes
 
 pytest.importorskip("cityscapesscripts", reason="no cityscapesscripts here")
 
@@ -26,75 +26,77 @@ def encode(x: int, y: int, w: int, h: int) -> dict[str, Any]:
     return {"size": [HEIGHT, WIDTH], "counts": code["counts"].decode()}
 
 
-def note(image: int, category: int, *box: int, crowd: int = 0) -> dict[str, Any]:
+def annotation(image: int, category: int, *box: int, crowd: int = 0) -> dict[str, Any]:
     mask = encode(*box)
     common = {"id": hash((image, box)) % 10**9 + 1, "image_id": image, "category_id": category, "iscrowd": crowd}
     return {**common, "segmentation": mask, "bbox": list(box), "area": box[2] * box[3]}
 
 
-def found(image: int, category: int, score: float, *box: int) -> dict[str, Any]:
+def record(image: int, category: int, score: float, *box: int) -> dict[str, Any]:
     return {"image_id": image, "category_id": category, "score": score, "segmentation": encode(*box)}
 
 
 @pytest.fixture
-def truth() -> dict[str, Any]:
+def ground_truth() -> dict[str, Any]:
     names = {24: "person", 26: "car"}
     images = [{"id": n, "height": HEIGHT, "width": WIDTH, "file_name": f"x/x_{n}_leftImg8bit.png"} for n in (5, 8)]
     return {
         "images": images,
         "categories": [{"id": number, "name": name} for number, name in names.items()],
         "annotations": [
-            note(5, 26, 0, 0, 40, 30),
-            note(5, 26, 60, 0, 40, 30),
-            note(8, 24, 10, 10, 20, 40),
-            note(8, 24, 60, 10, 30, 30, crowd=1),
+            annotation(5, 26, 0, 0, 40, 30),
+            annotation(5, 26, 60, 0, 40, 30),
+            annotation(8, 24, 10, 10, 20, 40),
+            annotation(8, 24, 60, 10, 30, 30, crowd=1),
         ],
     }
 
 
-def test_perfect_predictions(truth: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perfect_predictions(ground_truth: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    every = [found(5, 26, 0.9, 0, 0, 40, 30), found(5, 26, 0.8, 60, 0, 40, 30), found(8, 24, 0.7, 10, 10, 20, 40)]
-    result = cityscapes.evaluate(truth, every)
+    records = [record(5, 26, 0.9, 0, 0, 40, 30), record(5, 26, 0.8, 60, 0, 40, 30), record(8, 24, 0.7, 10, 10, 20, 40)]
+    result = cityscapes.evaluate(ground_truth, records)
     assert result["cityscapes"] == {"AP": pytest.approx(1), "AP50": pytest.approx(1)}
     assert result["cityscapes_per_class"]["car"] == pytest.approx(1)
     assert result["cityscapes_per_class"]["train"] is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_call_does_not_read_the_truth_of_the_first(truth: dict[str, Any]) -> None:
-    every = [found(8, 24, 0.7, 10, 10, 20, 40)]
-    assert cityscapes.evaluate(truth, every, [8])["cityscapes"]["AP"] == pytest.approx(1)
-    truth["annotations"] = [note(8, 24, 80, 10, 20, 40)]
-    assert cityscapes.evaluate(truth, every, [8])["cityscapes"]["AP"] == 0
+def test_a_second_call_does_not_reuse_the_ground_truth_of_the_first(ground_truth: dict[str, Any]) -> None:
+    records = [record(8, 24, 0.7, 10, 10, 20, 40)]
+    assert cityscapes.evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == pytest.approx(1)
+    ground_truth["annotations"] = [annotation(8, 24, 80, 10, 20, 40)]
+    assert cityscapes.evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == 0
 
 
-def test_a_miss_a_false_alarm_and_one_on_a_group(truth: dict[str, Any]) -> None:
-    one = [found(5, 26, 0.9, 0, 0, 40, 30)]
-    assert cityscapes.evaluate(truth, one, [5])["cityscapes_per_class"]["car"] == pytest.approx(0.5)
-    person = [found(8, 24, 0.5, 10, 10, 20, 40)]
-    alarm = found(8, 24, 0.9, 95, 0, 20, 20)
-    on_group = found(8, 24, 0.9, 60, 10, 28, 28)
-    assert cityscapes.evaluate(truth, [*person, alarm], [8])["cityscapes"]["AP"] < 0.9
-    assert cityscapes.evaluate(truth, [*person, on_group], [8])["cityscapes"]["AP"] == pytest.approx(1)
+def test_a_false_negative_a_false_positive_and_a_detection_on_a_group(ground_truth: dict[str, Any]) -> None:
+    car = [record(5, 26, 0.9, 0, 0, 40, 30)]
+    assert cityscapes.evaluate(ground_truth, car, [5])["cityscapes_per_class"]["car"] == pytest.approx(0.5)
+    person = [record(8, 24, 0.5, 10, 10, 20, 40)]
+    false_positive = record(8, 24, 0.9, 95, 0, 20, 20)
+    on_group = record(8, 24, 0.9, 60, 10, 28, 28)
+    assert cityscapes.evaluate(ground_truth, [*person, false_positive], [8])["cityscapes"]["AP"] < 0.9
+    assert cityscapes.evaluate(ground_truth, [*person, on_group], [8])["cityscapes"]["AP"] == pytest.approx(1)
 
 
-def test_the_official_truth_knows_void(truth: dict[str, Any], tmp_path: Path) -> None:
-    ids = cityscapes._instance_ids([one for one in truth["annotations"] if one["image_id"] == 8], HEIGHT, WIDTH)
+def test_the_official_ground_truth_has_void(ground_truth: dict[str, Any], tmp_path: Path) -> None:
+    ids = cityscapes._instance_ids([row for row in ground_truth["annotations"] if row["image_id"] == 8], HEIGHT, WIDTH)
     ids[:20, 95:115] = 0
     (tmp_path / "x").mkdir()
     Image.fromarray(ids).save(tmp_path / "x" / "x_8_gtFine_instanceIds.png")
-    records = [found(8, 24, 0.5, 10, 10, 20, 40), found(8, 24, 0.9, 95, 0, 20, 20)]
-    assert cityscapes.evaluate(truth, records, [8], tmp_path)["cityscapes"]["AP"] == pytest.approx(1)
-    with pytest.raises(BenchError, match="x_5_gtFine_instanceIds.png: no such truth image"):
-        cityscapes.evaluate(truth, records, [5], tmp_path)
+    records = [record(8, 24, 0.5, 10, 10, 20, 40), record(8, 24, 0.9, 95, 0, 20, 20)]
+    assert cityscapes.evaluate(ground_truth, records, [8], tmp_path)["cityscapes"]["AP"] == pytest.approx(1)
+    with pytest.raises(BenchError, match="x_5_gtFine_instanceIds.png: no such ground-truth image"):
+        cityscapes.evaluate(ground_truth, records, [5], tmp_path)
 
 
-def test_other_classes_and_a_missing_package_are_named(truth: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    other = {**truth, "categories": [{"id": 24, "name": "disc"}]}
+def test_other_classes_and_a_missing_package_are_named(
+    ground_truth: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {**ground_truth, "categories": [{"id": 24, "name": "disc"}]}
     with pytest.raises(BenchError, match="category 24 'disc' is not a Cityscapes class"):
         cityscapes.evaluate(other, [])
     monkeypatch.setitem(sys.modules, "cityscapesscripts", None)
     monkeypatch.setitem(sys.modules, "cityscapesscripts.evaluation", None)
     with pytest.raises(BenchError, match="'cityscapesscripts.*' is not installed; install cityscapesscripts"):
-        cityscapes.evaluate(truth, [])
+        cityscapes.evaluate(ground_truth, [])

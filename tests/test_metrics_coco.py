@@ -1,4 +1,4 @@
-"""Does metrics/coco.py say what pycocotools says, and refuse what pycocotools would stumble over?"""
+"""Check that metrics/coco.py returns pycocotools' numbers, and refuses what pycocotools would crash on."""
 
 from __future__ import annotations
 
@@ -11,45 +11,21 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from pais_bench.metrics.coco import NAMES, evaluate
-from pais_bench.types import BenchError
+from pais_bench.errors import BenchError
+from pais_bench.evaluation.coco.pycocotools import NAMES
+from pais_bench.evaluation.metrics.coco import evaluate
 
 # pycocotools 2.0.11 on the example of its authors (val2014_fake_eval_res.txt prints three of these digits)
-SEGM = (
-    0.319545,
-    0.562288,
-    0.298927,
-    0.387374,
-    0.310183,
-    0.326934,
-    0.268230,
-    0.415449,
-    0.416839,
-    0.469450,
-    0.376759,
-    0.381472,
-)
-BBOX = (
-    0.504581,
-    0.696973,
-    0.572982,
-    0.585626,
-    0.519400,
-    0.501398,
-    0.386813,
-    0.593680,
-    0.595353,
-    0.639811,
-    0.566421,
-    0.564291,
-)
+SEGM = [0.319545, 0.562288, 0.298927, 0.387374, 0.310183, 0.326934]
+SEGM += [0.268230, 0.415449, 0.416839, 0.469450, 0.376759, 0.381472]
+BBOX = [0.504581, 0.696973, 0.572982, 0.585626, 0.519400, 0.501398]
+BBOX += [0.386813, 0.593680, 0.595353, 0.639811, 0.566421, 0.564291]
 
 
 def encode(x: int, y: int, width: int, height: int, size: tuple[int, int] = (50, 40)) -> dict[str, Any]:
     mask = np.zeros(size, dtype=np.uint8, order="F")
     mask[y : y + height, x : x + width] = 1
-    code = rle.encode(mask)
-    return {"size": list(size), "counts": code["counts"].decode()}
+    return {"size": list(size), "counts": rle.encode(mask)["counts"].decode()}
 
 
 def annotation(number: int, image: int, category: int, box: tuple[int, int, int, int]) -> dict[str, Any]:
@@ -58,7 +34,7 @@ def annotation(number: int, image: int, category: int, box: tuple[int, int, int,
 
 
 @pytest.fixture
-def truth() -> dict[str, Any]:
+def ground_truth() -> dict[str, Any]:
     return {
         "images": [{"id": 7, "height": 50, "width": 40}, {"id": 9, "height": 50, "width": 40}],
         "categories": [{"id": 3, "name": "disc"}, {"id": 5, "name": "bar"}, {"id": 8, "name": "never"}],
@@ -75,79 +51,72 @@ def test_the_example_of_cocoapi(shared_data: Path) -> None:
     masks = json.loads((folder / "instances_val2014_fakesegm100_results.json").read_text())
     boxes = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
     records = [{**mask, "bbox": box["bbox"]} for mask, box in zip(masks, boxes, strict=True)]
-    result = evaluate(folder / "instances_val2014_100.json", records)
-    got = [result["segm"][name] for name in NAMES], [result["bbox"][name] for name in NAMES]
-    assert got[0] == pytest.approx(SEGM, abs=1e-6), got[0]
-    assert got[1] == pytest.approx(BBOX, abs=1e-6), got[1]
+    result = evaluate(json.loads((folder / "instances_val2014_100.json").read_text()), records)
+    assert [result["segm"][name] for name in NAMES] == pytest.approx(SEGM, abs=1e-6)
+    assert [result["bbox"][name] for name in NAMES] == pytest.approx(BBOX, abs=1e-6)
     per_class = [value for value in result["per_class"].values() if value is not None]
     assert np.mean(per_class) == pytest.approx(SEGM[0], abs=1e-6)
     assert len(result["per_class"]) == 80
 
 
-def test_perfect_predictions(truth: dict[str, Any]) -> None:
-    result = evaluate(truth, [record(7, 3, (2, 2, 10, 10)), record(9, 5, (5, 5, 20, 8))])
+def test_perfect_predictions(ground_truth: dict[str, Any]) -> None:
+    result = evaluate(ground_truth, [record(7, 3, (2, 2, 10, 10)), record(9, 5, (5, 5, 20, 8))])
     assert result["segm"]["AP"] == result["bbox"]["AP"] == pytest.approx(1)
     assert result["per_class"] == {"disc": pytest.approx(1), "bar": pytest.approx(1), "never": None}
 
 
-def test_no_predictions_are_zero_not_a_crash(truth: dict[str, Any]) -> None:
-    result = evaluate(truth, [])
+def test_no_predictions_are_zero_and_json(ground_truth: dict[str, Any]) -> None:
+    result = evaluate(ground_truth, [])
     assert result["segm"]["AP"] == result["bbox"]["AR100"] == 0
     assert result["segm"]["APl"] is None
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_the_result_is_json(truth: dict[str, Any]) -> None:
-    assert "NaN" not in json.dumps(evaluate(truth, []), allow_nan=False)
-
-
-def test_some_images_only(truth: dict[str, Any]) -> None:
+def test_a_subset_of_the_images(ground_truth: dict[str, Any]) -> None:
     records = [record(7, 3, (2, 2, 10, 10)), record(9, 5, (30, 40, 5, 5))]
-    assert evaluate(truth, records)["segm"]["AP"] == pytest.approx(0.5)
-    assert evaluate(truth, records, image_ids=[7])["segm"]["AP"] == pytest.approx(1)
-    assert evaluate(truth, records, image_ids=[9])["segm"]["AP"] == 0
+    assert evaluate(ground_truth, records)["segm"]["AP"] == pytest.approx(0.5)
+    assert evaluate(ground_truth, records, image_ids=[7])["segm"]["AP"] == pytest.approx(1)
+    assert evaluate(ground_truth, records, image_ids=[9])["segm"]["AP"] == 0
+    with pytest.raises(BenchError, match="no image_id 1;"):
+        evaluate(ground_truth, [], image_ids=[1, 7])
 
 
-def test_a_prediction_is_sized_by_its_mask_not_its_box(truth: dict[str, Any]) -> None:
-    # Wrong, and of a small mask in a large box: beside the medium truth it must not count as a medium false positive.
-    truth["annotations"] = [annotation(1, 7, 3, (0, 0, 40, 40))]
+def test_the_area_of_a_prediction_is_that_of_its_mask(ground_truth: dict[str, Any]) -> None:
+    # A false positive with a small mask in a large box: it must not count as a medium false positive.
+    ground_truth["annotations"] = [annotation(1, 7, 3, (0, 0, 40, 40))]
     wrong = record(7, 3, (0, 45, 5, 5), bbox=[0, 0, 40, 50], score=0.99)
-    result = evaluate(truth, [record(7, 3, (0, 0, 40, 40)), wrong])
+    result = evaluate(ground_truth, [record(7, 3, (0, 0, 40, 40)), wrong])
     assert result["segm"]["APm"] == pytest.approx(1)
     assert result["segm"]["AP"] == pytest.approx(0.5)
 
 
-def test_arguments_stay_as_they_were(truth: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_are_not_changed_and_nothing_is_printed(
+    ground_truth: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     records = [record(7, 3, (2, 2, 10, 10))]
-    before = copy.deepcopy((truth, records))
-    evaluate(truth, records)
-    assert (truth, records) == before
+    before = copy.deepcopy((ground_truth, records))
+    evaluate(ground_truth, records)
+    assert (ground_truth, records) == before
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"image_id": 8}, "record 0: the truth has no image_id 8"),
+        ({"image_id": 8}, "record 0: the ground truth has no image_id 8"),
         ({"category_id": 4}, r"no category_id 4 \(image_id 7\)"),
         ({"segmentation": [[1, 1, 5, 1, 5, 5]]}, "not a compressed RLE"),
         ({"segmentation": encode(1, 1, 2, 2, (40, 50))}, r"its mask is \[40, 50\].*image_id 7 is \[50, 40\]"),
         ({"score": float("nan")}, "its score is nan"),
     ],
 )
-def test_a_bad_record_is_named(truth: dict[str, Any], changes: dict[str, Any], fault: str) -> None:
+def test_a_wrong_record_is_named(ground_truth: dict[str, Any], changes: dict[str, Any], fault: str) -> None:
     with pytest.raises(BenchError, match=fault):
-        evaluate(truth, [record(7, 3, (2, 2, 10, 10), **changes)])
+        evaluate(ground_truth, [record(7, 3, (2, 2, 10, 10), **changes)])
 
 
-def test_a_bad_truth_is_named(truth: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="no image_id 1;"):
-        evaluate(truth, [], image_ids=[1, 7])
-    with pytest.raises(BenchError, match="absent.json: no such annotation file"):
-        evaluate(tmp_path / "absent.json", [])
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(BenchError, match="broken.json: not valid JSON"):
-        evaluate(tmp_path / "broken.json", [])
+def test_a_missing_key_is_named(ground_truth: dict[str, Any]) -> None:
     incomplete = record(7, 3, (2, 2, 10, 10))
     del incomplete["score"]
     with pytest.raises(BenchError, match="missing key 'score'"):
-        evaluate(truth, [incomplete])
+        evaluate(ground_truth, [incomplete])

@@ -1,25 +1,25 @@
-"""Are the networks of mmdet mmdet's own?"""
+"""Check that networks of mmdet stay mmdet's own at unit weights, and that their files and settings are checked."""
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import SMALLEST, instances, load_backend
+from framework import CLASSES, COUNTS, assert_misfits_are_refused, assert_same_losses, assert_same_size, batch
+from tiny import SMALLEST, load_backend
 from torchvision.models import resnet18
 
-from pais_bench.types import BenchError, Targets
+from pais_bench.errors import BenchError
+from pais_bench.types import Losses, Targets
 
 MASK_RCNN, MASK2FORMER = load_backend("mmdet/mask_rcnn"), load_backend("mmdet/mask2former")
+from mmdet.models.roi_heads.bbox_heads import Shared4Conv1FCBBoxHead  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from pais_bench.backends.mmdet import _networks  # noqa: E402
 
-CLASSES = 3
 BOTH = pytest.mark.parametrize("plugin", [MASK_RCNN, MASK2FORMER], ids=["mask_rcnn", "mask2former"])
 
 
@@ -33,55 +33,34 @@ def ours(plugin: Any, **changes: Any) -> Any:
     return plugin.Backend(CLASSES, options(plugin, **changes))
 
 
-def stock(plugin: Any, backend: Any) -> Any:
-    """Give the same network as mmdet itself builds it, with the weights of ours."""
-    heads = {"roi_head.bbox_head.num_classes": CLASSES, "roi_head.mask_head.num_classes": CLASSES}
-    if plugin is MASK2FORMER:
-        heads = {f"{head}.num_things_classes": CLASSES for head in ("panoptic_head", "panoptic_fusion_head")}
-        heads |= {f"{head}.num_stuff_classes": 0 for head in ("panoptic_head", "panoptic_fusion_head")}
-        heads |= {"panoptic_head.loss_cls.class_weight": [1.0] * CLASSES + [0.1]}
-        heads |= {"data_preprocessor.batch_augments": None}
-    model = _networks.build_pretrained(options(plugin), plugin.SMALL, heads)
-    weights = {name: value for name, value in backend.model.state_dict().items() if "quality" not in name}
-    model.load_state_dict(weights)
+def stock(plugin: Any, backend: Any = None) -> Any:
+    """Return the same network as mmdet itself builds it, with the weights of ours if it is given."""
+    torch.manual_seed(0)
+    model = _networks.build_pretrained(options(plugin), plugin.SMALL, plugin.stock_settings(CLASSES))
+    if backend is not None:
+        model.load_state_dict(stock_weights(backend))
     return model
 
 
-def batch(*counts: int) -> tuple[list[torch.Tensor], list[Targets]]:
-    generator = torch.Generator().manual_seed(4)
-    images = [torch.rand((3, 64, 80), generator=generator) for _ in counts]
-    boxes = [[[4 + 7 * i, 3 + 5 * i, 30 + 8 * i, 28 + 6 * i] for i in range(count)] for count in counts]
-    return images, [Targets.of_truth(instances(b, [i % 3 for i in range(len(b))], size=(64, 80))) for b in boxes]
+def stock_weights(backend: Any) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in backend.model.state_dict().items() if "mask_iou" not in name}
 
 
-def mmdet_terms(plugin: Any, losses: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Name mmdet's losses by our terms, levels and layers added up."""
+def stock_losses(plugin: Any, model: Any, images: list[torch.Tensor], targets: list[Targets]) -> Losses:
+    """Return mmdet's own losses under our names, levels and layers added up."""
+    terms = model.train().loss(*_networks.to_batch(model, images, targets))
     if plugin is MASK_RCNN:
-        return {term: MASK_RCNN._total(losses[name]).sum() for name, term in MASK_RCNN._TERMS.items() if name in losses}
-    terms = {"class": "loss_cls", "mask": "loss_mask", "dice": "loss_dice"}
-    return {term: sum(loss.sum() for key, loss in losses.items() if key.endswith(name)) for term, name in terms.items()}
+        return {name: MASK_RCNN.total(terms[key]).sum() for key, name in MASK_RCNN.TERMS.items() if key in terms}
+    keys = {"class": "loss_cls", "mask": "loss_mask", "dice": "loss_dice"}
+    return {name: sum(loss.sum() for key, loss in terms.items() if key.endswith(end)) for name, end in keys.items()}
 
 
 @BOTH
-@pytest.mark.parametrize("counts", [(3, 1), (2, 0), (0, 0), (5,)], ids=str)
+@COUNTS
 def test_unit_weights_give_the_losses_and_gradients_of_mmdet(plugin: Any, counts: tuple[int, ...]) -> None:
     mine = ours(plugin)
     theirs = stock(plugin, mine)
-    images, targets = batch(*counts)
-    torch.manual_seed(1)
-    found = mine.loss(images, targets)
-    theirs.train()
-    torch.manual_seed(1)
-    expected = mmdet_terms(plugin, theirs.loss(*_networks.inputs(theirs, images, targets)))
-    assert set(found) == {*expected, "quality"}
-    for term, loss in expected.items():
-        torch.testing.assert_close(found[term], loss, rtol=1e-5, atol=1e-7, msg=term)
-    sum(loss for term, loss in found.items() if term != "quality").backward()
-    sum(expected.values()).backward()
-    gradients = dict(mine.model.named_parameters())
-    for name, parameter in theirs.named_parameters():
-        if parameter.grad is not None:
-            torch.testing.assert_close(gradients[name].grad, parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
+    assert_same_losses(mine, theirs, lambda *batch: stock_losses(plugin, theirs, *batch), *counts)
 
 
 @BOTH
@@ -89,20 +68,33 @@ def test_predictions_are_those_of_mmdet(plugin: Any) -> None:
     mine = ours(plugin)
     theirs = stock(plugin, mine).eval()
     if plugin is MASK_RCNN:
-        _networks.lay_channels_last(theirs)  # so that not a digit differs; its losses are those of the usual layout
+        _networks.use_channels_last(theirs)  # equal to the last digit; its losses are those of the usual layout
     images, _ = batch(0)
     with torch.no_grad():
-        expected = theirs.predict(*_networks.inputs(theirs, images), rescale=False)[0].pred_instances
-    (found,) = mine.predict(images)
+        expected = theirs.predict(*_networks.to_batch(theirs, images), rescale=False)[0].pred_instances
+    (actual,) = mine.predict(images)
     expected = expected[expected.masks.flatten(1).any(1)] if plugin is MASK2FORMER else expected
     expected = expected[expected.scores.argsort(descending=True, stable=True)]
-    assert len(found) > 0
-    assert torch.equal(found.scores, expected.scores) and torch.equal(found.labels, expected.labels)
-    assert torch.equal(found.boxes, expected.bboxes) and torch.equal(found.masks, expected.masks)
+    assert len(actual) > 0
+    assert torch.equal(actual.scores, expected.scores) and torch.equal(actual.labels, expected.labels)
+    assert torch.equal(actual.boxes, expected.bboxes) and torch.equal(actual.masks, expected.masks)
+
+
+@BOTH
+def test_a_seed_initialises_the_network_as_mmdet_does(plugin: Any) -> None:
+    mine, theirs = stock_weights(ours(plugin)), stock(plugin).state_dict()
+    assert list(mine) == list(theirs)
+    assert all(torch.equal(mine[name], value) for name, value in theirs.items())
+
+
+def test_the_class_that_a_config_names_is_extended() -> None:
+    overrides = {**SMALLEST["mmdet/mask_rcnn"]["overrides"], "roi_head.bbox_head.type": "Shared4Conv1FCBBoxHead"}
+    head = ours(MASK_RCNN, overrides={**overrides, "roi_head.bbox_head.conv_out_channels": 8}).model.roi_head.bbox_head
+    assert isinstance(head, Shared4Conv1FCBBoxHead) and len(head.shared_convs) == 4
 
 
 def test_a_model_with_other_operators_of_mmcv_keeps_its_layout() -> None:
-    """They would misread maps whose channels are last, and not notice."""
+    # Such operators would misread maps whose channels are last, without an error.
     deformable = {
         "backbone.depth": 50,
         "neck.in_channels": [64, 128, 256, 512],
@@ -118,44 +110,39 @@ def test_a_model_with_other_operators_of_mmcv_keeps_its_layout() -> None:
 
 @BOTH
 def test_the_default_is_the_network_of_mmdets_config_and_a_branch(plugin: Any) -> None:
-    mine = plugin.Backend(80, plugin.Options())
     theirs = _networks.build(plugin.Options().config, {"backbone.init_cfg": None})
-    size = {module: sum(p.numel() for p in module.parameters()) for module in (mine, theirs)}
-    branch = sum(p.numel() for name, p in mine.named_parameters() if "quality" in name)
-    assert size[mine] - branch == size[theirs]
-    assert 10_000 < branch < 1_000_000
+    assert_same_size(plugin.Backend(80, plugin.Options()), theirs, smallest=10_000)
 
 
-@BOTH
-def test_a_checkpoint_of_mmdets_starts_the_whole_network(plugin: Any, tmp_path: Path) -> None:
-    theirs = stock(plugin, ours(plugin))
-    torch.save({"meta": {"epoch": 1, "dataset_meta": {}}, "state_dict": theirs.state_dict()}, tmp_path / "epoch_1.pth")
+@pytest.mark.parametrize(
+    ("plugin", "changes", "replaced"),
+    [
+        (MASK_RCNN, {}, set()),
+        (MASK2FORMER, {}, set()),
+        (MASK_RCNN, {"mask_head": "noise_tolerant"}, {"upsample", "conv_logits"}),
+    ],
+    ids=["mask_rcnn", "mask2former", "noise_tolerant"],
+)
+def test_a_checkpoint_of_mmdets_initialises_the_whole_network_but_for_another_mask_head(
+    plugin: Any, changes: dict[str, str], replaced: set[str], tmp_path: Path
+) -> None:
+    state = stock(plugin).state_dict()
+    torch.save({"meta": {"epoch": 1, "dataset_meta": {}}, "state_dict": state}, tmp_path / "epoch_1.pth")
     torch.manual_seed(5)
-    started = plugin.Backend(CLASSES, options(plugin, checkpoint=tmp_path / "epoch_1.pth"))
-    weights = started.model.state_dict()
-    assert all(torch.equal(weights[name], value) for name, value in theirs.state_dict().items())
+    backend = plugin.Backend(CLASSES, options(plugin, checkpoint=tmp_path / "epoch_1.pth", **changes))
+    loaded = backend.model.state_dict()
+    assert {name.split(".")[2] for name in state.keys() - loaded} == replaced
+    assert all(torch.equal(loaded[name], value) for name, value in state.items() if name in loaded)
 
 
 @BOTH
 def test_a_checkpoint_that_does_not_fit_is_one_clear_error(plugin: Any, tmp_path: Path) -> None:
-    state = stock(plugin, ours(plugin)).state_dict()
+    def build(path: Path) -> Any:
+        return plugin.Backend(CLASSES, options(plugin, checkpoint=path))
+
     name = "backbone.conv1.weight"
-    for file, changed, message in (
-        (
-            "renamed",
-            {("stem" if key == name else key): value for key, value in state.items()},
-            rf"{name}.*1 are unknown",
-        ),
-        ("reshaped", {**state, name: state[name][:1]}, rf"another shape, such as {name} with \(1, 3, 7, 7\)"),
-    ):
-        torch.save({"state_dict": changed}, tmp_path / f"{file}.pth")
-        with pytest.raises(BenchError, match=rf"{file}\.pth: these weights are of another network.*{message}"):
-            plugin.Backend(CLASSES, options(plugin, checkpoint=tmp_path / f"{file}.pth"))
-    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 not a checkpoint")
-    with pytest.raises(BenchError, match=r"torn\.pth: cannot be loaded"):
-        plugin.Backend(CLASSES, options(plugin, checkpoint=tmp_path / "torn.pth"))
-    with pytest.raises(BenchError, match=r"absent\.pth: no such file"):
-        plugin.Backend(CLASSES, options(plugin, checkpoint=tmp_path / "absent.pth"))
+    reshaped = rf"another shape, such as {name} with \(1, 3, 7, 7\)"
+    assert_misfits_are_refused(build, stock(plugin).state_dict(), name, "state_dict", reshaped, tmp_path)
 
 
 def test_imagenet_weights_of_torchvision_load_into_the_backbone_and_freeze_the_stem(tmp_path: Path) -> None:
@@ -163,7 +150,7 @@ def test_imagenet_weights_of_torchvision_load_into_the_backbone_and_freeze_the_s
     body = resnet18(weights=None)
     torch.save(body.state_dict(), tmp_path / "resnet18.pth")
     wide = {"backbone.base_channels": 64, "backbone.stem_channels": 64, "neck.in_channels": [64, 128, 256, 512]}
-    started = ours(MASK_RCNN, weights=tmp_path / "resnet18.pth", overrides=wide)
+    started = ours(MASK_RCNN, pretrained_backbone=tmp_path / "resnet18.pth", overrides=wide)
     backbone = started.model.backbone
     assert torch.equal(backbone.layer3[0].conv1.weight, body.layer3[0].conv1.weight)
     learning = {name for name, p in backbone.named_parameters() if p.requires_grad}
@@ -171,35 +158,21 @@ def test_imagenet_weights_of_torchvision_load_into_the_backbone_and_freeze_the_s
 
 
 @BOTH
-def test_a_setting_that_mmdet_refuses_is_told_in_a_sentence(plugin: Any) -> None:
-    with pytest.raises(BenchError, match=r"mmdet refuses it \(.*dept.*\); look at its keys and at 'overrides'"):
-        plugin.Backend(CLASSES, options(plugin, overrides={"backbone.dept": 18}))
-    with pytest.raises(BenchError, match="config nowhere.py: no such file"):
-        plugin.Backend(CLASSES, options(plugin, config="nowhere.py"))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"overrides": {"backbone.dept": 18}}, r"mmdet refuses it \(.*dept.*\); look at its keys and at 'overrides'"),
+        ({"config": "nowhere.py"}, "config nowhere.py: no such file"),
+    ],
+)
+def test_a_setting_that_mmdet_refuses_is_one_clear_error(plugin: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        plugin.Backend(CLASSES, options(plugin, **changes))
 
 
-def test_a_background_may_be_a_function_of_the_boxes() -> None:
-    found = []
-    for background in (0.25, lambda boxes: boxes.new_full((len(boxes),), 0.25)):
-        mine = ours(MASK_RCNN)
-        images, targets = batch(3, 1)
-        torch.manual_seed(1)
-        found.append(mine.loss(images, [replace(target, background=background) for target in targets]))
-    torch.testing.assert_close(found[0]["class"], found[1]["class"])
-    assert found[0]["objectness"] < found[1]["objectness"], "proposals have a number for it, or 1"
-
-
-def test_box_weights_scale_the_boxes_of_proposals_and_regions() -> None:
-    mine = ours(MASK_RCNN)
-    images, targets = batch(3, 1)
-    found = []
-    for value in (1.0, 2.0):
-        torch.manual_seed(1)
-        weighed = [replace(t, box_weight=torch.full_like(t.box_weight, value)) for t in targets]
-        found.append(copy.deepcopy(mine).loss(images, weighed))
-    for term in ("box", "proposal_box"):
-        torch.testing.assert_close(found[1][term], 2 * found[0][term])
-    torch.testing.assert_close(found[1]["class"], found[0]["class"])
+def test_a_class_that_mmdet_does_not_have_is_one_clear_error() -> None:
+    with pytest.raises(BenchError, match=r"mmdet refuses it \(.*NoSuchHead is not in the registry"):
+        ours(MASK_RCNN, overrides={"roi_head.bbox_head.type": "NoSuchHead"})
 
 
 def test_scores_of_boxes_are_those_of_mmdet() -> None:
@@ -207,12 +180,12 @@ def test_scores_of_boxes_are_those_of_mmdet() -> None:
     theirs = stock(MASK_RCNN, mine).eval()
     images, targets = batch(3, 1)
     with torch.no_grad():
-        padded, samples = _networks.inputs(theirs, images)
+        padded, samples = _networks.to_batch(theirs, images)
         boxes = [InstanceData(bboxes=target.instances.boxes) for target in targets]
         metas = [sample.metainfo for sample in samples]
         expected = theirs.roi_head.predict_bbox(theirs.extract_feat(padded), metas, boxes, rcnn_test_cfg=None)
-    found = mine.score(images, [target.instances.boxes for target in targets])
+    actual = mine.score(images, [target.instances.boxes for target in targets])
     edge = torch.tensor([80.0, 64, 80, 64])
-    for (probability, refined), one in zip(found, expected, strict=True):
-        torch.testing.assert_close(probability.roll(-1, 1), one.scores)
-        torch.testing.assert_close(refined.clamp(min=0).minimum(edge).flatten(1), one.bboxes.flatten(1))
+    for (probability, refined), image in zip(actual, expected, strict=True):
+        torch.testing.assert_close(probability.roll(-1, 1), image.scores)
+        torch.testing.assert_close(refined.clamp(min=0).minimum(edge).flatten(1), image.bboxes.flatten(1))

@@ -42,19 +42,19 @@ def test_every_installed_backend_is_in_the_table(tmp_path: Path) -> None:
     table = pd.read_csv(results / "reports/tiny/main_table.csv")
     assert set(table["network"]) == set(networks) and set(table["method"]) == {"supervised", "mean_teacher", "pais"}
     for path in (results / "runs").rglob("run.json"):
-        told = json.loads(path.read_text())
-        versions, backend = told["versions"], told["run"]["network"]["backend"]
+        record = json.loads(path.read_text())
+        versions, backend = record["versions"], record["run"]["network"]["backend"]
         wanted = {"mmdet": "onedl-mmcv", "detectron2": "detectron2"}.get(backend, "torchvision")
-        assert wanted in versions, f"{path} does not tell the version of {wanted}"
+        assert wanted in versions, f"{path} has no version of {wanted}"
 
 
 def test_a_backend_trains_in_the_environment_that_conda_made(tmp_path: Path) -> None:
     study, results = write_study(tmp_path, methods={"supervised": {}}), tmp_path / "results"
     words = ["--sdm", "conda", "--conda-prefix", str(tmp_path / "made"), "--config", f"study={study}"]
-    told = snakemake(*words, f"results={results}", PATH=conda.stand_in(tmp_path / "conda"))
-    assert "Running post-deploy script" in told and "rule environment" not in told
+    output = snakemake(*words, f"results={results}", PATH=conda.write_fake_conda(tmp_path / "conda"))
+    assert "Running post-deploy script" in output and "rule environment" not in output
     (torch,) = (tmp_path / "made").glob("*/lib/python*/site-packages/torch/__init__.py")
-    assert re.search(f"Activating conda environment: .*{torch.parents[4].name}", told)
+    assert re.search(f"Activating conda environment: .*{torch.parents[4].name}", output)
     assert list((results / "runs").rglob("metrics.json")), "the venv before the path has nothing but the lock"
 
 

@@ -1,4 +1,4 @@
-"""Does the plan count what is done, measure what is left, and does the digest name what failed and how it goes on?"""
+"""Check the commands plan and failures, and the resources that the jobs of a study request."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from tiny import study, write_study
 
-from pais_bench import cli
-from pais_bench.config import Run
-from pais_bench.demands import Demand, demand
-from pais_bench.study_file import load_study
-from pais_bench.types import BenchError
+from pais_bench.cli.main import main
+from pais_bench.errors import BenchError
+from pais_bench.study.load import load_study
+from pais_bench.study.resources import Resources, resources_for
+from pais_bench.study.run import Run
 
 ROOT = Path(__file__).parent.parent
 
 
 def logged(results: Path, run: Run, steps: int, seconds: float) -> Path:
-    """Leave the log of a run that got so far, with the line that was being written."""
+    """Write the log of a run at a step, with a line that is being written."""
     folder = results / run.folder
     folder.mkdir(parents=True)
     line = json.dumps({"event": "step", "step": steps, "seconds": seconds})
@@ -29,18 +29,18 @@ def logged(results: Path, run: Run, steps: int, seconds: float) -> Path:
     return folder
 
 
-def test_a_plan_before_the_first_run_knows_the_grid_and_no_times(
+def test_a_plan_before_the_first_run_has_the_grid_and_no_times(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_study(tmp_path, split={"percents": [5, 10], "folds": [1, 2]})
-    assert cli.main(["plan", str(path), "--results", str(tmp_path / "results")]) == 0
-    told = capsys.readouterr().out
-    assert "tiny: 12 runs; 0 trained, 0 predicted, 0 evaluated, 0 begun" in told
-    assert "unknown, because no run of theirs has been logged: torchvision/mask_rcnn mean_teacher" in told
-    assert "hours: unknown" in told and "disk: unknown" in told
+    assert main(["plan", str(path), "--results", str(tmp_path / "results")]) == 0
+    plan = capsys.readouterr().out
+    assert "tiny: 12 runs; 0 trained, 0 predicted, 0 evaluated, 0 started" in plan
+    assert "unknown step time, no run is logged yet: torchvision/mask_rcnn mean_teacher" in plan
+    assert "device hours left: unknown" in plan and "disk: unknown" in plan
 
 
-def test_a_plan_measures_what_is_left_and_chains_teachers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_measures_the_rest_and_chains_teachers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     methods = {"supervised": {}, "data_distillation": {"teacher": "supervised"}}
     training = study()["training"] | {"steps": 1000}
     resources = {"default": {"partition": "cpu"}, "train": {"gpus": 2}}
@@ -49,18 +49,18 @@ def test_a_plan_measures_what_is_left_and_chains_teachers(tmp_path: Path, capsys
     supervised, distilled = load_study(path).runs()
     logged(results, supervised, 400, 40 * 36.0)  # 3.6 s a step, 600 steps are left: 0.6 h
     folder = logged(results, distilled, 500, 500 * 7.2)  # 500 steps are left: 1 h
-    assert cli.main(["plan", str(path), "--results", str(results)]) == 0
-    told = capsys.readouterr().out
-    assert "2 runs; 0 trained, 0 predicted, 0 evaluated, 2 begun" in told
-    assert "torchvision/mask_rcnn supervised: 3600 ms a step, measured" in told
-    assert "device hours left: 3.2\n" in told and "longest chain left: 1.6 hours" in told
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    plan = capsys.readouterr().out
+    assert "2 runs; 0 trained, 0 predicted, 0 evaluated, 2 started" in plan
+    assert "torchvision/mask_rcnn supervised: 3600 ms a step, measured" in plan
+    assert "device hours left: 3.2\n" in plan and "longest chain left: 1.6 hours" in plan
     (folder / "run.json").write_bytes(bytes(10**7))
-    assert cli.main(["plan", str(path), "--results", str(results)]) == 0
-    told = capsys.readouterr().out
-    assert "1 trained" in told and "device hours left: 1.2\n" in told and "0.02 GB at the end, by the 1 trained" in told
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    plan = capsys.readouterr().out
+    assert "1 trained" in plan and "device hours left: 1.2\n" in plan and "0.02 GB at the end, by the 1 trained" in plan
 
 
-def test_a_failed_run_is_listed_with_its_last_words_and_its_command(
+def test_a_failed_run_is_listed_with_the_end_of_its_log_and_its_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_study(tmp_path)
@@ -73,41 +73,41 @@ def test_a_failed_run_is_listed_with_its_last_words_and_its_command(
         (results / run.folder).mkdir(parents=True)
     (results / running.folder / "lock.json").touch()
     (results / done.folder / "run.json").touch()
-    words = ["failures", str(path), "--results", str(results), "--lines", "2", "--python", "torchvision=/opt/python"]
-    assert cli.main(words) == 0
-    told = capsys.readouterr().out
-    assert told.count("goes on: ") == 1 and "line 18\n    line 19\n" in told and "line 17" not in told
-    asked = f"/opt/python -m pais_bench train {path} --results {results} --percent 10 --fold 1 --network mask_rcnn"
-    assert f"goes on: {asked} --method supervised" in told
+    options = ["--results", str(results), "--lines", "2", "--python", "torchvision=/opt/python"]
+    assert main(["failures", str(path), *options]) == 0
+    output = capsys.readouterr().out
+    assert output.count("continue with: ") == 1 and "line 18\n    line 19\n" in output and "line 17" not in output
+    command = f"/opt/python -m pais_bench train {path} --results {results} --percent 10 --fold 1 --network mask_rcnn"
+    assert f"continue with: {command} --method supervised" in output
 
 
-def test_a_grid_that_fails_ends_with_its_failures(tmp_path: Path) -> None:
+def test_a_failed_grid_ends_with_its_failures(tmp_path: Path) -> None:
     methods = {"supervised": {}, "steep": {"name": "supervised", "training": {"lr": 1e30, "warmup_steps": 0}}}
     path = write_study(tmp_path, methods=methods)
-    words = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--cores", "1", "--keep-going"]
+    options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--cores", "1", "--keep-going"]
     config = [f"study={path}", f"results={tmp_path}/results", f"python={sys.executable}"]
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words, "--scheduler", "greedy", "--config", *config],
+        [sys.executable, "-m", "snakemake", *options, "--scheduler", "greedy", "--config", *config],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode != 0
-    digest = done.stderr[done.stderr.index(f"1 of the runs of {path} failed") :]
-    assert "loss not finite at step" in digest and "--method steep" in digest and "Traceback" not in digest
+    output = done.stderr[done.stderr.index(f"1 of the runs of {path} failed") :]
+    assert "loss not finite at step" in output and "--method steep" in output and "Traceback" not in output
 
 
-def test_a_demand_is_its_own_keys_over_the_defaults() -> None:
-    asked = {"default": Demand(partition="cpu", mem_mb=1000), "train": Demand(partition="gpu", gpus=2)}
-    assert demand(asked, "train") == Demand(partition="gpu", mem_mb=1000, gpus=2)  # type: ignore[arg-type]
-    assert demand(asked, "report") == Demand(partition="cpu", mem_mb=1000)  # type: ignore[arg-type]
+def test_the_resources_of_a_rule_override_the_defaults() -> None:
+    resources = {"default": Resources(partition="cpu", mem_mb=1000), "train": Resources(partition="gpu", gpus=2)}
+    assert resources_for(resources, "train") == Resources(partition="gpu", mem_mb=1000, gpus=2)  # type: ignore[arg-type]
+    assert resources_for(resources, "report") == Resources(partition="cpu", mem_mb=1000)  # type: ignore[arg-type]
 
 
-def test_later_attempts_ask_for_more_up_to_what_a_node_has() -> None:
-    asked = Demand(mem_mb=3000, max_mem_mb=8000, minutes=60)
-    assert [asked.grown("mem_mb", attempt) for attempt in (1, 2, 3, 4)] == [3000, 6000, 8000, 8000]
-    assert [asked.grown("minutes", attempt) for attempt in (1, 2, 3)] == [60, 120, 180]
-    assert Demand(mem_mb=9000, max_mem_mb=8000).grown("mem_mb", 2) == 9000  # of default, say: the first attempt counts
+def test_later_attempts_request_more_up_to_the_maximum() -> None:
+    resources = Resources(mem_mb=3000, max_mem_mb=8000, minutes=60)
+    assert [resources.scaled("mem_mb", attempt) for attempt in (1, 2, 3, 4)] == [3000, 6000, 8000, 8000]
+    assert [resources.scaled("minutes", attempt) for attempt in (1, 2, 3)] == [60, 120, 180]
+    assert Resources(mem_mb=9000, max_mem_mb=8000).scaled("mem_mb", 2) == 9000, "never less than the first attempt"
 
 
 def test_resources_change_no_run_and_typos_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Is the ledger of published numbers whole, and does the report never hide how well a number is known?"""
+"""Check the ledger of published numbers, and that the report shows how well each number is verified."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_reports import fabricate, half, make_study
+from test_reports import GAIN, fabricate, half, make_study
 
-from pais_bench import published
-from pais_bench.config import DatasetChoice, StudyMethod, StudyNetwork
-from pais_bench.reports import paper_ledger
-from pais_bench.types import BenchError
+from pais_bench.errors import BenchError
+from pais_bench.reports import published
+from pais_bench.reports.tables import paper_ledger
+from pais_bench.study.run import Run
+from pais_bench.study.study import DatasetChoice, StudyMethod, StudyNetwork
 
 
 def cell(method: str, detector: str, dataset: str, percent: float, backbone: str = "R-50") -> published.Cell:
@@ -20,7 +21,7 @@ def cell(method: str, detector: str, dataset: str, percent: float, backbone: str
         for row in published.read()
         if (row.method, row.detector, row.dataset, row.backbone) == (method, detector, dataset, backbone)
     ]
-    return next(one for row in rows for one in row.cells if one.percent == percent)
+    return next(entry for row in rows for entry in row.cells if entry.percent == percent)
 
 
 def test_cells_of_the_paper() -> None:
@@ -40,7 +41,7 @@ def test_a_wrong_ledger_is_named(tmp_path: Path) -> None:
         published.read(tmp_path / "ledger.yaml")
 
 
-def test_our_numbers_beside_the_papers(tmp_path: Path) -> None:
+def test_measured_numbers_are_compared_with_the_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(folds=(1, 2)).model_copy(
         update={
             "dataset": DatasetChoice(name="coco", label="coco"),
@@ -48,9 +49,7 @@ def test_our_numbers_beside_the_papers(tmp_path: Path) -> None:
             "methods": {"supervised": StudyMethod(), "pais": StudyMethod(), "worse": StudyMethod(name="mean_teacher")},
         }
     )
-    from test_reports import GAIN
-
-    GAIN["supervised"] = 0.0
+    monkeypatch.setitem(GAIN, "supervised", 0.0)
     paper_ledger.Report().write(study, fabricate(study, tmp_path, half_of), tmp_path)
     text = (tmp_path / "paper_ledger.md").read_text()
     assert "| PAIS | Mask R-CNN R-50 | coco | 1 % | mask_rcnn | 21.2 | 12.5 | −8.7 | – |" in text
@@ -63,14 +62,11 @@ def test_our_numbers_beside_the_papers(tmp_path: Path) -> None:
     assert (frame["not_comparable"] == "not in the study").sum() > 50
 
 
-def half_of(run: object) -> float:
-    from pais_bench.config import Run
-
-    assert isinstance(run, Run)
+def half_of(run: Run) -> float:
     return 0.5 if run.method.label == "pais" and run.split.fold == 2 or run.split.percent == 10 else 1
 
 
-def test_other_data_are_never_compared(tmp_path: Path) -> None:
+def test_another_dataset_is_never_compared(tmp_path: Path) -> None:
     study = make_study()
     paper_ledger.Report().write(study, fabricate(study, tmp_path, half), tmp_path)
     frame = pd.read_csv(tmp_path / "paper_ledger.csv")

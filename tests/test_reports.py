@@ -1,28 +1,30 @@
-"""Do the reports say what was measured, of whole grids and of half-finished ones?"""
+"""Check the tables of finished and unfinished grids."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import coco_random
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from pais_bench import plugins
-from pais_bench.config import DatasetChoice, Run, SplitGrid, Study, StudyMethod, StudyNetwork, Training
-from pais_bench.reporting import write_reports
-from pais_bench.reports import _style, ablation, convergence, cost, per_class, protocols, significance, weights
-from pais_bench.reports._cells import cells
-from pais_bench.reports.main_table import Report, terminal_table
-from pais_bench.results import Results
-from pais_bench.store import Part, write_store
-from pais_bench.types import LeftOut
+from pais_bench.annotations.store import Subset, write_store
+from pais_bench.errors import NothingToShow
+from pais_bench.reports import style
+from pais_bench.reports.cells import cells
+from pais_bench.reports.figures import convergence
+from pais_bench.reports.results import Results
+from pais_bench.reports.tables import ablation, checkpoints, cost, per_class, protocols, significance
+from pais_bench.reports.tables.main_table import Report, terminal_table
+from pais_bench.reports.write import write_reports
+from pais_bench.study.run import Run, Training
+from pais_bench.study.study import DatasetChoice, Reported, SplitGrid, Study, StudyMethod, StudyNetwork
 
 # AP of the fabricated runs in percent: a number per percent of labels, plus a gain per method, plus 1 per fold after 1
 BASE = {1.0: 10.0, 10.0: 30.0}
@@ -40,7 +42,7 @@ def make_study(folds: tuple[int, ...] = (1,), networks: tuple[str, ...] = ("smal
     )
 
 
-def reached(run: Run) -> float:
+def expected_ap(run: Run) -> float:
     return (BASE[run.split.percent] + GAIN[run.method.label] + run.split.fold - 1) / 100
 
 
@@ -52,29 +54,29 @@ def fabricate(study: Study, root: Path, progress: Callable[[Run], float] = lambd
         folder = root / run.folder
         folder.mkdir(parents=True)
         steps = range(5, int(20 * progress(run)) + 1, 5)
-        (folder / "log.jsonl").write_text("".join(evaluation(step, reached(run) * step / 20) for step in steps))
+        (folder / "log.jsonl").write_text("".join(evaluation(step, expected_ap(run) * step / 20) for step in steps))
         if progress(run) < 1:
             continue
-        ap = reached(run)
+        ap = expected_ap(run)
         numbers = {"segm": {"AP": ap, "AP50": ap * 2}, "bbox": {"AP": ap * 1.5}}
-        told = {"run": run.model_dump(mode="json"), "digest": run.digest, "commit": "c0ffee", "steps": 20}
-        told |= {"wall_seconds": 1800.0, "hardware": {"device": "cpu", "devices": 1, "peak_memory_mib": 512}}
-        (folder / "run.json").write_text(json.dumps(told))
+        content = {"run": run.model_dump(mode="json"), "digest": run.digest, "commit": "c0ffee", "steps": 20}
+        content |= {"wall_seconds": 1800.0, "hardware": {"device": "cpu", "devices": 1, "peak_memory_mib": 512}}
+        (folder / "run.json").write_text(json.dumps(content))
         classes = {"disc": ap - 0.01, "bar": None, "a_b": ap + 0.01}
-        told = {"digest": run.digest, "images": 240, **numbers, "per_class": classes}
-        (folder / "metrics.json").write_text(json.dumps(told))
+        metrics = {"digest": run.digest, "images": 240, **numbers, "per_class": classes}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
     return Results.of(study, root)
 
 
 def evaluation(step: int, ap: float) -> str:
     teacher = {"segm_AP": ap, "segm_AP50": ap, "bbox_AP": ap}
     student = {**teacher, "segm_AP": ap / 2}
-    seen = {"event": "evaluation", "step": step, "seconds": step / 2, "images_seen": 12 * step}
-    return json.dumps({**seen, "student": student, "teacher": teacher}) + "\n"
+    line = {"event": "evaluation", "step": step, "seconds": step / 2, "images_seen": 12 * step}
+    return json.dumps({**line, "student": student, "teacher": teacher}) + "\n"
 
 
 def half(run: Run) -> float:
-    """Let 1 % be done but for one fold of pais, and 10 % not begun but for a half of the baseline."""
+    """Return 1 at 1 % but for one fold of pais, and 0 at 10 % but for half of the baseline."""
     if run.split.percent == 1:
         return 0.5 if run.method.label == "pais" and run.split.fold == 2 else 1
     return 0.5 if run.method.label == "base_line" else 0
@@ -99,7 +101,7 @@ TEX = r"""% Needs \usepackage{booktabs,graphicx}
 \begin{table}[t]
 \centering
 \caption{Mask AP (\%) of the teacher on my\_shapes (240 images), by percent of labelled images. Splits: family soft\_teacher, 1 fold. Evaluator: pycocotools, COCO AP at IoU 0.50:0.95, at most 100 detections per image. In parentheses: gain over the supervised run of the same network, percent and fold.}
-\label{tab:try_out}
+\label{tab:try_out:main_table}
 \par\smallskip
 \sbox0{%
 \begin{tabular}{llr@{ }lr@{ }l}
@@ -127,14 +129,24 @@ small    worse      10.0 ± 0.7 (−0.5)   –
 7 of 12 runs are missing: – no fold is finished, † some folds are not."""
 
 
-def test_markdown_of_a_half_finished_grid(tmp_path: Path) -> None:
+def test_an_unfinished_grid_as_markdown_csv_and_text(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
     results = fabricate(study, tmp_path, half)
     Report().write(study, results, tmp_path)
     assert (tmp_path / "main_table.md").read_text() == MD
+    assert terminal_table(study, results) == TERMINAL
+    lines = (tmp_path / "main_table.csv").read_text().splitlines()
+    assert lines[0] == (
+        "dataset,family,model,backend,network,method,percent,folds,folds_expected,AP,AP_std,gain,AP50,box_AP"
+    )
+    start = "my_shapes,soft_teacher,teacher,torchvision,small"
+    assert lines[1] == f"{start},base_line,1.0,2,2,10.5,0.7071,,21.0,15.75"
+    assert lines[3] == f"{start},pais,1.0,1,2,12.5,,2.5,25.0,18.75"
+    assert lines[4] == f"{start},pais,10.0,0,2,,,,,"
+    assert len(lines) == 1 + 3 * 2
 
 
-def test_latex_of_a_whole_grid_of_one_fold(tmp_path: Path) -> None:
+def test_latex_of_a_finished_grid_of_one_fold(tmp_path: Path) -> None:
     study = make_study()
     Report().write(study, fabricate(study, tmp_path), tmp_path)
     assert (tmp_path / "main_table.tex").read_text() == TEX
@@ -150,26 +162,6 @@ def test_latex_marks_and_groups(tmp_path: Path) -> None:
     assert r"\par\smallskip\footnotesize 14 of 24 runs are missing: -- no fold" in tex
 
 
-def test_csv_is_tidy(tmp_path: Path) -> None:
-    study = make_study(folds=(1, 2))
-    Report().write(study, fabricate(study, tmp_path, half), tmp_path)
-    lines = (tmp_path / "main_table.csv").read_text().splitlines()
-    assert lines[0] == (
-        "dataset,family,model,backend,network,method,percent,folds,folds_asked,AP,AP_std,gain,AP50,box_AP"
-    )
-    start = "my_shapes,soft_teacher,teacher,torchvision,small"
-    assert lines[1] == f"{start},base_line,1.0,2,2,10.5,0.7071,,21.0,15.75"
-    assert lines[3] == f"{start},pais,1.0,1,2,12.5,,2.5,25.0,18.75"
-    assert lines[4] == f"{start},pais,10.0,0,2,,,,,"
-    assert len(lines) == 1 + 3 * 2
-
-
-def test_terminal(tmp_path: Path) -> None:
-    study = make_study(folds=(1, 2))
-    text = terminal_table(study, fabricate(study, tmp_path, half))
-    assert text == TERMINAL
-
-
 def test_a_gain_is_paired_by_fold(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
     only_second = fabricate(study, tmp_path, lambda run: float(run.method.label == "base_line" or run.split.fold == 2))
@@ -178,41 +170,36 @@ def test_a_gain_is_paired_by_fold(tmp_path: Path) -> None:
     assert (pais["AP"], pais["gain"], pais["folds"]) == pytest.approx((13.5, 2.5, 1))
 
 
-def test_no_gain_without_a_supervised_method(tmp_path: Path) -> None:
+def test_one_fold_without_a_supervised_method_has_neither_deviation_nor_gain(tmp_path: Path) -> None:
     study = make_study()
     study = study.model_copy(update={"methods": {"pais": study.methods["pais"]}})
     text = terminal_table(study, fabricate(study, tmp_path))
-    assert "12.5" in text and "(+" not in text
+    assert "12.5" in text and "±" not in text and "(+" not in text
 
 
-def test_one_fold_has_no_spread(tmp_path: Path) -> None:
-    study = make_study()
-    assert "±" not in terminal_table(study, fabricate(study, tmp_path))
-
-
-def test_convergence_draws_the_mean_and_range_of_steps_that_all_folds_reached(tmp_path: Path) -> None:
+def test_convergence_has_the_mean_and_range_of_steps_that_all_folds_reached(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
     results = fabricate(study, tmp_path, half)
     convergence.Report().write(study, results, tmp_path)
-    drawn = pd.read_csv(tmp_path / "convergence.csv")
-    assert list(drawn.columns) == [
+    points = pd.read_csv(tmp_path / "convergence.csv")
+    assert list(points.columns) == [
         *("network", "method", "model", "percent", "step", "images_seen", "seconds"),
         *("AP", "AP_min", "AP_max", "folds"),
     ]
-    pais = drawn[(drawn["method"] == "pais") & (drawn["model"] == "teacher")]
+    pais = points[(points["method"] == "pais") & (points["model"] == "teacher")]
     assert list(pais["step"]) == [5, 10]
     assert tuple(pais.iloc[1][["AP", "AP_min", "AP_max", "folds"]]) == pytest.approx((6.5, 6.25, 6.75, 2))
     assert tuple(pais.iloc[1][["images_seen", "seconds"]]) == (120, 5)
-    student = drawn[(drawn["method"] == "pais") & (drawn["model"] == "student")]
+    student = points[(points["method"] == "pais") & (points["model"] == "student")]
     assert student["AP"].iloc[1] == pytest.approx(3.25)
 
 
 @pytest.mark.parametrize(
     ("folds", "progress"),
     [((1,), lambda run: 0), ((1, 2), half), ((1,), lambda run: 1)],
-    ids=["empty", "half", "whole"],
+    ids=["empty", "half", "finished"],
 )
-def test_every_report_is_written_of_any_grid(
+def test_every_report_is_written_for_any_grid(
     folds: tuple[int, ...], progress: Callable[[Run], float], tmp_path: Path
 ) -> None:
     study = make_study(folds, networks=("small", "k_net"))
@@ -222,20 +209,7 @@ def test_every_report_is_written_of_any_grid(
     assert all(path.stat().st_size for path in paths)
 
 
-def test_figures_are_the_same_bytes_twice_with_embedded_truetype(tmp_path: Path) -> None:
-    study = make_study()
-    results = fabricate(study, tmp_path)
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        convergence.Report().write(study, results, tmp_path / name)
-    for kind in ("pdf", "png"):
-        first, second = ((tmp_path / name / f"convergence.{kind}").read_bytes() for name in ("a", "b"))
-        assert first == second
-    pdf = (tmp_path / "a" / "convergence.pdf").read_bytes()
-    assert b"/FontFile2" in pdf and b"/Type3" not in pdf and b"CreationDate" not in pdf
-
-
-def test_classes_by_methods(tmp_path: Path) -> None:
+def test_mask_ap_per_class_and_method(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
     per_class.Report().write(study, fabricate(study, tmp_path, half), tmp_path)
     text = (tmp_path / "per_class.md").read_text()
@@ -246,7 +220,7 @@ def test_classes_by_methods(tmp_path: Path) -> None:
     assert "per_class" not in text and "10 %" not in text
 
 
-def test_cost_of_what_was_trained(tmp_path: Path) -> None:
+def test_cost_of_trained_runs(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
     cost.Report().write(study, fabricate(study, tmp_path, half), tmp_path)
     text = (tmp_path / "cost.md").read_text()
@@ -257,12 +231,11 @@ def test_cost_of_what_was_trained(tmp_path: Path) -> None:
 
 
 def with_predictions(study: Study, root: Path, keep: dict[str, float]) -> Results:
-    """Fabricate a grid whose methods find some share of the objects of one drawn data set."""
-    truth, records = coco_random.draw(11, images=80)
-    notes = [{**note, "segmentation": note["segmentation"]} for note in truth["annotations"]]
-    images = [{**image, "file_name": f"{image['id']}.png"} for image in truth["images"]]
-    part = Part("drawn", root, images, notes, truth["categories"])
-    write_store(root / "datasets" / study.dataset.label, study.dataset.label, {"val": part})
+    """Fabricate a grid whose methods keep a fraction of the predictions on one random dataset."""
+    gt, records = coco_random.generate(11, images=80)
+    images = [{**image, "file_name": f"{image['id']}.png"} for image in gt["images"]]
+    subset = Subset("random", root, images, gt["annotations"], gt["categories"])
+    write_store(root / "datasets" / study.dataset.label, study.dataset.label, {"val": subset})
     fabricate(study, root)
     for run in study.runs():
         rng = np.random.default_rng(run.split.fold)
@@ -271,31 +244,27 @@ def with_predictions(study: Study, root: Path, keep: dict[str, float]) -> Result
     return Results.of(study, root)
 
 
-def test_variants_beside_their_reference_by_what_they_change(tmp_path: Path) -> None:
+def test_variants_are_compared_with_their_reference_by_the_options_that_differ(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
-    worse = StudyMethod(name="pais", options={"beta": 0, "mask_scale": 1.0}, training={"ema": 0.5})
+    worse = StudyMethod(name="pais", options={"beta": 0, "mask_scale": 1.0}, training={"ema_decay": 0.5})
     study = study.model_copy(update={"methods": {**study.methods, "worse": worse}})
     results = fabricate(study, tmp_path, half)
-    csv, markdown, latex = ablation.Report().write(study, results, tmp_path)
+    csv, markdown, latex = ablation.Report().write(study, results, tmp_path).files
     rows = pd.read_csv(csv).set_index(["method", "percent"])
     assert set(rows.index.get_level_values("method")) == {"pais", "worse"}, "supervised has no variant"
-    assert rows.loc[("worse", 1), "changed"] == "beta 0, mask_scale 1, ema 0.5"
+    assert rows.loc[("worse", 1), "changed"] == "beta 0, mask_scale 1, ema_decay 0.5"
     assert rows.loc[("worse", 1), "folds"] == 2
     assert rows.loc[("worse", 1), "difference"] == pytest.approx(-3), "pais has fold 1 alone"
     assert rows.loc[("worse", 10), "folds"] == 0
     assert math.isnan(rows.loc[("worse", 10), "difference"]) and math.isnan(rows.loc[("pais", 1), "difference"])
     assert "| small | pais | (reference) |" in markdown.read_text()
     assert "mask\\_scale 1" in latex.read_text()
+    alone = study.model_copy(update={"methods": {name: study.methods[name] for name in ("base_line", "pais")}})
+    with pytest.raises(NothingToShow, match="no method more than once"):
+        ablation.Report().write(alone, results, tmp_path)
 
 
-def test_a_study_without_variants_has_no_ablation(tmp_path: Path) -> None:
-    study = make_study()
-    study = study.model_copy(update={"methods": {name: study.methods[name] for name in ("base_line", "pais")}})
-    with pytest.raises(LeftOut, match="no method more than once"):
-        ablation.Report().write(study, fabricate(study, tmp_path), tmp_path)
-
-
-def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:
+def test_a_significant_gain_is_bold_and_needs_predictions_of_both_methods(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
     results = with_predictions(study, tmp_path, {"base_line": 0.5, "pais": 1.0, "worse": 0.52})
     significance.Report().write(study, results, tmp_path)
@@ -310,17 +279,14 @@ def test_a_gain_is_bold_where_it_is_more_than_luck(tmp_path: Path) -> None:
     Report().write(study, results, tmp_path)
     main = (tmp_path / "main_table.md").read_text()
     assert (
-        "Bold: better than supervised, p < 0.05 (paired bootstrap over images, 1000 draws, p corrected by Holm" in main
+        "Bold: better than supervised, p < 0.05 (paired bootstrap over images, 1000 samples, p corrected by Holm"
+        in main
     )
     assert "| small | pais | **13.0 ± 0.7 (+2.5)** | **33.0 ± 0.7 (+2.5)** |" in main
     assert "| small | worse | 10.0 ± 0.7 (−0.5) | 30.0 ± 0.7 (−0.5) |" in main
     assert r"\textbf{13.0 $\pm$ 0.7} & \textbf{(+2.5)} & " in (tmp_path / "main_table.tex").read_text()
     assert "**" not in terminal_table(study, results)
 
-
-def test_a_gain_needs_predictions_of_both(tmp_path: Path) -> None:
-    study = make_study(folds=(1, 2))
-    results = with_predictions(study, tmp_path, {"base_line": 0.5, "pais": 1.0, "worse": 0.5})
     for run in study.runs():
         if run.split.fold == 2 and run.method.label == "pais" or run.split.percent == 10:
             (tmp_path / run.folder / "predictions.json").unlink()
@@ -331,39 +297,40 @@ def test_a_gain_needs_predictions_of_both(tmp_path: Path) -> None:
     assert "| small | 10 % | pais | 0 | – | – | – | – |" in (tmp_path / "significance.md").read_text()
 
 
-def test_the_printed_weights_fill_every_table_and_the_others_stand_beside(tmp_path: Path) -> None:
+def metrics_files(study: Study, root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the path and the content of every metrics.json of an unfinished grid."""
+    fabricate(study, root, half)
+    for path in sorted(root.rglob("metrics.json")):
+        yield path, json.loads(path.read_text())
+
+
+def test_the_tables_print_one_checkpoint_and_compare_it_with_the_others(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
-    fabricate(study, tmp_path, half)
-    for run in study.runs():
-        path = tmp_path / run.folder / "metrics.json"
-        if path.exists():
-            told = json.loads(path.read_text())
-            told["segm"]["AP"] += 0.05
-            path.with_name("metrics-student-best.json").write_text(json.dumps({**told, "model": "student"}))
-    chosen = study.model_copy(update={"model": "student", "checkpoint": "best", "also": ("teacher-last",)})
-    results = Results.of(chosen, tmp_path)
-    weights.Report().write(chosen, results, tmp_path)
-    text = (tmp_path / "weights.md").read_text()
-    assert "The other tables print student-best." in text and "may be compared with best alone" in text
+    for path, metrics in metrics_files(study, tmp_path):
+        metrics["segm"]["AP"] += 0.05
+        path.with_name("metrics-student-best.json").write_text(json.dumps({**metrics, "model": "student"}))
+    reported = {"report": Reported(model="student", checkpoint="best"), "also_evaluate": ("teacher-last",)}
+    student_study = study.model_copy(update=reported)
+    results = Results.of(student_study, tmp_path)
+    checkpoints.Report().write(student_study, results, tmp_path)
+    text = (tmp_path / "checkpoints.md").read_text()
+    assert "The other tables print student-best." in text and "optimistically biased" in text
     assert "| network | method | labels | student-best | teacher-last |" in text
     assert "| small | base_line | 1 % | 15.5 ± 0.7 | 10.5 ± 0.7 |" in text
     assert "| small | pais | 10 % | – | – |" in text
-    Report().write(chosen, results, tmp_path)
+    Report().write(student_study, results, tmp_path)
     main = (tmp_path / "main_table.md").read_text()
     assert main.startswith("Mask AP (%) of the student at its best evaluation on my_shapes")
     assert "| small | base_line | 15.5 ± 0.7 | – |" in main
-    before, after = ([run.digest for run in one.runs()] for one in (study, chosen))
-    assert before == after, "printing other weights trains nothing again"
+    before, after = ([run.digest for run in changed.runs()] for changed in (study, student_study))
+    assert before == after, "printing another checkpoint trains nothing again"
 
 
-def test_every_number_stands_under_its_protocol(tmp_path: Path) -> None:
+def test_every_number_has_its_protocol(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2)).model_copy(update={"metrics": ("coco", "cityscapes", "boundary")})
-    fabricate(study, tmp_path, half)
-    for run in study.runs():
-        path = tmp_path / run.folder / "metrics.json"
-        if path.exists():
-            told = json.loads(path.read_text())
-            path.write_text(json.dumps({**told, "cityscapes": {"AP": 0.05, "AP50": None}, "boundary": {"APs": 0.01}}))
+    for path, metrics in metrics_files(study, tmp_path):
+        metrics |= {"cityscapes": {"AP": 0.05, "AP50": None}, "boundary": {"APs": 0.01}}
+        path.write_text(json.dumps(metrics))
     protocols.Report().write(study, Results.of(study, tmp_path), tmp_path)
     rows = [line for line in (tmp_path / "protocols.md").read_text().splitlines() if "| small | pais |" in line]
     assert rows == [
@@ -375,27 +342,13 @@ def test_every_number_stands_under_its_protocol(tmp_path: Path) -> None:
     assert "cityscapesScripts AP,AP,1,5.0" in (tmp_path / "protocols.csv").read_text()
 
 
-def test_a_method_has_one_colour_in_every_figure_and_the_supervised_is_grey() -> None:
-    marks = _style.marks(make_study())
-    assert marks["base_line"].colour == _style.GREY
+def test_every_method_has_its_own_mark_and_the_supervised_is_grey() -> None:
+    marks = style.marks(make_study())
+    assert marks["base_line"].colour == style.GREY
     assert len({mark.colour for mark in marks.values()}) == len({mark.marker for mark in marks.values()}) == 3
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [["pais"], ["mean_teacher"] * 5, ["noisy_boundaries_with_warm_up"] * 3, ["noisy_boundaries_of_old", *["pais"] * 4]],
-    ids=len,
-)
-def test_a_legend_fits_its_figure(labels: list[str]) -> None:
-    with matplotlib.rc_context(_style.LOOK):
-        figure = Figure(figsize=(3.5, 3), layout="constrained")
-        _style.legend(figure, [_style.Mark("black", "o").handle(label) for label in labels])
-        figure.draw_without_rendering()
-        box = figure.legends[0].get_window_extent()
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.width
-
-
-def test_the_style_module_is_not_a_report() -> None:
-    assert plugins.names("reports") == [name for name in plugins.names("reports") if not name.startswith("_")]
-    assert {"main_table", "convergence", "label_efficiency"} <= set(plugins.names("reports"))
+def test_every_report_has_a_title_and_its_own_name() -> None:
+    reports = {name: plugins.load("reports", name).Report() for name in plugins.names("reports")}
+    assert all(report.title and report.name == name for name, report in reports.items())
+    assert {"main_table", "convergence", "label_efficiency"} <= set(reports)

@@ -1,4 +1,4 @@
-"""Does results.py tell what was measured, from what stands inside the files?"""
+"""Check that Results reads the measured numbers from the content of the run folders."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_reports import make_study
 
-from pais_bench.config import DatasetChoice, Run, SplitGrid, Study, StudyMethod, StudyNetwork, Training
-from pais_bench.results import CURVE_COLUMNS, KEYS, RUN_COLUMNS, Results
-from pais_bench.types import BenchError
+from pais_bench.errors import BenchError
+from pais_bench.reports.results import CURVE_COLUMNS, KEYS, RUN_COLUMNS, Results
+from pais_bench.study.run import Run
 
-
-@pytest.fixture
-def study() -> Study:
-    return Study(
-        name="small",
-        dataset=DatasetChoice(name="shapes", label="shapes"),
-        split=SplitGrid(percents=(1, 10), folds=(1,)),
-        training=Training(steps=20),
-        networks={"small": StudyNetwork(backend="torchvision", name="mask_rcnn")},
-        methods={"base": StudyMethod(name="supervised"), "pais": StudyMethod()},
-    )
+STUDY = make_study()
 
 
 def put(path: Path, content: dict[str, Any]) -> None:
@@ -56,40 +47,38 @@ def put_log(root: Path, run: Run, text: str = "") -> None:
     path.write_text(json.dumps(step) + "\n" + json.dumps(evaluation) + "\n" + text)
 
 
-def test_an_empty_folder_is_all_missing(study: Study, tmp_path: Path) -> None:
-    results = Results.of(study, tmp_path)
-    assert list(results.runs["state"]) == ["missing"] * 4
+def test_an_empty_folder_is_all_missing(tmp_path: Path) -> None:
+    results = Results.of(STUDY, tmp_path)
+    assert list(results.runs["state"]) == ["missing"] * 6
     assert list(results.runs.columns) == list(RUN_COLUMNS)
     assert list(results.curves.columns) == list(CURVE_COLUMNS)
     assert results.curves.empty
 
 
-def test_states(study: Study, tmp_path: Path) -> None:
-    done, trained, started, begun = study.runs()
+def test_rows_of_runs(tmp_path: Path) -> None:
+    done, started, trained, _, evaluated, _ = STUDY.runs()
     put_run(tmp_path, done)
     put_metrics(tmp_path, done, AP=0.1, AP50=0.2, APs=None)
-    put_run(tmp_path, trained)
     put_log(tmp_path, started)
-    put_run(tmp_path, begun, steps=5)
-    assert list(Results.of(study, tmp_path).runs["state"]) == ["done", "trained", "started", "started"]
-
-
-def test_a_row_of_runs(study: Study, tmp_path: Path) -> None:
-    run = study.runs()[0]
-    put_run(tmp_path, run)
-    put_metrics(tmp_path, run, AP=0.1, AP50=0.2, APs=None)
-    row = Results.of(study, tmp_path).runs.iloc[0]
-    keys = ("shapes", "soft_teacher", 1.0, 1, "torchvision", "small", "base", run.digest)
+    put_run(tmp_path, trained)
+    put_metrics(tmp_path, evaluated, AP=0.4, AP50=0.6)
+    runs = Results.of(STUDY, tmp_path).runs
+    assert list(runs["state"]) == ["done", "started", "trained", "missing", "done", "missing"]
+    row, without_run_file = runs.iloc[0], runs.iloc[4]
+    keys = ("my_shapes", "soft_teacher", 1.0, 1, "torchvision", "small", "base_line", done.digest)
     assert tuple(row[list(KEYS)]) == keys
     assert (row["model"], row["images"], row["wall_seconds"], row["commit"]) == ("teacher", 240, 12.5, "c0ffee")
     assert (row["segm_AP"], row["segm_AP50"], row["bbox_AP"]) == (0.1, 0.2, 0.25)
     assert math.isnan(row["segm_APs"]) and math.isnan(row["bbox_APs"])
+    assert tuple(without_run_file[["method", "percent", "segm_AP"]]) == ("pais", 10, 0.4)
+    put_run(tmp_path, trained, steps=5)
+    assert Results.of(STUDY, tmp_path).runs["state"][2] == "started", "interrupted"
 
 
-def test_rows_of_curves(study: Study, tmp_path: Path) -> None:
-    run = study.runs()[1]
-    put_log(tmp_path, run)
-    teacher, student = (row for _, row in Results.of(study, tmp_path).curves.iterrows())
+def test_rows_of_curves(tmp_path: Path) -> None:
+    run = STUDY.runs()[1]
+    put_log(tmp_path, run, '{"event": "eval')  # a line that is being written is skipped
+    teacher, student = (row for _, row in Results.of(STUDY, tmp_path).curves.iterrows())
     assert (teacher["method"], teacher["digest"]) == ("pais", run.digest)
     assert tuple(student[["step", "seconds", "images_seen", "model", "AP", "AP50", "bbox_AP"]]) == (
         (10, 1.5, 120, "student", 0.1, 0.2, 0.15)
@@ -98,45 +87,29 @@ def test_rows_of_curves(study: Study, tmp_path: Path) -> None:
     assert math.isnan(teacher["AP50"])
 
 
-def test_predictions_of_another_codebase_need_no_run_file(study: Study, tmp_path: Path) -> None:
-    put_metrics(tmp_path, study.runs()[3], AP=0.4, AP50=0.6)
-    row = Results.of(study, tmp_path).runs.iloc[3]
-    assert (row["state"], row["method"], row["percent"], row["segm_AP"]) == ("done", "pais", 10, 0.4)
-
-
-def test_a_line_that_is_being_written_is_left_alone(study: Study, tmp_path: Path) -> None:
-    put_log(tmp_path, study.runs()[0], '{"event": "eval')
-    assert len(Results.of(study, tmp_path).curves) == 2
-
-
-def test_a_broken_line_is_named(study: Study, tmp_path: Path) -> None:
-    put_log(tmp_path, study.runs()[0], '{"event": "eval\n')
-    with pytest.raises(BenchError, match=r"log.jsonl, line 3: not valid JSON"):
-        Results.of(study, tmp_path)
-
-
-def test_a_run_in_the_folder_of_another_is_refused(study: Study, tmp_path: Path) -> None:
-    here, other = study.runs()[:2]
+def test_a_run_in_the_folder_of_another_is_refused(tmp_path: Path) -> None:
+    run, other = STUDY.runs()[:2]
     put_run(tmp_path, other)
-    (tmp_path / here.folder).mkdir(parents=True)
-    (tmp_path / other.folder / "run.json").rename(tmp_path / here.folder / "run.json")
-    with pytest.raises(BenchError, match=f"run.json: belongs to run {other.digest}, not to {here.digest}; remove"):
-        Results.of(study, tmp_path)
-
-
-def test_metrics_of_another_run_are_refused(study: Study, tmp_path: Path) -> None:
-    run = study.runs()[0]
-    put(tmp_path / run.folder / "metrics.json", {"digest": "00000000", "segm": {}, "bbox": {}})
-    with pytest.raises(BenchError, match="metrics.json: belongs to run 00000000"):
-        Results.of(study, tmp_path)
+    (tmp_path / run.folder).mkdir(parents=True)
+    (tmp_path / other.folder / "run.json").rename(tmp_path / run.folder / "run.json")
+    with pytest.raises(BenchError, match=f"run.json: belongs to run {other.digest}, not to {run.digest}; remove"):
+        Results.of(STUDY, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
-    [("{", "not valid JSON"), ("[]", "not a JSON object"), ("{}", "missing key 'run'"), ('{"run": {}}', "'dataset'")],
+    ("name", "content", "fault"),
+    [
+        ("run.json", "{", "not valid JSON"),
+        ("run.json", "[]", "not a JSON object"),
+        ("run.json", "{}", "missing key 'run'"),
+        ("run.json", '{"run": {}}', "'dataset'"),
+        ("metrics.json", '{"digest": "00000000", "segm": {}, "bbox": {}}', "belongs to run 00000000"),
+        ("log.jsonl", '{"event": "step"}\n{"event": "eval\n', "line 2: not valid JSON"),
+    ],
 )
-def test_a_broken_run_file_is_named(study: Study, tmp_path: Path, content: str, fault: str) -> None:
-    put(tmp_path / study.runs()[0].folder / "run.json", {})
-    (tmp_path / study.runs()[0].folder / "run.json").write_text(content)
-    with pytest.raises(BenchError, match=f"run.json: .*{fault}"):
-        Results.of(study, tmp_path)
+def test_a_faulty_file_is_named(tmp_path: Path, name: str, content: str, fault: str) -> None:
+    path = tmp_path / STUDY.runs()[0].folder / name
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(BenchError, match=f"{name}[:,] .*{fault}"):
+        Results.of(STUDY, tmp_path)

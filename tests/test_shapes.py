@@ -1,4 +1,4 @@
-"""Is the embedded data what it claims: confusable classes, occlusion, crowds, empty images, one seed one set?"""
+"""Check the synthetic data: confusable classes, occlusion, crowds, empty images, seeds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as rle
 
+from pais_bench.annotations.rle import decode_mask
+from pais_bench.annotations.store import Store
 from pais_bench.datasets import shapes
 from pais_bench.datasets.shapes import CLASSES, Dataset, Options
-from pais_bench.store import Store
 
 # pycocotools 2.0.11 predates the copy keyword of numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -37,26 +38,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(folder: Path) -> Store:
-    """Open its train part."""
+    """Open the training set of the folder."""
     return Store.open(folder, "train")
 
 
 @pytest.fixture(scope="module")
-def notes(store: Store) -> list[dict[str, Any]]:
-    """Give all of its annotations."""
-    return [note for image_id in store.image_ids for note in store.annotations(image_id)]
+def annotations(store: Store) -> list[dict[str, Any]]:
+    """Return all annotations of the training set."""
+    return [annotation for image_id in store.image_ids for annotation in store.annotations(image_id)]
 
 
-def decoded(note: dict[str, Any]) -> np.ndarray:
+def decoded(ann: dict[str, Any]) -> np.ndarray:
     """Decode a mask bool[H,W]."""
-    region = note["segmentation"]
-    if isinstance(region["counts"], list):
-        region = rle.frPyObjects(region, *region["size"])
-    return np.asarray(rle.decode(region)).astype(bool)
-
-
-def test_classes() -> None:
-    assert len(CLASSES) == len(set(CLASSES)) == 8
+    return decode_mask(ann["segmentation"], ann["segmentation"]["size"])
 
 
 def test_sizes_are_those_of_the_files(store: Store) -> None:
@@ -70,115 +64,109 @@ def test_sizes_are_those_of_the_files(store: Store) -> None:
             assert image.size[::-1] == store.size(image_id)
 
 
-def test_masks_boxes_and_areas_agree(store: Store, notes: list[dict[str, Any]]) -> None:
-    for note in notes:
-        mask = decoded(note)
-        assert mask.shape == store.size(note["image_id"])
-        assert note["area"] == mask.sum() >= shapes.SEEN_PIXELS
-        rows, columns = np.nonzero(mask)
-        x, y, width, height = note["bbox"]
-        assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-
-
-def test_only_visible_pixels_are_recorded(store: Store) -> None:
-    """The masks of an image never overlap."""
+def test_masks_boxes_and_areas_agree_and_no_masks_overlap(store: Store) -> None:
     for image_id in store.image_ids:
-        masks = [decoded(note) for note in store.annotations(image_id)]
-        assert not masks or np.sum(masks, axis=0).max() <= 1
+        covered = np.zeros(store.size(image_id), dtype=int)
+        for ann in store.annotations(image_id):
+            mask = decoded(ann)
+            assert ann["area"] == mask.sum() >= shapes.VISIBLE_PIXELS
+            rows, columns = np.nonzero(mask)
+            x, y, width, height = ann["bbox"]
+            assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert mask.shape == covered.shape
+            covered += mask
+        assert covered.max() <= 1, "only visible pixels are recorded"
 
 
-def test_classes_are_balanced(notes: list[dict[str, Any]]) -> None:
-    counts = Counter(note["category_id"] for note in notes)
-    assert set(counts) == set(range(1, 9))
-    expected = len(notes) / 8
+def test_classes_are_balanced(annotations: list[dict[str, Any]]) -> None:
+    counts = Counter(ann["category_id"] for ann in annotations)
+    assert len(set(CLASSES)) == 8 and set(counts) == set(range(1, 9))
+    expected = len(annotations) / 8
     assert max(abs(count - expected) for count in counts.values()) < 4 * expected**0.5
 
 
 def test_instances_per_image(store: Store) -> None:
-    counts = [sum(not note["iscrowd"] for note in store.annotations(image_id)) for image_id in store.image_ids]
+    counts = [sum(not ann["iscrowd"] for ann in store.annotations(image_id)) for image_id in store.image_ids]
     assert set(counts) == set(range(8))
     assert 2.8 < np.mean(counts) < 3.5
     assert 0.03 < np.mean([not store.annotations(image_id) for image_id in store.image_ids]) < 0.1
 
 
-def test_crowds(notes: list[dict[str, Any]]) -> None:
-    crowds = [note for note in notes if note["iscrowd"]]
+def test_crowds_and_scales(annotations: list[dict[str, Any]]) -> None:
+    crowds = [ann for ann in annotations if ann["iscrowd"]]
     assert 4 <= len(crowds) <= 0.08 * TRAIN
-    for note in crowds:
-        region = note["segmentation"]
-        assert isinstance(region["counts"], list)
-        compressed = rle.frPyObjects(region, *region["size"])
-        assert rle.area(compressed) == note["area"]
-        assert rle.toBbox(compressed).tolist() == note["bbox"]
-
-
-def test_scale_changes(notes: list[dict[str, Any]]) -> None:
-    diameters = np.sqrt([note["area"] for note in notes if not note["iscrowd"]])
+    for ann in crowds:
+        segmentation = ann["segmentation"]
+        assert isinstance(segmentation["counts"], list)
+        compressed = rle.frPyObjects(segmentation, *segmentation["size"])
+        assert rle.area(compressed) == ann["area"]
+        assert rle.toBbox(compressed).tolist() == ann["bbox"]
+    diameters = np.sqrt([ann["area"] for ann in annotations if not ann["iscrowd"]])
     low, high = np.percentile(diameters, [5, 95])
     assert high > 1.9 * low
 
 
-def test_objects_touch_and_hide_each_other(store: Store) -> None:
+def test_objects_touch(store: Store) -> None:
     touching = 0
     for image_id in store.image_ids:
-        grown = [np.pad(decoded(note), 1) for note in store.annotations(image_id)]
-        grown = [mask | np.roll(mask, 1, 0) | np.roll(mask, -1, 0) | np.roll(mask, 1, 1) for mask in grown]
-        touching += bool(grown) and np.sum(grown, axis=0).max() > 1
+        dilated = [np.pad(decoded(ann), 1) for ann in store.annotations(image_id)]
+        dilated = [mask | np.roll(mask, 1, 0) | np.roll(mask, -1, 0) | np.roll(mask, 1, 1) for mask in dilated]
+        touching += bool(dilated) and np.sum(dilated, axis=0).max() > 1
     assert touching > 0.25 * TRAIN
 
 
 def test_colour_alone_does_not_tell_the_class(store: Store) -> None:
-    """Whoever knows the mean colour of each class and of an instance is right in fewer than two cases in three."""
+    """Classify instances by the nearest mean colour of a class: fewer than two in three are right."""
     colours: dict[int, list[np.ndarray]] = {number: [] for number in range(1, 9)}
     for image_id in store.image_ids:
         pixels = np.asarray(Image.open(store.path(image_id)), dtype=float)
-        for note in store.annotations(image_id):
-            colours[note["category_id"]].append(pixels[decoded(note)].mean(axis=0))
-    means = np.array([np.mean(one, axis=0) for one in colours.values()])
+        for ann in store.annotations(image_id):
+            colours[ann["category_id"]].append(pixels[decoded(ann)].mean(axis=0))
+    means = np.array([np.mean(values, axis=0) for values in colours.values()])
     right = [
         np.argmin(np.linalg.norm(means - colour, axis=1)) == number - 1
-        for number, one in colours.items()
-        for colour in one
+        for number, values in colours.items()
+        for colour in values
     ]
     assert 1 / len(colours) < np.mean(right) < 2 / 3
 
 
-def content(folder: Path, part: str) -> list[tuple[Any, ...]]:
-    """Give what every image of a part is: record, annotations, pixels."""
-    store = Store.open(folder, part)
+def content(folder: Path, subset: str) -> list[tuple[Any, ...]]:
+    """Return id, size, annotations and file of every image of a subset."""
+    store = Store.open(folder, subset)
     return [(i, store.size(i), store.annotations(i), store.path(i).read_bytes()) for i in store.image_ids]
 
 
 def test_image_k_is_the_same_whatever_the_number(folder: Path, tmp_path: Path) -> None:
     fewer = prepare(tmp_path, train=30, val=5)
-    for part in ("train", "val"):
-        found = content(fewer, part)
-        assert found == content(folder, part)[: len(found)]
+    for subset in ("train", "val"):
+        images = content(fewer, subset)
+        assert images == content(folder, subset)[: len(images)]
 
 
-def test_seed_and_part_change_the_images(folder: Path, tmp_path: Path) -> None:
+def test_seed_and_subset_change_the_images(folder: Path, tmp_path: Path) -> None:
     other = content(prepare(tmp_path, train=3, val=1, seed=1), "train")
-    assert [one[3] for one in other] != [one[3] for one in content(folder, "train")[:3]]
+    assert [image[3] for image in other] != [image[3] for image in content(folder, "train")[:3]]
     assert content(folder, "train")[0][3] != content(folder, "val")[0][3]
-    assert not {one[0] for one in content(folder, "train")} & {one[0] for one in content(folder, "val")}
+    assert not {image[0] for image in content(folder, "train")} & {image[0] for image in content(folder, "val")}
 
 
-def test_preparing_again_leaves_nothing_of_before(tmp_path: Path) -> None:
+def test_preparing_again_replaces_everything(tmp_path: Path) -> None:
     prepare(tmp_path, train=6, val=2)
     prepare(tmp_path, train=3, val=1, seed=5)
-    tables = {f"{part}.{table}.arrow" for part in ("train", "val") for table in ("images", "annotations")}
+    tables = {f"{subset}.{table}.arrow" for subset in ("train", "val") for table in ("images", "annotations")}
     assert {path.name for path in tmp_path.iterdir()} == {"dataset.json", "images", *tables}
     assert len(list((tmp_path / "images" / "train").iterdir())) == 3
-    assert json.loads((tmp_path / "dataset.json").read_text())["parts"]["train"]["images"] == 3
+    assert json.loads((tmp_path / "dataset.json").read_text())["subsets"]["train"]["images"] == 3
 
 
 def test_size_scales_the_whole_scene(tmp_path: Path) -> None:
     store = Store.open(prepare(tmp_path, train=12, val=1, size=192), "train")
     assert all(160 <= side <= 208 for image_id in store.image_ids for side in store.size(image_id))
-    assert max(note["area"] for i in store.image_ids for note in store.annotations(i)) > 60**2
+    assert max(ann["area"] for i in store.image_ids for ann in store.annotations(i)) > 60**2
 
 
 def test_takes_seconds(tmp_path: Path) -> None:
-    begun = time.process_time()
+    start = time.process_time()
     prepare(tmp_path, train=50, val=10)
-    assert (time.process_time() - begun) / 60 * 1440 < 45, "1,440 images; about 12 s on a free core"
+    assert (time.process_time() - start) / 60 * 1440 < 45, "1,440 images; about 12 s on a free core"

@@ -1,4 +1,4 @@
-"""What survives kills, torn checkpoints, a second trainer, a full disk, a machine without memory? Done for real."""
+"""Check that a training survives kills, damaged checkpoints, a second trainer, and a lack of disk and memory."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from forked import Training, ends_like, until_step
+from forked import Training, assert_ends_like, until_step
 from tiny import study, write_study
 
-from pais_bench import cli, inference, lock
-from pais_bench.study_file import load_study
-from pais_bench.types import BenchError
+from pais_bench.errors import BenchError
+from pais_bench.study.load import load_study
+from pais_bench.training import lock, predict
+from pais_bench.training.preemption import INTERRUPTED
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forked: a start costs no import
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @pytest.fixture
@@ -34,16 +35,16 @@ def training(tmp_path: Path) -> Training:
     return Training(tmp_path)
 
 
-def test_a_training_killed_at_twenty_random_moments_ends_like_one_that_is_not(tmp_path: Path) -> None:
+def test_a_training_killed_at_twenty_random_moments_assert_ends_like_one_that_is_not(tmp_path: Path) -> None:
     path = write_study(tmp_path, methods={"pais": study()["methods"]["pais"]})
     values = yaml.safe_load(path.read_text())
     values["training"] |= {"steps": 40, "checkpoint_every": 1, "evaluate_every": 10, "milestones": [30]}
     path.write_text(yaml.safe_dump(values))
-    words = (sys.executable, str(ROOT / "benchmarks/kills.py"), str(path), "--kills", "20")
+    command = (sys.executable, str(ROOT / "benchmarks/kills.py"), str(path), "--kills", "20")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "equal: weights, average, optimiser, log, predictions" in done.stdout
+    assert "equal: student, teacher, optimiser, log, predictions" in done.stdout
 
 
 def truncated(content: bytes) -> bytes:
@@ -54,41 +55,43 @@ def empty(content: bytes) -> bytes:
     return b""
 
 
-def flipped(content: bytes) -> bytes:
+def bit_flipped(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
 
 
-def zeroed_end(content: bytes) -> bytes:
+def zero_ended(content: bytes) -> bytes:
     return content[:-4096] + bytes(4096)
 
 
-@pytest.mark.parametrize("spoil", [truncated, empty, flipped, zeroed_end])
-def test_a_torn_checkpoint_falls_back_to_the_one_before_it(
-    spoil: Callable[[bytes], bytes], training: Training, whole: Training
+@pytest.mark.parametrize("damage", [truncated, empty, bit_flipped, zero_ended])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(
+    damage: Callable[[bytes], bytes], training: Training, whole: Training
 ) -> None:
-    assert training.train(before=until_step(training, 3)) == cli.INTERRUPTED
+    assert training.train(before=until_step(training, 3)) == INTERRUPTED
     newest = training.folder / "checkpoint.pt"
-    newest.write_bytes(spoil(newest.read_bytes()))
-    ends_like(training, whole)
-    assert "damaged checkpoint" in training.said.read_text() and "step 2 of 4" in training.said.read_text()
+    newest.write_bytes(damage(newest.read_bytes()))
+    assert_ends_like(training, whole)
+    assert "damaged checkpoint" in training.stderr.read_text() and "step 2 of 4" in training.stderr.read_text()
 
 
-def test_torn_checkpoints_without_a_whole_one_are_refused(training: Training) -> None:
-    assert training.train(before=until_step(training, 3)) == cli.INTERRUPTED
+def test_damaged_checkpoints_without_a_whole_one_are_refused(training: Training) -> None:
+    assert training.train(before=until_step(training, 3)) == INTERRUPTED
     for path in training.folder.glob("checkpoint*.pt"):
-        path.write_bytes(b"torn")
+        path.write_bytes(b"damaged")
     assert training.train() == 2
-    training.refused("checkpoint.pt: damaged", "checkpoint.before.pt: damaged", "delete it to train this run anew")
+    training.assert_refused(
+        "checkpoint.pt: damaged", "checkpoint.before.pt: damaged", "delete it to train this run anew"
+    )
 
 
-def test_a_foreign_checkpoint_is_refused_and_left_alone(training: Training) -> None:
-    assert training.train(before=until_step(training, 3)) == cli.INTERRUPTED
+def test_the_checkpoint_of_another_run_is_refused_and_kept(training: Training) -> None:
+    assert training.train(before=until_step(training, 3)) == INTERRUPTED
     newest = training.folder / "checkpoint.pt"
     state = torch.load(newest, weights_only=True)
     torch.save({**state, "digest": "12345678"}, newest)
     assert training.train() == 2
-    training.refused("checkpoint of run 12345678, not of", "delete it or use another folder")
+    training.assert_refused("checkpoint of run 12345678, not of", "delete it or use another folder")
     assert torch.load(newest, weights_only=True)["digest"] == "12345678"
 
 
@@ -100,88 +103,83 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(training: Training, tmp_
     training.folder.mkdir(parents=True)
     torch.save({"digest": Harmful()}, training.folder / "checkpoint.pt")
     assert training.train() == 2
-    training.refused("damaged checkpoint")
+    training.assert_refused("damaged checkpoint")
     assert not (tmp_path / "harmed").exists()
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < until
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def asleep(step: int) -> Callable[[], object]:
-    """Let a forked training sleep for a minute after a step, as a long evaluation would."""
+def slow_evaluation() -> None:
+    """Let the first evaluation of a forked training, after step 2, take a minute."""
+    evaluate = predict.Validation.evaluate
 
-    def patched() -> None:
-        measure = inference.Validation.measure
+    def slow(*arguments: Any) -> Any:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            arguments[-1](0)
+            time.sleep(0.05)
+        return evaluate(*arguments)
 
-        def slow(*words: Any) -> Any:
-            until = time.monotonic() + 60
-            while time.monotonic() < until:
-                words[-1](0)
-                time.sleep(0.05)
-            return measure(*words)
-
-        inference.Validation.measure = slow  # type: ignore[method-assign]
-
-    return patched
+    predict.Validation.evaluate = slow  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_in_a_long_evaluation_saves_and_the_evaluation_is_made_up_for(
+def test_a_signal_in_a_long_evaluation_saves_and_the_evaluation_is_repeated(
     number: signal.Signals, training: Training, whole: Training
 ) -> None:
-    pid = training.start(before=asleep(2))
+    pid = training.start(before=slow_evaluation)
     wait_until(lambda: (training.folder / "log.jsonl").exists() and len(training.log()) == 2)
     time.sleep(0.2)
-    begun = time.monotonic()
+    begin = time.monotonic()
     os.kill(pid, number)
-    assert training.wait(pid) == cli.INTERRUPTED and time.monotonic() - begun < 10
-    assert "stopped after step 2 of 4; run the same command to go on" in training.said.read_text()
+    assert training.wait(pid) == INTERRUPTED and time.monotonic() - begin < 10
+    assert "stopped after step 2 of 4; run the same command to continue" in training.stderr.read_text()
     assert [line["event"] for line in training.log()] == ["step", "step"]
-    ends_like(training, whole)
+    assert_ends_like(training, whole)
 
 
-def test_a_second_trainer_of_a_run_is_refused_by_name(training: Training, whole: Training) -> None:
+def test_a_second_trainer_of_a_run_is_refused_and_names_the_first(training: Training, whole: Training) -> None:
     def job() -> None:
         os.environ["SLURM_JOB_ID"] = "4711"
         lock.BEAT = 0.2
-        asleep(2)()
+        slow_evaluation()
 
     first = training.start(before=job)
     wait_until(lambda: (training.folder / "log.jsonl").exists() and len(training.log()) == 2)
     second = Training.__new__(Training)
-    second.__dict__ = {**training.__dict__, "said": training.path.with_name("second.txt")}
+    second.__dict__ = {**training.__dict__, "stderr": training.path.with_name("second.txt")}
     assert second.train(before=lambda: setattr(lock, "BEAT", 0.2)) == 2
-    second.refused(f"process {first} on ", "SLURM job 4711, since 20", "wait for it, or end it")
+    second.assert_refused(f"process {first} on ", "SLURM job 4711, since 20", "wait for it, or end it")
     os.kill(first, signal.SIGKILL)
     assert training.wait(first) == -signal.SIGKILL and (training.folder / "lock.json").exists()
-    ends_like(training, whole)
+    assert_ends_like(training, whole)
 
 
 def foreign_lock(folder: Path) -> Path:
-    """Leave the lock of a machine that is not this one."""
-    held = lock.Lock(folder, beat=100)
-    held.__enter__()
+    """Write a lock as another machine would."""
+    lock.Lock(folder, beat=100).__enter__()
     path = folder / "lock.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "node17", "pid": 77, "token": "theirs"}))
     return path
 
 
-def test_a_lock_that_nobody_touches_is_taken_over(tmp_path: Path) -> None:
+def test_an_untouched_lock_is_taken_over(tmp_path: Path) -> None:
     path = foreign_lock(tmp_path)
-    begun = time.monotonic()
-    with lock.Lock(tmp_path, beat=0.1, stale=0.5) as mine:
-        assert time.monotonic() - begun > 0.4
-        mine.check()
+    begin = time.monotonic()
+    with lock.Lock(tmp_path, beat=0.1, stale=0.5) as ours:
+        assert time.monotonic() - begin > 0.4
+        ours.check()
         touched = path.stat().st_mtime_ns
         wait_until(lambda: path.stat().st_mtime_ns > touched)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_of_another_machine_that_is_touched_is_respected(tmp_path: Path) -> None:
+def test_a_touched_lock_of_another_machine_is_respected(tmp_path: Path) -> None:
     path = foreign_lock(tmp_path)
     touching = threading.Timer(0.3, lambda: os.utime(path))
     touching.start()
@@ -191,22 +189,22 @@ def test_a_lock_of_another_machine_that_is_touched_is_respected(tmp_path: Path) 
     assert path.exists()
 
 
-def test_who_loses_the_lock_writes_no_checkpoint(tmp_path: Path) -> None:
-    with lock.Lock(tmp_path, beat=100) as mine:
+def test_a_lost_lock_is_reported_before_a_checkpoint_is_written(tmp_path: Path) -> None:
+    with lock.Lock(tmp_path, beat=100) as ours:
         path = tmp_path / "lock.json"
         path.write_text(json.dumps({"host": "node17", "pid": 77, "since": "now", "token": "theirs"}))
-        with pytest.raises(BenchError, match="taken over by process 77 on node17, since now,; nothing more is written"):
-            mine.check()
+        with pytest.raises(BenchError, match="taken over by process 77 on node17, since now; nothing more is written"):
+            ours.check()
     assert path.exists()
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.05])
-def test_of_many_that_take_a_stale_lock_one_gets_it(
+def test_of_many_that_take_over_a_stale_lock_one_gets_it(
     pause: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign_lock(tmp_path)
     rename = os.rename
-    # Each is held up after it has seen that the lock is still the stale one.
+    # Each waits between the comparison and the removal of the stale lock.
     monkeypatch.setattr(os, "rename", lambda *paths: (time.sleep(pause), rename(*paths)))
     held: list[lock.Lock] = []
 
@@ -214,34 +212,36 @@ def test_of_many_that_take_a_stale_lock_one_gets_it(
         with contextlib.suppress(BenchError):
             held.append(lock.Lock(tmp_path, beat=0.05, stale=0.3).__enter__())
 
-    crowd = [threading.Thread(target=take) for _ in range(8)]
-    for one in crowd:
-        one.start()
-    for one in crowd:
-        one.join()
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert len(held) == 1
     held[0].__exit__()
 
 
-def test_a_limit_of_file_size_loses_no_step(training: Training, whole: Training) -> None:
-    assert training.train(before=until_step(training, 1)) == cli.INTERRUPTED
+def test_a_file_size_limit_loses_no_step(training: Training, whole: Training) -> None:
+    assert training.train(before=until_step(training, 1)) == INTERRUPTED
     size = (training.folder / "checkpoint.pt").stat().st_size
     assert training.train(before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))) == 2
-    training.refused("file too large; raise the limit of a file's size")
+    training.assert_refused("file too large; raise the limit of a file's size")
     assert not (training.folder / "checkpoint.tmp").exists()
-    ends_like(training, whole)
+    assert_ends_like(training, whole)
 
 
 def test_a_full_disk_loses_no_step(training: Training, whole: Training) -> None:
-    assert training.train(before=until_step(training, 1)) == cli.INTERRUPTED
+    assert training.train(before=until_step(training, 1)) == INTERRUPTED
+    before = training.weights()
     (training.folder / "checkpoint.tmp").symlink_to("/dev/full")
     assert training.train() == 2
-    training.refused("no space left on device; free some space")
-    ends_like(training, whole)
+    training.assert_refused("no space left on device; free some space")
+    assert all(torch.equal(value, before[name]) for name, value in training.weights().items())
+    assert_ends_like(training, whole)
 
 
-def test_results_that_are_read_only_are_named(training: Training) -> None:
-    def nobody() -> None:
+def test_a_read_only_results_folder_is_named(training: Training) -> None:
+    def drop_permissions() -> None:
         for folder in (training.path.parent, *training.results.rglob("*")):
             if folder.is_dir():
                 folder.chmod(0o555)
@@ -253,45 +253,45 @@ def test_results_that_are_read_only_are_named(training: Training) -> None:
     if os.geteuid() == 0 and not (training.path.parent.stat().st_mode & 0o005):
         for folder in (training.path.parent, *training.path.parent.parents[:-2]):
             folder.chmod(folder.stat().st_mode | 0o055)
-    assert training.train(before=nobody) == 2
-    training.refused(str(training.results / "runs"), "permission denied; choose another --results")
+    assert training.train(before=drop_permissions) == 2
+    training.assert_refused(str(training.results / "runs"), "permission denied; choose another --results")
 
 
-TAKEN: list[bytearray] = []
+ALLOCATED: list[bytearray] = []
 
 
-def test_memory_that_runs_out_is_told_and_loses_no_step(training: Training, whole: Training) -> None:
-    assert training.train(before=until_step(training, 1)) == cli.INTERRUPTED
+def test_memory_that_runs_out_is_reported_and_loses_no_step(training: Training, whole: Training) -> None:
+    assert training.train(before=until_step(training, 1)) == INTERRUPTED
 
-    def little() -> None:
-        now = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (now + 2**23, now + 2**23))
-        with contextlib.suppress(MemoryError):  # what earlier tests have freed is taken as well, but for 2 MB
+    def limit_memory() -> None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**23, used + 2**23))
+        with contextlib.suppress(MemoryError):  # allocate what earlier tests have freed too, but for 2 MB
             while True:
-                TAKEN.append(bytearray(2**16))
-        del TAKEN[-32:]
+                ALLOCATED.append(bytearray(2**16))
+        del ALLOCATED[-32:]
 
-    assert training.train(before=little) == 2, training.said.read_text()
-    training.refused("out of memory; ask for more of it")
-    ends_like(training, whole)
+    assert training.train(before=limit_memory) == 2, training.stderr.read_text()
+    training.assert_refused("out of memory; ask for more of it")
+    assert_ends_like(training, whole)
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_an_image_lost_in_mid_run_is_named(workers: str, training: Training, whole: Training) -> None:
-    assert training.train(before=until_step(training, 1)) == cli.INTERRUPTED
+def test_an_image_that_disappears_during_training_is_named(workers: str, training: Training, whole: Training) -> None:
+    assert training.train(before=until_step(training, 1)) == INTERRUPTED
     images = {path: path.read_bytes() for path in training.results.rglob("train/*.png")}
     for path in images:
         path.unlink()
     assert training.train("--workers", workers) == 2
-    training.refused(".png: unreadable image", "No such file", "replace the file")
+    training.assert_refused(".png: unreadable image", "No such file", "replace the file")
     for path, content in images.items():
         path.write_bytes(content)
-    ends_like(training, whole)
+    assert_ends_like(training, whole)
 
 
-def test_a_loss_that_is_not_finite_is_told_with_the_last_checkpoint_kept(training: Training) -> None:
-    steep = study(methods={"supervised": {"training": {"lr": 1e30, "clip": None, "warmup_steps": 0}}})
+def test_a_loss_that_is_not_finite_is_reported(training: Training) -> None:
+    steep = study(methods={"supervised": {"training": {"lr": 1e30, "grad_clip": None, "warmup_steps": 0}}})
     training.path.write_text(yaml.safe_dump(steep))
     training.folder = training.results / load_study(training.path).runs()[0].folder
     assert training.train() == 2
-    training.refused("loss not finite at step", "labelled/", "lower training.lr")
+    training.assert_refused("loss not finite at step", "labelled/", "lower training.lr")

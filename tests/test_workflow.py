@@ -1,4 +1,4 @@
-"""Does the workflow make exactly what is missing? Dry-runs of the real Snakemake over a study whose files are faked."""
+"""Check that the workflow makes exactly what is missing, by dry-runs of Snakemake over a study with faked files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import conda
 import pytest
 import yaml
 
-from pais_bench.study_file import load_study
-from pais_bench.types import BenchError
+from pais_bench.errors import BenchError
+from pais_bench.study.load import load_study
 
 pytest.importorskip("snakemake", reason="no Snakemake here: this is not the environment of the workflow")
 
@@ -30,15 +30,15 @@ STUDY: dict[str, Any] = {
     "networks": {"small": {"backend": "torchvision", "name": "mask_rcnn", "options": {"backbone": "small"}}},
     "methods": {"supervised": {}, "mean_teacher": {}, "strict": {"name": "pais", "options": {"alpha": 8.0}}},
 }
-TABLES = [f"{part}.{table}.arrow" for part in ("train", "val") for table in ("images", "annotations")]
-WRITTEN = ("main_table", "per_class", "cost", "significance", "paper_ledger", "weights", "protocols")
-DRAWN = ("convergence", "convergence_images", "convergence_time", "label_efficiency", "accuracy_cost")
+DATASET_FILES = [f"{subset}.{kind}.arrow" for subset in ("train", "val") for kind in ("images", "annotations")]
+TABLES = ("main_table", "per_class", "cost", "significance", "paper_ledger", "checkpoints", "protocols")
+FIGURES = ("convergence", "convergence_images", "convergence_time", "label_efficiency", "accuracy_cost")
 REPORTS = (
-    tuple(f"{name}.{kind}" for name in WRITTEN for kind in ("csv", "md", "tex"))
-    + tuple(f"{name}.{kind}" for name in DRAWN for kind in ("pdf", "png"))
+    tuple(f"{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex"))
+    + tuple(f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png"))
     + ("report.html",)
 )
-IN_STUDY, OF_RUN = {"report": 1, "all": 1}, ("train", "predict", "evaluate")
+PER_STUDY, PER_RUN = {"report": 1, "all": 1}, ("train", "predict", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,24 @@ class Project:
         (self.root / "tiny.yaml").write_text(yaml.safe_dump(project.study))
         return project
 
-    def snakemake(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake in the project, whose package comes before an installed one; all that it says is in stdout."""
-        command = (sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/local", *words)
+    def snakemake(self, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake in the project, whose package comes before an installed one; stdout has stderr too."""
+        command = (sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/local", *options)
         environment = {**os.environ, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", **variables}
         return subprocess.run(
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def planned(self, *config: str, study: str = "tiny.yaml") -> list[tuple[str, str]]:
-        """Give (rule, first output) of the jobs of a dry-run; the target's output is empty."""
+        """Return (rule, first output) of the jobs of a dry-run; the target's output is empty."""
         done = self.snakemake("-n", "--quiet", "host", "--config", f"study={study}", *config)
         assert done.returncode == 0, done.stdout
         blocks = re.split(r"^(?:local)?rule (\w+):\n", done.stdout, flags=re.MULTILINE)[1:]
         outputs = (re.search(r"^    output: ([^,\n]+)", block, re.MULTILINE) for block in blocks[1::2])
-        return [(rule, found[1] if found else "") for rule, found in zip(blocks[::2], outputs, strict=True)]
+        return [(rule, output[1] if output else "") for rule, output in zip(blocks[::2], outputs, strict=True)]
 
     def finish(self) -> None:
-        """Fake every output, in the order of the workflow, and let Snakemake record how it was made."""
+        """Create every output empty, in the order of the workflow, and let Snakemake record its provenance."""
         study = load_study(self.root / "tiny.yaml")
         results = self.root / "results"
         folder = runpy.run_path(str(self.root / "envs" / "build.py"))["folder"]("torchvision")
@@ -79,7 +79,7 @@ class Project:
         runs = [results / run.folder for run in study.runs()]
         splits = {(run.split.family, run.split.stem) for run in study.runs()}
         files = [self.root / folder / "READY"]
-        files += [dataset / name for name in ("dataset.json", *TABLES)]
+        files += [dataset / name for name in ("dataset.json", *DATASET_FILES)]
         files += [results / "splits" / study.dataset.label / family / f"{stem}.json" for family, stem in splits]
         files += [run / name for name in ("run.json", "predictions.json", "metrics.json") for run in runs]
         files += [results / "reports" / study.name / name for name in REPORTS]
@@ -112,59 +112,60 @@ def counts(planned: list[tuple[str, str]]) -> dict[str, int]:
 
 
 def trained(planned: list[tuple[str, str]]) -> set[str]:
-    """Give percents and method of the planned trainings."""
-    found = (re.search(r"/([\d.]+)pct.*/(\w+)-[0-9a-f]{8}/run.json", path) for rule, path in planned if rule == "train")
-    return {f"{match[1]} {match[2]}" for match in found if match}
+    """Return percent and method of the planned trainings."""
+    matches = (
+        re.search(r"/([\d.]+)pct.*/(\w+)-[0-9a-f]{8}/run.json", path) for rule, path in planned if rule == "train"
+    )
+    return {f"{match[1]} {match[2]}" for match in matches if match}
 
 
 def test_lint_is_clean() -> None:
-    words = (sys.executable, "-m", "snakemake", "--lint")
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_report_of_snakemake_itself_holds_figures_and_page(project: Project) -> None:
+def test_the_report_of_snakemake_has_figures_and_page(project: Project) -> None:
     done = project.snakemake("--report", "snakemake.html", "--config", "study=tiny.yaml")
     assert done.returncode == 0, done.stdout
     text = (project.root / "snakemake.html").read_text()
     assert "label_efficiency.png" in text and "report.html" in text
 
 
-def test_a_fresh_study_is_the_whole_grid(project: Project) -> None:
+def test_a_new_study_plans_the_whole_grid(project: Project) -> None:
     shutil.rmtree(project.root / "results")
     shutil.rmtree(project.root / ".envs")
     planned = project.planned()
-    of_runs = dict.fromkeys(OF_RUN, 6)
-    assert counts(planned) == {"environment": 1, "prepare": 1, "split": 2, **of_runs, **IN_STUDY}
+    per_run = dict.fromkeys(PER_RUN, 6)
+    assert counts(planned) == {"environment": 1, "prepare": 1, "split": 2, **per_run, **PER_STUDY}
     assert trained(planned) == {f"{p} {m}" for p in ("2.5", "10") for m in ("supervised", "mean_teacher", "strict")}
 
 
-def test_a_finished_study_has_nothing_to_do(project: Project) -> None:
+def test_a_finished_study_plans_nothing(project: Project) -> None:
     assert project.planned() == []
 
 
-def test_missing_runs_are_seen_without_a_record_of_earlier_calls(project: Project) -> None:
+def test_missing_runs_are_planned_without_the_metadata_of_snakemake(project: Project) -> None:
     shutil.rmtree(project.root / ".snakemake")
     methods = {**STUDY["methods"], "strict": {"name": "pais", "options": {"alpha": 9.0}}}
     assert trained(project.edit(methods=methods).planned()) == {"2.5 strict", "10 strict"}
 
 
-def test_an_edited_option_repeats_the_runs_that_have_it(project: Project) -> None:
+def test_an_edited_option_repeats_its_runs(project: Project) -> None:
     methods = {**STUDY["methods"], "strict": {"name": "pais", "options": {"alpha": 9.0}}}
     planned = project.edit(methods=methods).planned()
     assert trained(planned) == {"2.5 strict", "10 strict"}
-    assert counts(planned) == {**dict.fromkeys(OF_RUN, 2), **IN_STUDY}
+    assert counts(planned) == {**dict.fromkeys(PER_RUN, 2), **PER_STUDY}
 
 
-def test_a_new_method_file_and_its_name_run_only_it(project: Project) -> None:
+def test_a_new_method_plans_only_its_runs(project: Project) -> None:
     folder = project.root / "pais_bench" / "methods"
     shutil.copy(folder / "mean_teacher.py", folder / "brand_new.py")
     planned = project.edit(methods={**STUDY["methods"], "brand_new": {}}).planned()
     assert trained(planned) == {"2.5 brand_new", "10 brand_new"}
-    assert counts(planned) == {**dict.fromkeys(OF_RUN, 2), **IN_STUDY}
+    assert counts(planned) == {**dict.fromkeys(PER_RUN, 2), **PER_STUDY}
 
 
-def test_a_method_that_wants_a_trained_teacher_waits_for_it(project: Project) -> None:
+def test_a_method_with_a_pretrained_teacher_runs_after_it(project: Project) -> None:
     methods = {"supervised": {}, "data_distillation": {"teacher": "supervised"}}
     plan = project.edit(methods=methods, split={"percents": [2.5], "folds": [2]}).planned()
     order = [re.search(r"/(\w+)-[0-9a-f]{8}/", path)[1] for rule, path in plan if rule == "train"]  # type: ignore[index]
@@ -192,7 +193,7 @@ def test_another_teacher_is_another_run(project: Project) -> None:
         ({"methods": ["pais"]}, {"supervised": {}}, "networks.small.methods: there is no method 'pais'"),
     ],
 )
-def test_a_grid_that_cannot_be_is_told_in_a_sentence(
+def test_an_impossible_grid_is_described_in_a_sentence(
     tmp_path: Path, networks: dict[str, Any], methods: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "tiny.yaml"
@@ -203,7 +204,7 @@ def test_a_grid_that_cannot_be_is_told_in_a_sentence(
         load_study(path)
 
 
-def test_a_network_may_be_trained_with_some_of_the_methods_only(tmp_path: Path) -> None:
+def test_a_network_may_be_trained_with_some_methods_only(tmp_path: Path) -> None:
     small = STUDY["networks"]["small"]
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump({**STUDY, "networks": {"small": small, "other": small | {"methods": ["strict"]}}}))
@@ -212,77 +213,79 @@ def test_a_network_may_be_trained_with_some_of_the_methods_only(tmp_path: Path) 
     assert len(runs) == 8
 
 
-def test_a_new_percent_draws_its_split_and_runs_only_it(project: Project) -> None:
+def test_a_new_percent_plans_only_its_split_and_runs(project: Project) -> None:
     planned = project.edit(split={"percents": [2.5, 5, 10], "folds": [1]}).planned()
-    assert counts(planned) == {"split": 1, **dict.fromkeys(OF_RUN, 3), **IN_STUDY}
+    assert counts(planned) == {"split": 1, **dict.fromkeys(PER_RUN, 3), **PER_STUDY}
 
 
-def test_a_corruption_draws_its_splits_beside_the_others_and_trains_all(project: Project) -> None:
-    split = {**STUDY["split"], "corruption": {"flip": 20, "drop": 2.5}}
+def test_label_noise_plans_new_splits_beside_the_others_and_all_runs(project: Project) -> None:
+    split = {**STUDY["split"], "label_noise": {"class_flip": 20, "missing": 2.5}}
     planned = project.edit(split=split).planned()
-    assert counts(planned) == {"split": 2, **dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+    assert counts(planned) == {"split": 2, **dict.fromkeys(PER_RUN, 6), **PER_STUDY}
     assert {path for rule, path in planned if rule == "split"} == {
-        f"results/splits/tiny_shapes/soft_teacher/{percent}pct-fold1-drop2.5-flip20.json" for percent in ("2.5", "10")
+        f"results/splits/tiny_shapes/soft_teacher/{percent}pct-fold1-missing2.5-classflip20.json"
+        for percent in ("2.5", "10")
     }
 
 
-def test_an_imported_split_is_asked_for_and_never_made(project: Project) -> None:
+def test_a_missing_imported_split_is_named_and_never_made(project: Project) -> None:
     imported = project.edit(split={**STUDY["split"], "family": "imported"})
     done = imported.snakemake("-n", "--config", "study=tiny.yaml")
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    told = " ".join(done.stdout.split())
-    assert "imported/2.5pct-fold1.json: missing; after `pais-bench prepare`, run `pais-bench import-split" in told
-    assert "--percent 2.5 --fold 1" in told
+    output = " ".join(done.stdout.split())
+    assert "imported/2.5pct-fold1.json: missing; after `pais-bench prepare`, run `pais-bench import-split" in output
+    assert "--percent 2.5 --fold 1" in output
     for percent in ("2.5", "10"):
         path = project.root / f"results/splits/tiny_shapes/imported/{percent}pct-fold1.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert counts(imported.planned()) == {**dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+    assert counts(imported.planned()) == {**dict.fromkeys(PER_RUN, 6), **PER_STUDY}
 
 
-def test_other_weights_are_predicted_and_nothing_is_trained(project: Project) -> None:
-    planned = project.edit(also=["student-last", "teacher-last"]).planned()
-    assert counts(planned) == {"predict": 6, "evaluate": 6, **IN_STUDY}
+def test_other_checkpoints_are_predicted_without_training(project: Project) -> None:
+    planned = project.edit(also_evaluate=["student-last", "teacher-last"]).planned()
+    assert counts(planned) == {"predict": 6, "evaluate": 6, **PER_STUDY}
     names = {Path(path).name for rule, path in planned if rule in ("predict", "evaluate")}
     assert names == {"predictions-student-last.json", "metrics-student-last.json"}
-    assert counts(project.edit(model="student", checkpoint="best").planned()) == {
+    assert counts(project.edit(report={"model": "student", "checkpoint": "best"}).planned()) == {
         "predict": 6,
         "evaluate": 6,
-        **IN_STUDY,
+        **PER_STUDY,
     }
 
 
-def test_predictions_of_another_codebase_are_evaluated_again_when_they_change(project: Project) -> None:
-    about = {"name": "theirs", "network": "small", "method": "gd", "percent": 10, "fold": 1, "split_family": "unknown"}
-    (project.root / "theirs.yaml").write_text(yaml.safe_dump({**about, "source": "x", "predictions": "found.json"}))
-    (project.root / "found.json").write_text("[]")
-    named = project.edit(external=["theirs.yaml"])
+def test_changed_external_predictions_are_evaluated_again(project: Project) -> None:
+    description = {"name": "theirs", "network": "small", "method": "gd", "percent": 10, "fold": 1}
+    description |= {"split_family": "unknown", "source": "x"}
+    (project.root / "theirs.yaml").write_text(yaml.safe_dump({**description, "predictions": "predictions.json"}))
+    (project.root / "predictions.json").write_text("[]")
+    project = project.edit(external=["theirs.yaml"])
     path = project.root / "results/external/tiny_shapes/theirs/metrics.json"
-    (planned,) = [one for rule, one in named.planned() if rule == "import_predictions"]
+    (planned,) = [output for rule, output in project.planned() if rule == "import_predictions"]
     assert planned == "results/external/tiny_shapes/theirs/metrics.json"
     path.parent.mkdir(parents=True)
     path.touch()
-    assert named.snakemake("--touch", "--config", "study=tiny.yaml", "--", planned).returncode == 0
-    assert counts(named.planned()) == IN_STUDY
-    (project.root / "found.json").touch()
-    assert counts(named.planned()) == {"import_predictions": 1, **IN_STUDY}
-    (project.root / "theirs.yaml").write_text(yaml.safe_dump({**about, "source": "x"}))
-    done = named.snakemake("-n", "--config", "study=tiny.yaml")
+    assert project.snakemake("--touch", "--config", "study=tiny.yaml", "--", planned).returncode == 0
+    assert counts(project.planned()) == PER_STUDY
+    (project.root / "predictions.json").touch()
+    assert counts(project.planned()) == {"import_predictions": 1, **PER_STUDY}
+    (project.root / "theirs.yaml").write_text(yaml.safe_dump(description))
+    done = project.snakemake("-n", "--config", "study=tiny.yaml")
     assert done.returncode != 0 and "theirs.yaml: missing key 'predictions'" in done.stdout
 
 
-def test_a_run_that_leaves_the_study_repeats_the_report_only(project: Project) -> None:
+def test_a_removed_method_repeats_the_report_only(project: Project) -> None:
     methods = {name: method for name, method in STUDY["methods"].items() if name != "mean_teacher"}
-    assert counts(project.edit(methods=methods).planned()) == IN_STUDY
+    assert counts(project.edit(methods=methods).planned()) == PER_STUDY
 
 
-def test_an_option_of_the_dataset_prepares_it_again_and_repeats_all(project: Project) -> None:
+def test_a_dataset_option_repeats_everything(project: Project) -> None:
     dataset = {**STUDY["dataset"], "options": {"train": 50}}
     planned = counts(project.edit(dataset=dataset).planned())
-    assert planned == {"prepare": 1, "split": 2, **dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+    assert planned == {"prepare": 1, "split": 2, **dict.fromkeys(PER_RUN, 6), **PER_STUDY}
 
 
-def test_comments_and_the_place_of_the_study_repeat_nothing(project: Project) -> None:
+def test_comments_and_the_path_of_the_study_repeat_nothing(project: Project) -> None:
     root = project.root
     (root / "elsewhere.yaml").write_text("# The same grid.\n" + (root / "tiny.yaml").read_text())
     for path in (root / "rules" / "runs.smk", root / "envs" / "torchvision.txt"):
@@ -290,32 +293,32 @@ def test_comments_and_the_place_of_the_study_repeat_nothing(project: Project) ->
     assert project.planned(study="elsewhere.yaml") == []
 
 
-def test_new_pins_of_a_backend_build_beside_and_train_again(project: Project) -> None:
+def test_new_pins_of_a_backend_build_another_environment_and_train_again(project: Project) -> None:
     lock = project.root / "envs" / "torchvision.txt"
     lock.write_text(lock.read_text().replace("torchvision==", "torchvision==1"))
     planned = project.planned()
-    assert counts(planned) == {"environment": 1, **dict.fromkeys(OF_RUN, 6), **IN_STUDY}
-    (built,) = (path for rule, path in planned if rule == "environment")
-    assert not (project.root / built).exists()
+    assert counts(planned) == {"environment": 1, **dict.fromkeys(PER_RUN, 6), **PER_STUDY}
+    (ready,) = (path for rule, path in planned if rule == "environment")
+    assert not (project.root / ready).exists()
 
 
-def test_an_environment_that_was_built_again_trains_nothing(project: Project) -> None:
+def test_a_rebuilt_environment_repeats_nothing(project: Project) -> None:
     (ready,) = project.root.glob(".envs/torchvision-*/READY")
     ready.touch()
     assert project.planned() == []
 
 
-def test_an_interpreter_of_the_user_is_taken_and_nothing_is_built(project: Project) -> None:
+def test_an_interpreter_of_the_user_needs_no_environment(project: Project) -> None:
     shutil.rmtree(project.root / "results")
     shutil.rmtree(project.root / ".envs")
     assert "environment" not in counts(project.planned("python=/opt/python/bin/python"))
 
 
-def test_conda_makes_the_environments_where_it_is_asked_to(project: Project, tmp_path: Path) -> None:
+def test_conda_makes_the_environments_with_sdm_conda(project: Project, tmp_path: Path) -> None:
     shutil.rmtree(project.root / "results")
     shutil.rmtree(project.root / ".envs")
-    words = ("-n", "--quiet", "host", "--sdm", "conda", "--printshellcmds", "--config", "study=tiny.yaml")
-    done = project.snakemake(*words, PATH=conda.stand_in(tmp_path / "conda"))
+    options = ("-n", "--quiet", "host", "--sdm", "conda", "--printshellcmds", "--config", "study=tiny.yaml")
+    done = project.snakemake(*options, PATH=conda.write_fake_conda(tmp_path / "conda"))
     assert done.returncode == 0, done.stdout
     assert "rule environment" not in done.stdout and "envs/torchvision.yaml will be created" in done.stdout
     assert re.search(r"python -m pais_bench train .* --locked torchvision", done.stdout)
@@ -324,22 +327,22 @@ def test_conda_makes_the_environments_where_it_is_asked_to(project: Project, tmp
 def test_the_runs_of_a_backend_may_be_left_out(project: Project) -> None:
     other = {"backend": "detectron2", "name": "mask_rcnn"}
     both = project.edit(networks={**STUDY["networks"], "other": other})
-    assert counts(both.planned()) == {"environment": 1, **dict.fromkeys(OF_RUN, 6), **IN_STUDY}
+    assert counts(both.planned()) == {"environment": 1, **dict.fromkeys(PER_RUN, 6), **PER_STUDY}
     assert both.planned("backends=torchvision") == []
     done = both.snakemake("-n", "--config", "study=tiny.yaml", "backends=mmdet")
     assert done.returncode != 0 and "backends=mmdet: this study has detectron2, torchvision" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("config", "message"),
     [
         ("study=nowhere", "nowhere: no such study file"),
         ("study=typo.yaml", "typo.yaml: unknown key 'dataest'"),
     ],
 )
-def test_a_faulty_study_is_told_in_a_sentence(project: Project, word: str, message: str) -> None:
+def test_a_faulty_study_is_described_in_a_sentence(project: Project, config: str, message: str) -> None:
     (project.root / "typo.yaml").write_text(yaml.safe_dump({**STUDY, "dataest": {}}))
-    done = project.snakemake("-n", "--config", word)
+    done = project.snakemake("-n", "--config", config)
     assert done.returncode != 0
     assert message in done.stdout
     assert "Traceback" not in done.stdout

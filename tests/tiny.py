@@ -1,4 +1,4 @@
-"""Give small things that many tests build on: a study that trains in seconds, and instances made by hand."""
+"""Build small things that many tests share: a study that trains in seconds, and instances made by hand."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import torch
 import yaml
 
 from pais_bench import plugins
-from pais_bench.types import BenchError, Instances
+from pais_bench.errors import BenchError
+from pais_bench.types import Instances
 
 NETWORK = {
     "backbone": "small",
     "anchor_sizes": [16, 32, 64],
-    "proposal_batch": 16,
-    "proposals_train": 24,
-    "proposals_test": 24,
-    "roi_batch": 8,
+    "rpn_batch_size_per_image": 16,
+    "rpn_post_nms_top_n_train": 24,
+    "rpn_post_nms_top_n_test": 24,
+    "box_batch_size_per_image": 8,
     "box_features": 16,
     "box_convs": [16],
     "mask_layers": [16],
-    "quality_channels": 8,
-    "score_threshold": 0.0,
-    "detections": 5,
+    "mask_iou_channels": 8,
+    "box_score_thresh": 0.0,
+    "box_detections_per_img": 5,
 }
 
 KNET = {
@@ -38,7 +39,7 @@ KNET = {
     "ffn": 16,
     "groups": 4,
     "stride": 4,
-    "detections": 5,
+    "detections_per_img": 5,
 }
 
 
@@ -47,7 +48,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "torchvision/knet": KNET,
     "mmdet/mask_rcnn": {
         "backbone": "small",
-        "quality_channels": 8,
+        "mask_iou_channels": 8,
         "overrides": {
             "roi_head.bbox_head.fc_out_channels": 16,
             "train_cfg.rpn.sampler.num": 16,
@@ -68,7 +69,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
     },
     "detectron2/mask_rcnn": {
         "backbone": "small",
-        "quality_channels": 8,
+        "mask_iou_channels": 8,
         "overrides": {
             "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
             "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 16,
@@ -94,16 +95,16 @@ def load_backend(name: str) -> Any:
 
 
 def study(**changes: Any) -> dict[str, Any]:
-    """Give the values of a study of 4 training steps on 40 shapes; keyword arguments replace whole keys."""
+    """Return the values of a study of 4 training steps on 40 shapes; keyword arguments replace whole keys."""
     return {
         "name": "tiny",
         "dataset": {"name": "shapes", "options": {"train": 40, "val": 6, "size": 64}},
         "split": {"percents": [10], "folds": [1]},
-        "views": {"short": [56, 72], "long": 96, "test_short": 64, "test_long": 96},
+        "input": {"min_size_train": [56, 72], "max_size_train": 96, "min_size_test": 64, "max_size_test": 96},
         "training": {
             "steps": 4,
-            "labelled_batch": 2,
-            "unlabelled_batch": 2,
+            "labelled_batch_size": 2,
+            "unlabelled_batch_size": 2,
             "lr": 0.003,  # after 4 steps the masks are not all empty
             "warmup_steps": 2,
             "milestones": [3],
@@ -116,7 +117,7 @@ def study(**changes: Any) -> dict[str, Any]:
         "methods": {
             "supervised": {},
             "mean_teacher": {"options": {"score_threshold": 0.0}},
-            "pais": {"options": {"score_threshold": 0.0, "quality_threshold": 0.0}},
+            "pais": {"options": {"score_threshold": 0.0, "mask_iou_threshold": 0.0}},
         },
         **changes,
     }
@@ -133,10 +134,10 @@ def instances(
     boxes: Sequence[Sequence[int]],
     labels: Sequence[int] | None = None,
     scores: Sequence[float] | None = None,
-    quality: Sequence[float] | None = None,
+    mask_iou: Sequence[float] | None = None,
     size: tuple[int, int] = (64, 64),
 ) -> Instances:
-    """Give instances whose masks fill their boxes x0 y0 x1 y1; scores and quality are 1 unless told."""
+    """Return instances whose masks fill their boxes x0 y0 x1 y1; scores and mask_iou are 1 by default."""
     masks = torch.zeros((len(boxes), *size), dtype=torch.bool)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
         mask[y0:y1, x0:x1] = True
@@ -146,5 +147,5 @@ def instances(
         labels=torch.tensor(labels if labels is not None else [0] * len(boxes), dtype=torch.int64),
         masks=masks,
         scores=torch.tensor(scores) if scores is not None else one,
-        quality=torch.tensor(quality) if quality is not None else one,
+        mask_iou=torch.tensor(mask_iou) if mask_iou is not None else one,
     )

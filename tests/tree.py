@@ -1,4 +1,4 @@
-"""Prepare a tree of Cityscapes' files, as several tests do."""
+"""Prepare a tree of Cityscapes' files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from pais_bench.datasets import cityscapes
 
 
 def prepare(root: Path | None, folder: Path, repair: bool = False, complete: bool = False) -> Path:
-    """Prepare a tree."""
+    """Prepare a tree and return the folder of the dataset."""
     cityscapes.Dataset(cityscapes.Options(complete=complete), root).prepare(folder, "mine", repair=repair)
     return folder

@@ -1,1 +1,1 @@
-"""Networks, one folder a framework and one file a network: class Options, class Backend."""
+"""Backends: networks of a framework, one file each, in a folder per framework."""

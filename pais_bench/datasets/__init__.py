@@ -1,1 +1,1 @@
-"""Datasets, one file each: class Options, class Dataset. The file is the registration."""
+"""Datasets, one file each: class Options, class Dataset."""

@@ -1,4 +1,4 @@
-"""What do the files of Cityscapes say? Its labels, and the COCO records of a folder of images and their gtFine files.
+"""Read the files of Cityscapes: its labels, and the COCO records of a folder of images and their gtFine files.
 
 A pixel of *_gtFine_instanceIds.png is a label id, or 1000 times the id of a label that has instances plus the number of
 the instance. Where that file is absent, the polygons of *_gtFine_polygons.json are drawn one over the other.
@@ -18,10 +18,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from pais_bench.store import Part, Tell, silent
-from pais_bench.types import BenchError
+from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress
+from pais_bench.errors import BenchError
 
-# Names and ids: github.com/mcordts/cityscapesScripts, helpers/labels.py. The id is the place in the list.
+# Names and ids: github.com/mcordts/cityscapesScripts, helpers/labels.py. The id is the index in the list.
 _NAMES = (
     *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road"),
     *("sidewalk", "parking", "rail track", "building", "wall", "fence", "guard rail", "bridge", "tunnel", "pole"),
@@ -29,92 +29,96 @@ _NAMES = (
     *("bus", "caravan", "trailer", "train", "motorcycle", "bicycle"),
 )
 LABELS = {**{name: number for number, name in enumerate(_NAMES)}, "license plate": -1}
-"""Label ids by name; one below 0 is never drawn."""
-COUNTED = range(LABELS["person"], LABELS["bicycle"] + 1)
+"""Label ids by name; a negative id is never drawn."""
+INSTANCE_LABELS = range(LABELS["person"], LABELS["bicycle"] + 1)
 """Ids of the labels that have instances."""
-CLASSES = {number: _NAMES[number] for number in COUNTED if _NAMES[number] not in ("caravan", "trailer")}
+CLASSES = {number: _NAMES[number] for number in INSTANCE_LABELS if _NAMES[number] not in ("caravan", "trailer")}
 """Names of the labels that the benchmark evaluates, by id."""
 
 IMAGE, INSTANCES, POLYGONS = "_leftImg8bit.png", "_gtFine_instanceIds.png", "_gtFine_polygons.json"
 UNIT = 1000  # a pixel of instance n of a label is UNIT * id + n
-AGAIN = "unzip the archive again"
+UNZIP_AGAIN = "unzip the archive again"
 _READERS = 8  # threads; each holds one decoded file, about 50 MB at 2048 x 1024
-_EVERY = 250  # images between two lines of progress
+_PROGRESS_INTERVAL = 250  # images between two lines of progress
 
 
 class Frame(NamedTuple):
-    """Name one image: of city and stem is <city>/<stem>_leftImg8bit.png."""
+    """Name one image: <city>/<stem>_leftImg8bit.png."""
 
     city: str
     stem: str
 
     @property
     def image(self) -> str:
-        """Give the image's file, relative to the folder of the part."""
+        """Return the image's file, relative to the folder of the subset."""
         return f"{self.city}/{self.stem}{IMAGE}"
 
 
-def find(images: Path) -> list[Frame]:
-    """List the images of a part, sorted by city and frame; raise BenchError where there is none."""
+def find_frames(images: Path) -> list[Frame]:
+    """List the images of a subset, sorted by city and frame; raise BenchError if there is none."""
     paths = (path for path in images.glob(f"*/*{IMAGE}") if not path.name.startswith("."))
     frames = sorted(Frame(path.parent.name, path.name.removesuffix(IMAGE)) for path in paths)
     if not frames:
-        raise BenchError(f"{images}: holds no image <city>/<city>_<sequence>_<frame>{IMAGE}; {AGAIN}")
+        raise BenchError(f"{images}: holds no image <city>/<city>_<sequence>_<frame>{IMAGE}; {UNZIP_AGAIN}")
     return frames
 
 
-def annotated(frames: Sequence[Frame], annotations: Path) -> dict[Frame, Path]:
-    """Give the annotation file of every frame that has one; the folder is listed once, as a network drive needs."""
+def find_annotations(frames: Sequence[Frame], annotations: Path) -> dict[Frame, Path]:
+    """Return the annotation file of every frame that has one.
+
+    The folder is listed once, because looking for every file is slow on a network drive.
+    """
     present = {path.relative_to(annotations).as_posix() for path in annotations.glob("*/*")}
-    found = {}
+    paths = {}
     for frame in frames:
-        for kind in (POLYGONS, INSTANCES):
-            if (name := f"{frame.city}/{frame.stem}{kind}") in present:
-                found[frame] = annotations / name
-    return found
+        for suffix in (POLYGONS, INSTANCES):
+            if (name := f"{frame.city}/{frame.stem}{suffix}") in present:
+                paths[frame] = annotations / name
+    return paths
 
 
-def read(images: Path, sources: Mapping[Frame, Path], tell: Tell = silent) -> Part:
-    """Read frames from their annotation files, several at a time; only the encoded masks are kept.
+def read_subset(images: Path, sources: Mapping[Frame, Path], progress: ProgressCallback = ignore_progress) -> Subset:
+    """Read frames and their annotation files, several at a time; only the encoded masks are kept.
 
     Image ids are 1..n in the order of the frames, annotation ids 1..m. Raises BenchError that names the first faulty
     file.
     """
     records: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     paths = [images / frame.image for frame in sources]
-    with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as pool:
-        for frame, (size, found) in zip(sources, pool.map(_read_frame, paths, sources.values()), strict=True):
+    with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as executor:
+        for frame, (size, described) in zip(sources, executor.map(_read_frame, paths, sources.values()), strict=True):
             number = len(records) + 1
             records.append({"id": number, "file_name": frame.image, "height": size[0], "width": size[1]})
-            notes += [{"id": len(notes) + k, "image_id": number, **note} for k, note in enumerate(found, start=1)]
-            if number % _EVERY == 0 or number == len(paths):
-                tell(f"{images}: {number} of {len(paths)} images read")
+            for record in described:
+                annotations.append({"id": len(annotations) + 1, "image_id": number, **record})
+            if number % _PROGRESS_INTERVAL == 0 or number == len(paths):
+                progress(f"{images}: {number} of {len(paths)} images read")
     categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
-    return Part(str(images), images, records, notes, categories)
+    return Subset(str(images), images, records, annotations, categories)
 
 
 def _read_frame(image: Path, annotation: Path) -> tuple[tuple[int, int], list[dict[str, Any]]]:
-    """Give (height, width) of an image and the records of its annotation file, without ids."""
+    """Return (height, width) of an image and the records of its annotation file, without ids."""
     size = _image_size(image)
     values = _read_instances(annotation) if annotation.name.endswith(INSTANCES) else _read_polygons(annotation)
     if values.shape != size:
-        found, expected = (f"{width} x {height}" for height, width in (values.shape, size))
-        raise BenchError(f"{annotation}: {found} pixels, but its image is {expected}; {AGAIN}")
+        actual, expected = (f"{width} x {height}" for height, width in (values.shape, size))
+        raise BenchError(f"{annotation}: {actual} pixels, but its image is {expected}; {UNZIP_AGAIN}")
     return size, _records(values, annotation)
 
 
 def _image_size(path: Path) -> tuple[int, int]:
-    """Give (height, width) of a PNG without decoding it; its last bytes tell whether it is whole."""
+    """Return (height, width) of a PNG without decoding it; its last bytes show whether it is complete."""
     try:
         with Image.open(path, formats=["PNG"]) as file, path.open("rb") as content:
             width, height = file.size
             content.seek(-min(64, path.stat().st_size), os.SEEK_END)
-            whole = b"IEND" in content.read()
+            complete = b"IEND" in content.read()
     except (OSError, SyntaxError) as error:
-        raise BenchError(f"{path}: unreadable PNG ({error}); {AGAIN}") from error
-    if not whole:
-        raise BenchError(f"{path}: unreadable PNG (it is truncated); {AGAIN}")
+        raise BenchError(f"{path}: unreadable PNG ({error}); {UNZIP_AGAIN}") from error
+    if not complete:
+        raise BenchError(f"{path}: unreadable PNG (it is truncated); {UNZIP_AGAIN}")
     return height, width
 
 
@@ -124,18 +128,20 @@ def _read_instances(path: Path) -> npt.NDArray[np.int32]:
         with Image.open(path, formats=["PNG"]) as file:
             mode, values = file.mode, np.asarray(file)
     except (OSError, SyntaxError) as error:
-        raise BenchError(f"{path}: unreadable PNG ({error}); {AGAIN}") from error
+        raise BenchError(f"{path}: unreadable PNG ({error}); {UNZIP_AGAIN}") from error
     if mode not in ("I", "I;16", "I;16B"):
-        raise BenchError(f"{path}: a PNG of mode {mode}; an instanceIds file has one channel of 16 bits, so {AGAIN}")
+        raise BenchError(
+            f"{path}: a PNG of mode {mode}; an instanceIds file has one channel of 16 bits, so {UNZIP_AGAIN}"
+        )
     return values.astype(np.int32)
 
 
 def _read_polygons(path: Path) -> npt.NDArray[np.int32]:
-    """Draw a polygons file as i32[H,W]."""
+    """Rasterise a polygons file as i32[H,W]."""
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise BenchError(f"{path}: not valid JSON ({error}); {AGAIN}") from error
+        raise BenchError(f"{path}: not valid JSON ({error}); {UNZIP_AGAIN}") from error
     try:
         size = int(content["imgWidth"]), int(content["imgHeight"])
         return np.asarray(draw(size, content["objects"]), dtype=np.int32)
@@ -147,79 +153,79 @@ def _read_polygons(path: Path) -> npt.NDArray[np.int32]:
 
 
 def draw(size: tuple[int, int], objects: Sequence[Mapping[str, Any]]) -> Image.Image:
-    """Draw polygons (label, polygon, perhaps deleted) over one another into an image of instance ids, of mode I.
+    """Draw polygons (label, polygon, optionally deleted) in order into an image of instance ids, of mode I.
 
     size is (width, height). A name that is no label but ends in "group" is that label without an instance number.
     Raises BenchError for an unknown label and for a polygon that cannot be drawn.
     """
     image = Image.new("I", size, LABELS["unlabeled"])
-    pen, seen = ImageDraw.Draw(image), dict.fromkeys(COUNTED, 0)
-    for place, one in enumerate(objects):
-        if one.get("deleted"):
+    pen, instances = ImageDraw.Draw(image), dict.fromkeys(INSTANCE_LABELS, 0)
+    for index, item in enumerate(objects):
+        if item.get("deleted"):
             continue
-        name, group = one["label"], False
+        name, group = item["label"], False
         if name not in LABELS and name.endswith("group"):
             name, group = name.removesuffix("group"), True
         if name not in LABELS:
             raise BenchError(
-                f"object {place} has the label '{one['label']}', which Cityscapes does not know; rename it"
+                f"object {index} has the label '{item['label']}', which Cityscapes does not know; rename it"
             )
         value = LABELS[name]
-        if value in seen and not group:
-            number, seen[value] = seen[value], seen[value] + 1
-            value = value * UNIT + number
+        if value in instances and not group:
+            instances[value] += 1
+            value = value * UNIT + instances[value] - 1
         if value < 0:
             continue
         try:
-            pen.polygon([(point[0], point[1]) for point in one["polygon"]], fill=value)
+            pen.polygon([(point[0], point[1]) for point in item["polygon"]], fill=value)
         except (TypeError, ValueError, IndexError) as error:
-            raise BenchError(f"object {place} has no polygon that can be drawn ({error}); give x, y pairs") from error
+            raise BenchError(f"object {index} has no polygon that can be drawn ({error}); give x, y pairs") from error
     return image
 
 
-def _kept() -> npt.NDArray[np.int32]:
-    """Map every pixel value to itself where it is of CLASSES, to 0 where it is of another label, else to -1."""
+def _class_values() -> npt.NDArray[np.int32]:
+    """Return a table from pixel values to themselves if they are of CLASSES, to 0 for other labels, to -1 otherwise."""
     table = np.full(len(_NAMES) * UNIT, -1, dtype=np.int32)
     table[: len(_NAMES)] = 0
-    for number in COUNTED:
-        own = range(number * UNIT, (number + 1) * UNIT)
-        table[own] = own if number in CLASSES else 0
+    for number in INSTANCE_LABELS:
+        values = range(number * UNIT, (number + 1) * UNIT)
+        table[values] = values if number in CLASSES else 0
         table[number] = number if number in CLASSES else 0
     return table
 
 
-_KEPT = _kept()
+_CLASS_VALUES = _class_values()
 
 
 def _records(values: npt.NDArray[np.int32], source: Path) -> list[dict[str, Any]]:
-    """Encode the regions of instance ids i32[H,W], by rising id; one pass finds the runs of all of them.
+    """Encode the regions of instance ids i32[H,W], by ascending id.
 
-    A region whose value is a bare label id is a group: iscrowd 1.
+    A region whose value is a label id without an instance number is a group: iscrowd 1.
     """
-    line = values.ravel(order="F")
-    inside = (line >= 0) & (line < len(_KEPT))
-    kept = _KEPT[np.where(inside, line, 0)]
-    if (strange := line[(kept < 0) | ~inside]).size:
-        raise BenchError(f"{source}: has the pixel value {strange[0]}, which no label of Cityscapes has; {AGAIN}")
+    pixels = values.ravel(order="F")
+    inside = (pixels >= 0) & (pixels < len(_CLASS_VALUES))
+    kept = _CLASS_VALUES[np.where(inside, pixels, 0)]
+    if (unknown := pixels[(kept < 0) | ~inside]).size:
+        raise BenchError(f"{source}: has the pixel value {unknown[0]}, which no label of Cityscapes has; {UNZIP_AGAIN}")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(kept)) + 1])
-    ends, owners = np.append(starts[1:], line.size), kept[starts]
-    notes = []
-    for value in np.unique(owners[owners > 0]).tolist():
-        own = owners == value
-        bounds = np.stack([starts[own], ends[own]], axis=1).ravel()
-        mask = _encoded(bounds, values.shape)
+    ends, run_values = np.append(starts[1:], pixels.size), kept[starts]
+    records = []
+    for value in np.unique(run_values[run_values > 0]).tolist():
+        runs = run_values == value
+        bounds = np.stack([starts[runs], ends[runs]], axis=1).ravel()
+        mask = _encode(bounds, values.shape)
         category = value if value < UNIT else value // UNIT
-        notes.append({"category_id": category, "iscrowd": int(value < UNIT), **mask})
-    return notes
+        records.append({"category_id": category, "iscrowd": int(value < UNIT), **mask})
+    return records
 
 
-def _encoded(bounds: npt.NDArray[np.int64], size: Sequence[int]) -> dict[str, Any]:
-    """Give segmentation, area and bbox of a mask from the starts and ends of its runs down the columns."""
+def _encode(bounds: npt.NDArray[np.int64], size: Sequence[int]) -> dict[str, Any]:
+    """Return segmentation, area and bbox of a mask from the starts and ends of its runs down the columns."""
     pixels = size[0] * size[1]
     counts = np.diff(np.concatenate([[0], bounds, [pixels] if bounds[-1] < pixels else []]).astype(int)).tolist()
-    packed = rle.frPyObjects({"size": list(size), "counts": counts}, *size)
+    compressed = rle.frPyObjects({"size": list(size), "counts": counts}, *size)
     return {
-        "segmentation": {"size": list(size), "counts": packed["counts"].decode("ascii")},
-        "area": int(rle.area(packed)),
-        "bbox": [int(side) for side in rle.toBbox(packed)],
+        "segmentation": {"size": list(size), "counts": compressed["counts"].decode("ascii")},
+        "area": int(rle.area(compressed)),
+        "bbox": [int(side) for side in rle.toBbox(compressed)],
     }

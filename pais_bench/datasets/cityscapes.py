@@ -1,4 +1,4 @@
-"""What does Cityscapes hold? Its finely annotated images of 21 cities as COCO records, in eight classes.
+"""Prepare Cityscapes: its finely annotated images of 21 cities as COCO records, in eight classes.
 
 Source: gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip of cityscapes-dataset.com, unzipped as they are.
 """
@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from pais_bench.config import Frozen
-from pais_bench.datasets._cityscapes import Frame, annotated, find, read
-from pais_bench.store import Dropped, Part, Tell, silent, write_store
-from pais_bench.types import BenchError
+from pais_bench.annotations.store import DroppedRecord, ProgressCallback, Subset, ignore_progress, write_store
+from pais_bench.datasets._cityscapes import Frame, find_annotations, find_frames, read_subset
+from pais_bench.errors import BenchError
+from pais_bench.study.base import StrictConfig
 
 CITIES = {
     "train": {
@@ -24,12 +24,12 @@ CITIES = {
 }
 """Images of each city: 2,975 for training, 500 for validation."""
 ARCHIVES = {"gtFine": "gtFine_trainvaltest", "leftImg8bit": "leftImg8bit_trainvaltest"}
-_HOLDS = f"holds {' and '.join(ARCHIVES)}"
+_CONTENT = f"holds {' and '.join(ARCHIVES)}"
 _NO_FILE = ("image without an annotation file", "gtFine has neither its instances nor its polygons")
 
 
-class Options(Frozen):
-    """Say whether every image of every city must be there."""
+class Options(StrictConfig):
+    """Set whether every image of every city is required."""
 
     complete: bool = True
 
@@ -38,59 +38,61 @@ class Dataset:
     """Read the official archives, unzipped into the root or each into a folder of its name."""
 
     def __init__(self, options: Options, root: Path | None) -> None:
-        """Keep where the data lies; raise BenchError where no root is given."""
+        """Keep the folder of the data; raise BenchError if no root is given."""
         if root is None:
-            raise BenchError(f"dataset.root: missing; give the folder that {_HOLDS}")
+            raise BenchError(f"dataset.root: missing; give the folder that {_CONTENT}")
         self.options, self.root = options, root
 
-    def prepare(self, folder: Path, label: str, repair: bool = False, tell: Tell = silent) -> None:
-        """Write the store of both parts into a folder; the images stay where they are.
+    def prepare(
+        self, folder: Path, label: str, repair: bool = False, progress: ProgressCallback = ignore_progress
+    ) -> None:
+        """Write the store of both subsets into a folder; the images stay where they are.
 
-        With repair an image without an annotation file is left out, and repaired.json lists it. Raises BenchError that
+        A repair leaves images without an annotation file out, and lists them in repaired.json. Raises BenchError that
         names the archive, the city or the file of the first thing that is missing or wrong.
         """
         if not self.root.is_dir():
-            raise BenchError(f"{self.root}: no such folder; set dataset.root to the folder that {_HOLDS}")
-        places = {part: (self._place("leftImg8bit", part), self._place("gtFine", part)) for part in CITIES}
-        found = {part: find(images) for part, (images, _) in places.items()}
+            raise BenchError(f"{self.root}: no such folder; set dataset.root to the folder that {_CONTENT}")
+        folders = {name: (self._folder("leftImg8bit", name), self._folder("gtFine", name)) for name in CITIES}
+        frames = {name: find_frames(images) for name, (images, _) in folders.items()}
         if self.options.complete:
-            for part, frames in found.items():
-                _require_cities(places[part][0], part, frames)
-        parts: dict[str, Part] = {}
-        for part, (images, truth) in places.items():
-            sources = annotated(found[part], truth)
-            bare = [(place, frame.image) for place, frame in enumerate(found[part]) if frame not in sources]
-            if bare and not (repair and sources):
+            for name, (images, _) in folders.items():
+                _require_cities(images, name, frames[name])
+        subsets: dict[str, Subset] = {}
+        for name, (images, gt) in folders.items():
+            sources = find_annotations(frames[name], gt)
+            missing = [(index, frame.image) for index, frame in enumerate(frames[name]) if frame not in sources]
+            if missing and not (repair and sources):
                 raise BenchError(
-                    f"{truth}: {len(bare)} of the {len(found[part])} images of {images} have no annotation file, the "
-                    f"first: {', '.join(image for _, image in bare[:3])}; unzip {ARCHIVES['gtFine']}.zip again, or "
+                    f"{gt}: {len(missing)} of the {len(frames[name])} images of {images} have no annotation file, the "
+                    f"first: {', '.join(image for _, image in missing[:3])}; unzip {ARCHIVES['gtFine']}.zip again, or "
                     f"leave these images out with --repair"
                 )
-            dropped = [Dropped("images", place, *_NO_FILE, {"file_name": image}) for place, image in bare]
-            parts[part] = replace(read(images, sources, tell), dropped=dropped)
-        write_store(folder, label, parts, repair, tell)
+            dropped = [DroppedRecord("images", index, *_NO_FILE, {"file_name": image}) for index, image in missing]
+            subsets[name] = replace(read_subset(images, sources, progress), dropped=dropped)
+        write_store(folder, label, subsets, repair, progress)
 
-    def _place(self, kind: str, part: str) -> Path:
-        """Find the folder of a part in either layout."""
+    def _folder(self, kind: str, subset: str) -> Path:
+        """Return the folder of a subset in either layout; raise BenchError if there is none."""
         for base in (self.root, self.root / ARCHIVES[kind]):
-            if (base / kind / part).is_dir():
-                return base / kind / part
+            if (base / kind / subset).is_dir():
+                return base / kind / subset
         raise BenchError(
-            f"{self.root}: has no folder {kind}/{part}; unzip {ARCHIVES[kind]}.zip of cityscapes-dataset.com, which "
+            f"{self.root}: has no folder {kind}/{subset}; unzip {ARCHIVES[kind]}.zip of cityscapes-dataset.com, which "
             f"needs a login, into {self.root}"
         )
 
 
-def _require_cities(images: Path, part: str, frames: list[Frame]) -> None:
-    """Raise BenchError that names every city of a part whose number of images is not the official one."""
-    found, expected = Counter(frame.city for frame in frames), CITIES[part]
-    wrong = [
-        f"{city} has {found[city]} instead of {expected.get(city, 0)}"
-        for city in sorted({*found, *expected})
-        if found[city] != expected.get(city, 0)
+def _require_cities(images: Path, subset: str, frames: list[Frame]) -> None:
+    """Raise BenchError that names every city of a subset whose number of images is not the official one."""
+    actual, expected = Counter(frame.city for frame in frames), CITIES[subset]
+    differences = [
+        f"{city} has {actual[city]} instead of {expected.get(city, 0)}"
+        for city in sorted({*actual, *expected})
+        if actual[city] != expected.get(city, 0)
     ]
-    if wrong:
+    if differences:
         raise BenchError(
-            f"{images}: {len(frames)} images instead of {sum(expected.values())}: {', '.join(wrong)}; unzip "
+            f"{images}: {len(frames)} images instead of {sum(expected.values())}: {', '.join(differences)}; unzip "
             f"{ARCHIVES['leftImg8bit']}.zip again, or set dataset.options.complete to false"
         )

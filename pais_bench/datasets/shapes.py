@@ -1,8 +1,8 @@
-"""What can a method be tried on in seconds? Textured shapes in clutter: the embedded data, drawn from a seed.
+"""Draw synthetic data from a seed, to try a method in seconds: textured shapes in clutter.
 
-A class is a shape and a texture. Hue gives the shape away; mean colour says nothing of the texture.
-Objects occlude, touch and leave the frame; strokes and plain blobs belong to no class; some images are empty, and some
-hold a crowd region of many tiny shapes.
+A class is a shape and a texture. The hue depends on the shape; the mean colour does not depend on the texture. Objects
+occlude each other, touch and leave the frame; strokes and plain blobs belong to no class; some images are empty, and
+some hold a crowd region of many tiny shapes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import Field
 
-from pais_bench import pixels
-from pais_bench.config import Frozen
-from pais_bench.store import Part, Tell, silent, write_store
+from pais_bench.annotations import rle
+from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress, write_store
+from pais_bench.study.base import StrictConfig
 
 SHAPES = ("disc", "ring", "triangle", "star")
 TEXTURES = ("plain", "striped")
@@ -28,16 +28,16 @@ CLASSES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES
 """Names of the categories 1..8."""
 
 EMPTY, CROWD, TOUCHING = 0.06, 0.04, 0.3
-"""Chances that an image is empty or holds a crowd, and that an object is set beside an earlier one."""
-INSTANCES = (0.10, 0.18, 0.24, 0.20, 0.14, 0.09, 0.05)  # chances of wanting 1..7 in an image that is not empty
+"""Probabilities that an image is empty or holds a crowd, and that an object is placed beside an earlier one."""
+INSTANCES = (0.10, 0.18, 0.24, 0.20, 0.14, 0.09, 0.05)  # probabilities of 1..7 objects in an image that is not empty
 SMALLEST, LARGEST = 0.3, 0.56  # range of an object's diameter, in image sizes: 29 to 54 px at 96
 HUE = 0.03  # spread of the hues of a shape, in turns; the shapes' means are a quarter turn apart
-TURN = 0.5  # largest rotation of an object either way, in radians
+TURN = 0.5  # largest rotation of an object in both directions, in radians
 PERIOD = (0.11, 0.125)
 """Range of the distance between stripes, in image sizes: about 11 px at 96, three cells of a map of stride 4."""
 CONTRAST = 0.25  # how much lighter and darker than its plain colour an object's stripes are
-SEEN, SEEN_PIXELS = 0.5, 24
-"""An object keeps at least this share of its pixels and this many; what would hide more is not drawn."""
+VISIBLE, VISIBLE_PIXELS = 0.5, 24
+"""Every object keeps at least this fraction and this number of its pixels; a layer that hides more is not drawn."""
 ARMS = {"triangle": (3, 0.5), "star": (5, 0.45)}
 """Tips of a shape, and the radius of the notch between two of them; without a notch the edge is straight."""
 AREA = {"disc": 1.0, "ring": 1.1, "triangle": 1.3, "star": 1.3}
@@ -47,8 +47,8 @@ Plane = npt.NDArray[np.float64]
 Colour = npt.NDArray[np.float64]
 
 
-class Options(Frozen):
-    """Say how many images of about size px to draw, from which seed."""
+class Options(StrictConfig):
+    """Set the number of images, their approximate size in pixels, and the seed."""
 
     train: int = Field(default=1200, ge=1, le=1_000_000)
     val: int = Field(default=240, ge=1, le=1_000_000)
@@ -63,39 +63,42 @@ class Dataset:
         """Keep the options; root is not needed."""
         self.options = options
 
-    def prepare(self, folder: Path, label: str, repair: bool = False, tell: Tell = silent) -> None:
-        """Write the images and the store of both parts into a folder; there is nothing to repair."""
+    def prepare(
+        self, folder: Path, label: str, repair: bool = False, progress: ProgressCallback = ignore_progress
+    ) -> None:
+        """Write the images and the store of both subsets into a folder; there is nothing to repair."""
         drawing, images = folder / "images.partial", folder / "images"
         shutil.rmtree(drawing, ignore_errors=True)
-        parts = {
+        subsets = {
             "train": self._draw(drawing, images, "train", 0, self.options.train),
             "val": self._draw(drawing, images, "val", 1, self.options.val),
         }
         shutil.rmtree(images, ignore_errors=True)
         drawing.replace(images)
-        write_store(folder, label, parts, repair, tell)
+        write_store(folder, label, subsets, repair, progress)
 
-    def _draw(self, drawing: Path, images: Path, name: str, part: int, count: int) -> Part:
+    def _draw(self, drawing: Path, images: Path, name: str, number: int, count: int) -> Subset:
         (drawing / name).mkdir(parents=True)
         records: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(count):
-            scene = Scene(np.random.default_rng((self.options.seed, part, index)), self.options.size)
-            image_id = part * 1_000_000 + index + 1
+            scene = Scene(np.random.default_rng((self.options.seed, number, index)), self.options.size)
+            image_id = number * 1_000_000 + index + 1
             file_name = f"{image_id:07d}.png"
             Image.fromarray(scene.pixels()).save(drawing / name / file_name, compress_level=1)
             records.append({"id": image_id, "file_name": file_name, "height": scene.height, "width": scene.width})
-            for found in scene.annotations():
-                annotations.append({"id": part * 10_000_000 + len(annotations) + 1, "image_id": image_id, **found})
-        categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
-        return Part(f"shapes {name}", images / name, records, annotations, categories)
+            for record in scene.annotations():
+                annotation_id = number * 10_000_000 + len(annotations) + 1
+                annotations.append({"id": annotation_id, "image_id": image_id, **record})
+        categories = [{"id": label, "name": class_name} for label, class_name in enumerate(CLASSES, start=1)]
+        return Subset(f"shapes {name}", images / name, records, annotations, categories)
 
 
 class Scene:
-    """Paint one image back to front, and keep who is on top at every pixel."""
+    """Paint one image back to front, and keep which layer is on top at every pixel."""
 
     def __init__(self, rng: np.random.Generator, size: int) -> None:
-        """Draw everything: background, clutter, at most one crowd, objects, strokes across them."""
+        """Draw background, clutter, at most one crowd, objects, and strokes across them."""
         self.rng, self.size = rng, size
         self.height = int(rng.integers(round(size * 5 / 6), round(size * 13 / 12) + 1))
         self.width = int(rng.integers(round(size * 11 / 12), round(size * 13 / 12) + 1))
@@ -107,12 +110,12 @@ class Scene:
         self._populate()
 
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """Give the image u8[H,W,3] RGB."""
+        """Return the image u8[H,W,3] RGB."""
         noisy = self.canvas + self.rng.normal(0, 0.02, self.canvas.shape)
         return np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
 
     def annotations(self) -> list[dict[str, Any]]:
-        """Give the COCO record of every layer, of its visible pixels, without ids."""
+        """Return the COCO record of every layer's visible pixels, without ids."""
         return [
             {"category_id": category, "iscrowd": int(crowd), **region(self.top == layer, crowd)}
             for layer, (category, crowd, _) in enumerate(self.layers)
@@ -120,29 +123,28 @@ class Scene:
 
     def _populate(self) -> None:
         empty, crowd = self.rng.random(2) < (EMPTY, CROWD)
-        wanted = 0 if empty else int(self.rng.choice(len(INSTANCES), p=INSTANCES)) + 1
+        count = 0 if empty else int(self.rng.choice(len(INSTANCES), p=INSTANCES)) + 1
         for _ in range(self.rng.integers(0, 2)):
             self._blob()
         for _ in range(self.rng.integers(0, 3)):
             self._stroke()
         if crowd and not empty:
             self._crowd()
-        for _ in range(wanted):
+        for _ in range(count):
             self._object()
         for _ in range(self.rng.integers(0, 2)):
             self._stroke()
 
     def _background(self) -> Plane:
-        """Give a gradient of two tones with smooth noise f64[3,H,W]."""
+        """Return a gradient of two tones with smooth noise f64[3,H,W]."""
         turn = self.rng.uniform(0, 2 * math.pi)
-        ramp = (
-            0.5 + ((self.x / self.width - 0.5) * math.cos(turn) + (self.y / self.height - 0.5) * math.sin(turn)) / 1.5
-        )
+        x, y = self.x / self.width - 0.5, self.y / self.height - 0.5
+        ramp = 0.5 + (x * math.cos(turn) + y * math.sin(turn)) / 1.5
         low, high = (self._plain(0.3, 0.7, saturation=0.3) for _ in range(2))
         return np.asarray(low + (high - low) * ramp + self._smooth(self.rng.normal(0, 0.1, (7, 7))))
 
     def _smooth(self, coarse: Plane) -> Plane:
-        """Stretch a coarse grid over the canvas, bilinearly."""
+        """Interpolate a coarse grid bilinearly over the canvas."""
         rows, columns = coarse.shape
         v, u = (self.y / self.height) * (rows - 1), (self.x / self.width) * (columns - 1)
         i, j = v.astype(int), u.astype(int)
@@ -152,12 +154,12 @@ class Scene:
         return np.asarray(upper * (1 - a) + lower * a)
 
     def _object(self) -> None:
-        """Draw one instance; a place that hides another one too much is given up after some tries."""
+        """Draw one instance, or none if 8 positions hide too much of other instances."""
         category = int(self.rng.integers(len(CLASSES))) + 1
         radius = self.size * SMALLEST / 2 * (LARGEST / SMALLEST) ** self.rng.random()
         texture = self._texture(category)
         for _ in range(8):
-            x, y = self._place(radius)
+            x, y = self._position(radius)
             if self._cover(self._outline(category, x, y, radius), texture, category):
                 self.placed.append((x, y, radius))
                 return
@@ -195,8 +197,8 @@ class Scene:
         """Draw a colour of any hue with a luma in a range."""
         return tone(self.rng.random(), saturation * self.rng.random(), self.rng.uniform(low, high))
 
-    def _place(self, radius: float) -> tuple[float, float]:
-        """Give a centre that may leave some of the object outside; often beside an earlier object."""
+    def _position(self, radius: float) -> tuple[float, float]:
+        """Return a centre at which the object may leave the frame; often beside an earlier object."""
         limits = np.array([self.width, self.height], dtype=float)
         centre = self.rng.uniform(0.5 * radius, limits - 0.5 * radius)
         if self.placed and self.rng.random() < TOUCHING:
@@ -207,14 +209,14 @@ class Scene:
         return float(centre[0]), float(centre[1])
 
     def _outline(self, category: int, x: float, y: float, radius: float) -> Plane:
-        """Give the distance to the outline f64[H,W] in px, negative inside, of a turned and stretched shape."""
+        """Return the signed distance f64[H,W] in px, negative inside, to a rotated and stretched shape."""
         shape, turn = SHAPES[(category - 1) // len(TEXTURES)], self.rng.uniform(-TURN, TURN)
         stretch = math.exp(self.rng.uniform(-0.2, 0.2))
         u, v = rotated(self.x - x, self.y - y, turn)
         return outline(shape, u * stretch, v / stretch, radius * AREA[shape])
 
     def _texture(self, category: int, scale: float = 1.0) -> Plane:
-        """Give the colour f64[3,H,W] of a class: of a hue, or stripes whose mean is no different."""
+        """Return the colour f64[3,H,W] of a class: plain, or stripes of the same mean."""
         hue = ((category - 1) // len(TEXTURES) / len(SHAPES) + self.rng.normal(0, HUE)) % 1
         paint = 0.3 + 0.4 * tint(hue) + self.rng.uniform(-0.05, 0.05)
         if TEXTURES[(category - 1) % len(TEXTURES)] == "plain":
@@ -224,15 +226,17 @@ class Scene:
         return np.asarray(paint + CONTRAST * ripple(along + self.rng.uniform(0, period), period))
 
     def _cover(self, distance: Plane, colour: Plane | Colour, category: int = 0, *, crowd: bool = False) -> bool:
-        """Paint a layer unless some object, or the layer itself, would be nearly invisible; tell whether it was.
+        """Paint a layer, unless too little of it or of an earlier object would be visible; return whether it did.
 
-        A category of 0 is clutter, which hides but is not recorded.
+        Category 0 is clutter, which hides objects but is not annotated.
         """
         inside, layer = distance < 0, len(self.layers)
         top = np.where(inside, layer if category else -1, self.top)
         layers = [*self.layers, (category, crowd, int(inside.sum()))] if category else self.layers
-        seen = np.bincount(top.ravel() + 1, minlength=len(layers) + 1)[1:]
-        if any(count < max(SEEN * area, SEEN_PIXELS) for count, (_, _, area) in zip(seen, layers, strict=True)):
+        visible = np.bincount(top.ravel() + 1, minlength=len(layers) + 1)[1:]
+        if any(
+            count < max(VISIBLE * area, VISIBLE_PIXELS) for count, (_, _, area) in zip(visible, layers, strict=True)
+        ):
             return False
         self.canvas += (colour - self.canvas) * np.clip(0.5 - distance, 0, 1)
         self.top, self.layers = top, layers
@@ -240,7 +244,7 @@ class Scene:
 
 
 def outline(shape: str, x: Plane, y: Plane, radius: float) -> Plane:
-    """Give the signed distance to a shape around the origin: negative inside, near its edge in px."""
+    """Return the signed distance to a shape around the origin: negative inside, in px near its edge."""
     distance = np.hypot(x, y)
     if shape == "disc":
         return distance - radius
@@ -248,7 +252,7 @@ def outline(shape: str, x: Plane, y: Plane, radius: float) -> Plane:
         return np.abs(distance - 0.72 * radius) - 0.28 * radius
     arms, notch = ARMS[shape]
     half = math.pi / arms
-    # Folded onto the nearest arm, u along it and v across, the outline is one line from the tip to the notch.
+    # In coordinates u along and v across the nearest arm, the outline is one line from the tip to the notch.
     u = np.max([rotated(x, y, 2 * half * arm)[0] for arm in range(arms)], axis=0)
     v = np.sqrt(np.maximum(distance**2 - u**2, 0))
     along, across = radius * (notch * math.cos(half) - 1), radius * notch * math.sin(half)
@@ -256,32 +260,32 @@ def outline(shape: str, x: Plane, y: Plane, radius: float) -> Plane:
 
 
 def ripple(x: Plane, period: float) -> Plane:
-    """Give a square wave -1..1 whose edges are about a pixel wide."""
+    """Return a square wave -1..1 whose edges are about a pixel wide."""
     return np.clip(np.sin(x * (2 * math.pi / period)) * period / math.pi, -1, 1)
 
 
 def rotated(x: Plane, y: Plane, turn: float) -> tuple[Plane, Plane]:
-    """Turn coordinates by an angle in radians."""
+    """Rotate coordinates by an angle in radians."""
     return x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
 
 
 def tint(hue: float, saturation: float = 1.0) -> Colour:
-    """Give the brightest colour f64[3,1,1] of a hue and a saturation, all 0..1."""
+    """Return the brightest colour f64[3,1,1] of a hue and a saturation, all 0..1."""
     return np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0))[:, None, None]
 
 
 def tone(hue: float, saturation: float, luma: float) -> Colour:
-    """Give the colour f64[3,1,1] of a hue that has a luma, all 0..1."""
+    """Return the colour f64[3,1,1] of a hue, a saturation and a luma, all 0..1."""
     pure = tint(hue, saturation)
     bright = float(pure[:, 0, 0] @ (0.299, 0.587, 0.114))
     return pure * (luma / bright) if luma < bright else 1 - (1 - pure) * (1 - luma) / (1 - bright + 1e-9)
 
 
 def region(mask: npt.NDArray[np.bool_], crowd: bool) -> dict[str, Any]:
-    """Give segmentation, bbox and area of a mask bool[H,W] with a pixel; counts are uncompressed for a crowd."""
+    """Return segmentation, bbox and area of a mask bool[H,W] that is not empty; a crowd's counts are uncompressed."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x, y = int(columns[0]), int(rows[0])
-    counts = _runs(mask) if crowd else pixels.shape(mask)["segmentation"]["counts"]
+    counts = _runs(mask) if crowd else rle.describe_mask(mask)["segmentation"]["counts"]
     return {
         "segmentation": {"size": list(mask.shape), "counts": counts},
         "bbox": [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
@@ -290,7 +294,7 @@ def region(mask: npt.NDArray[np.bool_], crowd: bool) -> dict[str, Any]:
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> list[int]:
-    """Count the runs of a mask down its columns; the first run is of zeros, and may be 0 long."""
-    line = np.concatenate([[False], mask.ravel(order="F")])
-    changes = np.flatnonzero(np.diff(line))
+    """Return the lengths of the runs down the columns of a mask; the first run is of zeros and may have length 0."""
+    pixels = np.concatenate([[False], mask.ravel(order="F")])
+    changes = np.flatnonzero(np.diff(pixels))
     return [int(run) for run in np.diff([0, *changes, mask.size])]

@@ -1,1 +1,1 @@
-"""Methods, one file each: class Options, class Method. The file is the registration."""
+"""Methods, one file each: what a teacher's detections are worth. base.py has the hooks and their defaults."""

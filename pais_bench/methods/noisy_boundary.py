@@ -1,25 +1,15 @@
-"""What if the mask head expects noise at the boundary? Noisy Boundaries: Data Distillation's labels, another head."""
+"""Train a mask head that tolerates noisy boundaries on Data Distillation's labels: Noisy Boundaries [CVPR 2022]."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from pydantic import Field
-
-from pais_bench.config import Frozen
-from pais_bench.methods._thresholds import FrequencyMatched
+from pais_bench.methods._frequency_matching import FrequencyMatching, FrequencyMatchingOptions
 
 
-class Options(Frozen):
-    """Set how the thresholds are found [CVPR 2022; paper.md 7]."""
-
-    calibration_images: int = Field(default=200, ge=1)
-    """Unlabelled images on which the teacher's objects per class are counted."""
-    unlabelled_weight: float = Field(default=1.0, ge=0)
+class Options(FrequencyMatchingOptions):
+    """Set how the thresholds are fitted."""
 
 
-class Method(FrequencyMatched):
-    """Trust a trained, frozen teacher; a noise-tolerant mask head and a boundary map learn from its pseudo-labels."""
+class Method(FrequencyMatching):
+    """Keep what the teacher scores above the threshold; the noise-tolerant head and the boundary weight do the rest."""
 
-    network: Mapping[str, Any] = {"mask_head": "noise_tolerant", "boundary_weight": 3.0}
+    network_options = {"mask_head": "noise_tolerant", "boundary_weight": 3.0}

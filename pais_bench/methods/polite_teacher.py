@@ -1,36 +1,33 @@
-"""What if class and mask have a filter each? Polite Teacher: sure boxes teach the class, good masks the mask."""
+"""Filter class and mask apart: confident detections teach the class, those with good masks also the mask.
+
+Polite Teacher [arXiv 2211.03850].
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import Field
 
-from pais_bench.config import Frozen
+from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.types import Instances, Targets
 
 
-class Options(Frozen):
-    """Set the two filters [arXiv 2211.03850]; no code was published and these values are not verified."""
+class Options(MethodOptions):
+    """Set the two filters; no code was published and these values are not verified."""
 
     score_threshold: float = Field(default=0.5, ge=0, le=1)
-    quality_threshold: float = Field(default=0.7, ge=0, le=1)
-    unlabelled_weight: float = Field(default=1.0, ge=0)
+    mask_iou_threshold: float = Field(default=0.7, ge=0, le=1)
 
 
-class Method:
-    """Keep what the teacher scores above one threshold; of that, masks count whose predicted IoU is above another."""
-
-    unlabelled = True
-    term_weights: Mapping[str, float] = {"quality": 0.0, "semantic": 0.0}
+class Method(MethodBase):
+    """Keep detections above the score threshold; of these, masks count whose predicted IoU is above the other."""
 
     def __init__(self, options: Options) -> None:
+        super().__init__(options)
         self.options = options
-        self.unlabelled_weight = options.unlabelled_weight
 
-    def weigh(self, teacher: Instances) -> Targets:
-        """Keep scores strictly above their threshold; a mask counts 1 or 0, class and box 1."""
-        kept = teacher[teacher.scores > self.options.score_threshold]
+    def assign_weights(self, detections: Instances) -> Targets:
+        """Keep scores strictly above their threshold; mask weights are 1 or 0, class and box weights 1."""
+        kept = detections[detections.scores > self.options.score_threshold]
         one = kept.scores.new_ones(len(kept))
-        good = (kept.quality > self.options.quality_threshold).to(one)
+        good = (kept.mask_iou > self.options.mask_iou_threshold).to(one)
         return Targets(kept, class_weight=one, mask_weight=good, box_weight=one)

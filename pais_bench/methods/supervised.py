@@ -1,27 +1,24 @@
-"""What do labels alone give? The baseline that every gain is measured from."""
+"""Train on the labelled images only: the baseline of every gain."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from pais_bench.config import Frozen
+from pais_bench.methods.base import MethodBase
+from pais_bench.study.base import StrictConfig
 from pais_bench.types import Instances, Targets
 
 
-class Options(Frozen):
-    """Have no options."""
+class Options(StrictConfig):
+    """Accept no options."""
 
 
-class Method:
-    """Train on the labelled images only; the teacher is the running average of the student."""
+class Method(MethodBase):
+    """Ignore the unlabelled images; the teacher is the EMA of the student."""
 
-    unlabelled = False
-    unlabelled_weight = 0.0
-    term_weights: Mapping[str, float] = {}
+    uses_unlabelled = False
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        self.unlabelled_weight = 0.0
 
-    def weigh(self, teacher: Instances) -> Targets:
-        """Weigh every prediction 1; never asked while training."""
-        return Targets.of_truth(teacher)
+    def assign_weights(self, detections: Instances) -> Targets:
+        """Weight every detection 1; never called while training."""
+        return Targets.unweighted(detections)

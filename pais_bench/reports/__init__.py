@@ -1,1 +1,1 @@
-"""Reports, one file a table or figure: class Report. The file is the registration."""
+"""Reports: results.py reads what was measured, tables/ and figures/ show it, html.py makes the page of a study."""

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A real SLURM of one node on loopback: munge, slurmctld and slurmd of Debian's packages slurm-wlm and munge, with two
-# pretended GPUs. Installs nothing, needs no systemd; all its files are below DIR.
+# Run a SLURM of one node on loopback: munge, slurmctld and slurmd of Debian's packages slurm-wlm and munge, with two
+# fake GPUs. Installs nothing and needs no systemd; all files are below DIR.
 #   tests/slurm/cluster.sh up DIR PORT      then: . DIR/environment
 #   tests/slurm/cluster.sh down DIR
 set -euo pipefail
 PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
-verb=$1
+command=$1
 home=$(realpath -m "$2")
 
-# Ends the daemons of DIR and no others: a pid may be another process's by now.
+# End the daemons of DIR and no others: by now a pid may belong to another process.
 down() {
     SLURM_CONF=$home/slurm.conf timeout 5 scancel --quiet --user="$(id -un)" || true
     for file in "$home"/run/{slurmd,slurmctld,munged}.pid; do
@@ -26,9 +26,9 @@ up() {
     port=$1
     mkdir -p "$home"/{bin,log,run,spool,state}
     chmod 755 "$home" "$home"/*
-    # The node's name has an address, because the processes of a training find each other by it. A GPU is any character
-    # device. Without cgroups the accounting plugin's poll is what ends a job that takes too much
-    # memory; a requeued job waits for the expiry of its credential.
+    # The node has an address, by which the processes of a training find each other. A fake GPU is any character device.
+    # Without cgroups the poll of the accounting plugin ends a job that exceeds its memory; a requeued job waits for the
+    # expiry of its credential.
     cat >"$home/slurm.conf" <<CONF
 ClusterName=loopback
 SlurmctldHost=localhost(127.0.0.1)
@@ -65,7 +65,7 @@ NodeName=localhost NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port +
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
 CONF
     printf 'NodeName=localhost Name=gpu File=/dev/%s\n' null zero >"$home/gres.conf"
-    # The executor plugin drops every variable of SLURM's before it calls srun, SLURM_CONF too.
+    # The executor plugin removes every SLURM variable before it calls srun, SLURM_CONF too.
     for client in sbatch srun squeue scancel scontrol sinfo; do
         printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$home/slurm.conf" "$(command -v "$client")" >"$home/bin/$client"
         chmod +x "$home/bin/$client"
@@ -86,4 +86,4 @@ CONF
     exit 1
 }
 
-"$verb" "${3-}"
+"$command" "${3-}"

@@ -1,10 +1,15 @@
-"""How does one of mmdet's own configs become a network? Read, changed where a study says so, built, and fed."""
+"""Build networks from mmdet's own configs, with changed settings and extended classes, and prepare their inputs."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
+import operator
+import types
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +20,19 @@ from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
+from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import CheckpointLoader
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pais_bench.pretrained import existing, fit_weights, unreadable
-from pais_bench.shares import blanks
-from pais_bench.types import BenchError, Targets
+from pais_bench.errors import BenchError
+from pais_bench.layers.padding import padding_image
+from pais_bench.layers.pretrained import existing, fit_weights, unreadable
+from pais_bench.types import Instances, Size, Targets
 
-# mmdet calls it as it was called before; nobody who trains can act on that.
+# mmdet calls torch.meshgrid without the argument that newer versions of torch ask for; a user cannot change that.
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming")
 
 SHIPPED = Path(mmdet.__file__).parent / ".mim" / "configs"
@@ -48,66 +54,87 @@ RANDOM_BACKBONE = {
 """Without weights nothing is frozen and batch norm learns: a random network behind fixed statistics diverges."""
 
 
-def build(config: str, settings: Mapping[str, Any]) -> Any:
-    """Build the model of a config with random weights; settings replace keys of the model, with dots: backbone.depth.
+@dataclass(frozen=True)
+class Extension:
+    """Extend the class that a config names for one part of the model, whichever class that is.
 
-    config is a path below mmdet's own configs, or of a file of the user's. Raises BenchError where there is no such
-    file, or mmdet refuses what it says.
+    The methods of `mixin` come before those of the named class; `arguments` are those that its constructor adds.
     """
-    # mmengine tells of every parameter how it was initialised, and of every file that it loads.
+
+    registry: Registry
+    mixin: type
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def apply(self, config: ConfigDict) -> None:
+        """Register the extended class, and name it in the config of this part of the model."""
+        base = config["type"] if inspect.isclass(config["type"]) else self.registry.get(config["type"])
+        if base is None:
+            raise KeyError(f"{config['type']} is not in the registry {self.registry.name}")
+        name = f"{self.mixin.__name__}Over{base.__name__}"
+        # Registered anew for every network, because two bases from different modules may have the same name.
+        self.registry.register_module(name, force=True, module=types.new_class(name, (self.mixin, base)))
+        config.update(type=name, **self.arguments)
+
+
+def build(config: str, settings: Mapping[str, Any], extensions: Mapping[str, Extension] | None = None) -> Any:
+    """Build the model of a config with random weights.
+
+    config is a path below mmdet's own configs, or of a file of the user's. settings and extensions belong to keys of
+    the model, with dots: backbone.depth. Extensions are applied last. Raises BenchError where there is no such file,
+    or where mmdet refuses its content.
+    """
+    # At its usual level, mmengine logs how each parameter was initialised and each file that it loads.
     MMLogger.get_current_instance().setLevel(logging.ERROR)
-    path = next((one for one in (SHIPPED / config, Path(config).expanduser()) if one.is_file()), None)
+    candidates = (SHIPPED / config, Path(config).expanduser())
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise BenchError(f"config {config}: no such file, neither here nor among mmdet's own in {SHIPPED}")
-    read = Config.fromfile(path)
+    content = Config.fromfile(path)
     try:
-        read.merge_from_dict({f"model.{key}": value for key, value in settings.items()})
-        # mmdet's own configs name arguments that mmcv deprecates.
+        content.merge_from_dict({f"model.{key}": value for key, value in settings.items()})
+        for key, extension in (extensions or {}).items():
+            extension.apply(functools.reduce(operator.getitem, key.split("."), content.model))
+        # mmdet's own configs use arguments that mmcv deprecates.
         with DefaultScope.overwrite_default_scope("mmdet"), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            model = MODELS.build(read.model)
+            model = MODELS.build(content.model)
         model.init_weights()
     except (TypeError, KeyError, AssertionError, ValueError) as error:
-        fault = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BenchError(f"config {config}: mmdet refuses it ({fault}); look at its keys and at 'overrides'") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BenchError(
+            f"config {config}: mmdet refuses it ({reason}); look at its keys and at 'overrides'"
+        ) from error
     return model
 
 
-def build_pretrained(options: Any, small: Mapping[str, Any], heads: Mapping[str, Any]) -> Any:
-    """Build the model that an adapter's Options describe, with the user's weights where there are any.
+def build_pretrained(
+    options: Any,
+    small: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    extensions: Mapping[str, Extension] | None = None,
+    added_weights: Sequence[str] = (),
+) -> Any:
+    """Build the model that an adapter's Options describe, and load the user's weights where there are any.
 
-    small holds the settings of `backbone: small`, heads those that follow from the number of classes.
+    small holds the settings of `backbone: small`; settings those of every network of the adapter, which the user's
+    overrides come after. added_weights are beginnings of names that a checkpoint of mmdet's does not have.
     """
-    settings = {"backbone.init_cfg": None, **(small if options.backbone == "small" else {})}
-    if options.weights is None and options.checkpoint is None:
-        settings |= RANDOM_BACKBONE
-    model = build(options.config, {**settings, **heads, **options.overrides})
-    if options.weights:
-        load(model.backbone, options.weights, ("fc.",))
+    backbone = {"backbone.init_cfg": None, **(small if options.backbone == "small" else {})}
+    if options.pretrained_backbone is None and options.checkpoint is None:
+        backbone |= RANDOM_BACKBONE
+    model = build(options.config, {**backbone, **settings, **options.overrides}, extensions)
+    if options.pretrained_backbone:
+        load_weights(model.backbone, options.pretrained_backbone, optional=("fc.",))
     if options.checkpoint:
-        load(model, options.checkpoint, ("data_preprocessor.",))
-    return model.train()  # mmdet holds the norms of frozen stages still on entering training, and not before
+        load_weights(model, options.checkpoint, optional=("data_preprocessor.", *added_weights))
+    return model.train()  # mmdet puts the norms of frozen stages in eval mode when the train mode is set, not before
 
 
-def lay_channels_last(model: nn.Module) -> None:
-    """Lay the convolutions' weights and maps out with channels last, which takes less time, unless mmcv would err.
-
-    mmcv's operators read any map as if its channels came first, and do not notice. Its RoIAlign can have torchvision
-    do the same sum, which reads both, and is faster on a CPU; a model with another such operator keeps its layout.
-    """
-    own = [module for module in model.modules() if type(module).__module__.startswith("mmcv.ops.")]
-    pools = [module for module in own if isinstance(module, RoIAlign) and module.pool_mode == "avg"]
-    for pool in pools:
-        pool.use_torchvision = True
-    if len(pools) == len(own):
-        model.to(memory_format=torch.channels_last)
-
-
-def load(module: nn.Module, path: Path, optional: Sequence[str]) -> None:
+def load_weights(module: nn.Module, path: Path, optional: Sequence[str]) -> None:
     """Load a file in mmdet's format or a bare state dict.
 
-    mmdet's own reader unpickles, so the file has to be one that you trust. Raises BenchError where it cannot be read,
-    or where names or shapes do not fit; `optional` are beginnings of names that may differ.
+    mmdet's own reader unpickles, so the file has to be one that you trust. optional: beginnings of names that may be
+    missing or unknown. Raises BenchError where the file cannot be read, or where other names or shapes do not fit.
     """
     try:
         state = CheckpointLoader.load_checkpoint(str(existing(path)), map_location="cpu")
@@ -118,39 +145,61 @@ def load(module: nn.Module, path: Path, optional: Sequence[str]) -> None:
     fit_weights(module, state.get("state_dict", state), path, optional)
 
 
-def inputs(model: Any, images: Sequence[Tensor], targets: Sequence[Targets] | None = None) -> tuple[Tensor, list]:
-    """Normalise and pad views f32[3,H,W] of 0..1 as the config says; give the batch and its samples."""
+def use_channels_last(model: nn.Module) -> None:
+    """Lay out a model's weights and maps with channels last, which takes less time, unless mmcv would misread them.
+
+    mmcv's operators read every map as if its channels came first, without an error. Its RoIAlign can hand the same sum
+    to torchvision, which reads both layouts and is faster on a CPU; a model with other such operators keeps its layout.
+    """
+    operators = [module for module in model.modules() if type(module).__module__.startswith("mmcv.ops.")]
+    pools = [module for module in operators if isinstance(module, RoIAlign) and module.pool_mode == "avg"]
+    for pool in pools:
+        pool.use_torchvision = True
+    if len(pools) == len(operators):
+        model.to(memory_format=torch.channels_last)
+
+
+def to_batch(
+    model: Any, images: Sequence[Tensor], targets: Sequence[Targets] | None = None, pad_to: Size = (0, 0)
+) -> tuple[Tensor, list]:
+    """Return the batch f32[B,3,H,W] of views f32[3,h,w] in 0..1, normalised and padded, and mmdet's samples."""
     samples = []
-    for number, image in enumerate(images):
+    for index, image in enumerate(images):
         size = tuple(image.shape[-2:])
         sample = DetDataSample(metainfo={"img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)})
         if targets is not None:
-            sample.gt_instances = _truth(targets[number])
+            sample.gt_instances = _ground_truth(targets[index])
         samples.append(sample)
-    # What mmdet's pipelines load: BGR, 0..255. The preprocessor does not notice when its parent moves.
-    loaded = [255 * image.flip(0) for image in images]
+    # mmdet's pipelines load BGR in 0..255.
+    loaded = [255 * image.flip(0) for image in images] + padding_image(images, pad_to)
+    # The preprocessor keeps a device of its own, which does not follow that of the model around it.
     prepare = model.data_preprocessor.to(images[0].device)
-    batch = prepare({"inputs": loaded + blanks(images), "data_samples": samples}, training=targets is not None)
+    batch = prepare({"inputs": loaded, "data_samples": samples}, training=targets is not None)
     return batch["inputs"][: len(images)], batch["data_samples"]
 
 
-def _truth(target: Targets) -> InstanceData:
-    """Give an image's instances with their weights and seed; background is a number, or a function of boxes."""
-    truth = target.instances
-    found = InstanceData(
-        bboxes=truth.boxes,
-        labels=truth.labels,
-        masks=BitmapMasks(truth.masks.cpu().numpy().astype("uint8"), *truth.masks.shape[-2:]),
-        area=truth.masks.flatten(1).sum(1).float(),
+def _ground_truth(target: Targets) -> InstanceData:
+    """Return an image's instances in mmdet's form, with the weights, the background and the seed of its targets."""
+    instances = target.instances
+    result = InstanceData(
+        bboxes=instances.boxes,
+        labels=instances.labels,
+        masks=BitmapMasks(instances.masks.cpu().numpy().astype("uint8"), *instances.masks.shape[-2:]),
+        area=instances.masks.flatten(1).sum(1).float(),
         class_weight=target.class_weight,
         mask_weight=target.mask_weight,
         box_weight=target.box_weight,
     )
-    found.set_metainfo({"background": target.background, "seed": target.seed})
-    return found
+    result.set_metainfo({"background": target.background, "seed": target.seed})
+    return result
 
 
-def mixed(module: Any, mixin: type) -> Any:
-    """Put a mixin before the class of an object, in place: its construction stays the framework's own."""
-    module.__class__ = type(f"{mixin.__name__.lstrip('_')}{type(module).__name__}", (mixin, type(module)), {})
-    return module
+def to_instances(predictions: InstanceData) -> Instances:
+    """Return mmdet's predictions for a view, with the mask IoU that our heads add."""
+    return Instances(
+        boxes=predictions.bboxes.float(),
+        labels=predictions.labels,
+        masks=predictions.masks,
+        scores=predictions.scores.float(),
+        mask_iou=predictions.mask_iou.float(),
+    )

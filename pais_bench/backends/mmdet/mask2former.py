@@ -1,4 +1,4 @@
-"""What is Mask2Former with weights in mmdet? mmdet's own model; here is only how a weight enters its losses.
+"""Build mmdet's Mask2Former with a weight for every instance in its losses.
 
 Kept from mmdet: config, network, matching, random points, inference. Added: the weights of Targets
 (_weighted_queries.py) and a mask-IoU branch beside the class branch. At unit weights each stock loss, summed over the
@@ -8,17 +8,24 @@ layers, is mmdet's own. The config's padding to 1024 pixels is left out, because
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from pais_bench.asking import enter_training, evaluating
-from pais_bench.backends.mmdet._networks import SMALL_BACKBONE, SMALL_CHANNELS, build_pretrained, inputs, mixed
-from pais_bench.backends.mmdet._weighted_queries import ClassAndQuality, QualityInstances, WeightedQueries
-from pais_bench.config import Frozen
-from pais_bench.types import Instances, Targets
+from pais_bench.backends.base import FrameworkOptions
+from pais_bench.backends.mmdet._networks import (
+    SMALL_BACKBONE,
+    SMALL_CHANNELS,
+    Extension,
+    build_pretrained,
+    to_batch,
+    to_instances,
+)
+from pais_bench.backends.mmdet._weighted_queries import MaskIoUFusionHead, WeightedQueryHead
+from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.types import Instances, Losses, LossNormalizer, Size, Targets
 
 _ATTENTION = {"embed_dims": 32, "num_heads": 4}
 _FFN = {"embed_dims": 32, "feedforward_channels": 64}
@@ -41,72 +48,64 @@ SMALL: dict[str, Any] = {
     "train_cfg.num_points": 1024,
     "test_cfg.max_per_image": 15,
 }
-"""What makes it a network that learns small images on a CPU."""
+"""The settings of a network that learns small images on a CPU."""
 
 
-class Options(Frozen):
+class Options(FrameworkOptions):
     """Set the network; the defaults are mmdet's Mask2Former R50 for instances."""
 
     config: str = "mask2former/mask2former_r50_8xb2-lsj-50e_coco.py"
-    """A file below mmdet's own configs, or one of yours; its model has to be a Mask2Former."""
-    overrides: dict[str, Any] = {}
-    """Keys of the config's model that differ, with dots: {panoptic_head.num_queries: 200}."""
-    backbone: Literal["resnet50", "small"] = "resnet50"
-    """resnet50 is what the config says; small changes it to one of 1 M parameters for small images on a CPU."""
-    weights: Path | None = None
-    """State dict of the backbone on disk, torchvision's or mmdet's (ImageNet); None trains from random weights."""
-    checkpoint: Path | None = None
-    """A checkpoint of mmdet's for the whole network with the same number of classes, to start from."""
+    """The model of the config has to be a Mask2Former; overrides are keys of it: panoptic_head.num_queries."""
 
 
 class Backend(nn.Module):
-    """Offer loss and predict over mmdet's Mask2Former."""
+    """Compute losses and predictions with mmdet's Mask2Former."""
 
-    def __init__(self, classes: int, options: Options) -> None:
+    def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
-        things = {"num_things_classes": classes, "num_stuff_classes": 0}
-        self.model = build_pretrained(
-            options,
-            SMALL,
-            {
-                "data_preprocessor.batch_augments": None,
-                "panoptic_head.loss_cls.class_weight": [1.0] * classes + [0.1],
-                **{f"{head}.{key}": value for head in _HEADS for key, value in things.items()},
-            },
-        )
-        head = mixed(self.model.panoptic_head, WeightedQueries)
-        head.cls_embed.__class__ = ClassAndQuality
-        head.cls_embed.add_branch()
-        mixed(self.model.panoptic_fusion_head, QualityInstances)
+        self.model = _build(num_classes, options)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Give the parameters that learn at the backbone's own rate."""
+        """Return the parameters that have the backbone's learning rate."""
         return list(self.model.backbone.parameters())
 
-    def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """Give the scalar losses class, mask, dice and quality of a batch of views, summed over the layers."""
-        enter_training(self)
-        losses: dict[str, Tensor] = self.model.loss(*inputs(self.model, images, targets))
-        return losses
+    def loss(
+        self, images: Sequence[Tensor], targets: Sequence[Targets], normalizer: LossNormalizer, pad_to: Size = (0, 0)
+    ) -> Losses:
+        """Return class, mask, dice and mask_iou of a batch of views, summed over the layers."""
+        ensure_train_mode(self)
+        self.model.panoptic_head.normalizer = normalizer
+        return self.model.loss(*to_batch(self.model, images, targets, pad_to))
 
     @torch.no_grad()
-    def predict(self, images: Sequence[Tensor]) -> list[Instances]:
-        """Give the instances of each view that have a mask, sorted by falling score; restore the mode."""
-        with evaluating(self):
-            samples = self.model.predict(*inputs(self.model, images), rescale=False)
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
+        """Return the instances of each view that have a mask, sorted by falling score; restore the mode."""
+        with eval_mode(self):
+            samples = self.model.predict(*to_batch(self.model, images, pad_to=pad_to), rescale=False)
             return [_instances(sample.pred_instances) for sample in samples]
 
 
-_HEADS = ("panoptic_head", "panoptic_fusion_head")
+def stock_settings(num_classes: int) -> dict[str, Any]:
+    """Return the settings with which mmdet's own classes build the network."""
+    settings: dict[str, Any] = {
+        "data_preprocessor.batch_augments": None,
+        "panoptic_head.loss_cls.class_weight": [1.0] * num_classes + [0.1],
+    }
+    for head in ("panoptic_head", "panoptic_fusion_head"):
+        settings |= {f"{head}.num_things_classes": num_classes, f"{head}.num_stuff_classes": 0}
+    return settings
 
 
-def _instances(found: Any) -> Instances:
-    seen = Instances(
-        boxes=found.bboxes.float(),
-        labels=found.labels,
-        masks=found.masks,
-        scores=found.scores.float(),
-        quality=found.quality.float(),
-    )
-    seen = seen[seen.masks.flatten(1).any(1)]
-    return seen[seen.scores.argsort(descending=True, stable=True)]
+def _build(num_classes: int, options: Options) -> Any:
+    extensions = {
+        "panoptic_head": Extension(MODELS, WeightedQueryHead),
+        "panoptic_fusion_head": Extension(MODELS, MaskIoUFusionHead),
+    }
+    added_weights = ["panoptic_head.cls_embed.mask_iou."]
+    return build_pretrained(options, SMALL, stock_settings(num_classes), extensions, added_weights)
+
+
+def _instances(predictions: Any) -> Instances:
+    instances = to_instances(predictions)
+    instances = instances[instances.masks.flatten(1).any(1)]
+    return instances[instances.scores.argsort(descending=True, stable=True)]

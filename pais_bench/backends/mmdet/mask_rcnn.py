@@ -1,49 +1,48 @@
-"""What is Mask R-CNN with weights in mmdet? mmdet's own model; here is only how a weight enters its losses.
+"""Build mmdet's Mask R-CNN with a weight for every instance in its losses.
 
 Kept from mmdet: config, network, anchors, matching, sampling, box coding, inference. Added: the weights of Targets
-(_weighted_regions.py), a mask-IoU head, and what single baselines ask of a network. At unit weights each stock loss is
+(_weighted_regions.py), a mask-IoU head, and the options that single baselines set. At unit weights each stock loss is
 mmdet's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
+from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
 
-from pais_bench.asking import enter_training, evaluating
+from pais_bench.backends.base import FrameworkOptions, RoIOptions
 from pais_bench.backends.mmdet._networks import (
     SMALL_BACKBONE,
     SMALL_CHANNELS,
+    Extension,
     build_pretrained,
-    inputs,
-    lay_channels_last,
-    mixed,
+    to_batch,
+    to_instances,
+    use_channels_last,
 )
 from pais_bench.backends.mmdet._weighted_regions import (
-    CarryingSampler,
-    QualityRoIs,
+    MaskIoURoIHead,
+    NoiseTolerantLayer,
+    RegionSampler,
     SeededSampler,
-    WeightedBoxes,
-    WeightedMasks,
-    WeightedProposals,
+    WeightedBBoxHead,
+    WeightedMaskHead,
+    WeightedRPN,
 )
-from pais_bench.config import Frozen
-from pais_bench.noise_tolerant import NoiseTolerantPredictor
-from pais_bench.quality import QualityHead
-from pais_bench.types import Instances, Targets
+from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.types import Instances, Losses, LossNormalizer, Size, Targets
 
-_TERMS = {
+TERMS = {
     "loss_rpn_cls": "objectness",
     "loss_rpn_bbox": "proposal_box",
     "loss_cls": "class",
     "loss_bbox": "box",
     "loss_mask": "mask",
-    "loss_quality": "quality",
+    "loss_mask_iou": "mask_iou",
 }
 SMALL: dict[str, Any] = {
     **SMALL_BACKBONE,
@@ -70,94 +69,86 @@ SMALL: dict[str, Any] = {
     "test_cfg.rpn.max_per_img": 50,
     "test_cfg.rcnn.max_per_img": 15,
 }
-"""What makes it a network that learns small images on a CPU, like torchvision/mask_rcnn's small one in the demo."""
+"""The settings of a network for small images on a CPU, like torchvision/mask_rcnn's small one in the demo."""
+
+_NOISE_TOLERANT: dict[str, Any] = {
+    "roi_head.mask_head.upsample_cfg": {"type": None},
+    "roi_head.mask_head.predictor_cfg": {"type": NoiseTolerantLayer.__name__},
+}
 
 
-class Options(Frozen):
+class Options(RoIOptions, FrameworkOptions):
     """Set the network; the defaults are mmdet's Mask R-CNN R50-FPN."""
 
     config: str = "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
-    """A file below mmdet's own configs, or one of yours; its model has to be a Mask R-CNN of one stage of RoIs."""
-    overrides: dict[str, Any] = {}
-    """Keys of the config's model that differ, with dots: {backbone.depth: 101}."""
-    backbone: Literal["resnet50", "small"] = "resnet50"
-    """resnet50 is what the config says; small changes it to one of 1 M parameters for small images on a CPU."""
-    weights: Path | None = None
-    """State dict of the backbone on disk, torchvision's or mmdet's (ImageNet); None trains from random weights."""
-    checkpoint: Path | None = None
-    """A checkpoint of mmdet's for the whole network with the same number of classes, to start from."""
-    mask_head: Literal["fcn", "noise_tolerant"] = "fcn"
-    """fcn is what the config says; noise_tolerant replaces its last layers [Noisy Boundaries, paper.md 7]."""
-    boundary_weight: float = Field(default=0.0, ge=0)
-    """Mean weight of a mask's pixels, weighed by the predicted boundary; 0 weighs all alike [3: Noisy Boundaries]."""
-    focal_gamma: float = Field(default=0.0, ge=0)
-    """Exponent of a focal class loss; 0 is the config's, cross-entropy; Unbiased Teacher has 1.5."""
-    quality_channels: int = Field(default=64, ge=1)
+    """The model of the config has to be a Mask R-CNN of one stage of RoIs; overrides are keys of it: backbone.depth."""
 
 
 class Backend(nn.Module):
-    """Offer loss and predict over mmdet's Mask R-CNN."""
+    """Compute losses and predictions with mmdet's Mask R-CNN."""
 
-    def __init__(self, classes: int, options: Options) -> None:
+    def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
-        heads = {"roi_head.bbox_head.num_classes": classes, "roi_head.mask_head.num_classes": classes}
-        self.model = build_pretrained(options, SMALL, heads)
-        rois = mixed(self.model.roi_head, QualityRoIs)
-        rois.quality_head = QualityHead(rois.mask_roi_extractor.out_channels, options.quality_channels)
-        mixed(rois.bbox_sampler, CarryingSampler)
-        mixed(rois.bbox_head, WeightedBoxes).focal_gamma = options.focal_gamma
-        mixed(rois.mask_head, WeightedMasks).boundary_weight = options.boundary_weight
-        if options.mask_head == "noise_tolerant":
-            _expect_noise(rois.mask_head)
-        mixed(self.model.rpn_head, WeightedProposals)
-        mixed(self.model.rpn_head.sampler, SeededSampler)
-        lay_channels_last(self.model)
+        self.model = _build(num_classes, options)
+        use_channels_last(self.model)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Give the parameters that learn at the backbone's own rate."""
+        """Return the parameters that have the backbone's learning rate."""
         return list(self.model.backbone.parameters())
 
-    def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
-        enter_training(self)
-        losses = self.model.loss(*inputs(self.model, images, targets))
-        return {term: _total(losses[name]) for name, term in _TERMS.items()}
+    def loss(
+        self, images: Sequence[Tensor], targets: Sequence[Targets], normalizer: LossNormalizer, pad_to: Size = (0, 0)
+    ) -> Losses:
+        """Return objectness, proposal_box, class, box, mask and mask_iou of a batch of views."""
+        ensure_train_mode(self)
+        heads = self.model.roi_head
+        # mmdet copies the samples on their way to the RPN, and a recording normaliser may not be copied.
+        self.model.rpn_head.normalizer = heads.bbox_head.normalizer = heads.mask_head.normalizer = normalizer
+        losses = self.model.loss(*to_batch(self.model, images, targets, pad_to))
+        return {term: total(losses[name]) for name, term in TERMS.items()}
 
     @torch.no_grad()
-    def score(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Give class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] for boxes f32[n,4] of each view.
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
+        """Return the instances that the config's test_cfg keeps of each view, by falling score; restore the mode."""
+        with eval_mode(self):
+            samples = self.model.predict(*to_batch(self.model, images, pad_to=pad_to), rescale=False)
+            return [to_instances(sample.pred_instances) for sample in samples]
 
-        The boxes given back are those that the box head makes of the given ones, per class. The mode is restored.
+    @torch.no_grad()
+    def score(
+        self, images: Sequence[Tensor], boxes: Sequence[Tensor], pad_to: Size = (0, 0)
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return class probabilities f32[n,C+1], background first, and refined boxes f32[n,C,4] for boxes f32[n,4].
+
+        One pair for each view; the box head refines a box per class. The mode is restored.
         """
-        with evaluating(self):
-            batch, _ = inputs(self.model, images)
+        with eval_mode(self):
+            batch, _ = to_batch(self.model, images, pad_to=pad_to)
             return self.model.roi_head.score(self.model.extract_feat(batch), list(boxes))
 
-    @torch.no_grad()
-    def predict(self, images: Sequence[Tensor]) -> list[Instances]:
-        """Give the instances that the config's test_cfg keeps of each view, by falling score; restore the mode."""
-        with evaluating(self):
-            samples = self.model.predict(*inputs(self.model, images), rescale=False)
-            return [_instances(sample.pred_instances) for sample in samples]
 
-
-def _expect_noise(head: Any) -> None:
-    """Let a mask head end in a fine and a coarse map, in the place of its doubling and its logits."""
-    head.upsample = None
-    width = head.conv_logits.in_channels
-    head.conv_logits = NoiseTolerantPredictor(width, width, head.conv_logits.out_channels)
-
-
-def _total(loss: Tensor | Sequence[Tensor]) -> Tensor:
-    """Add up what mmdet gives level by level."""
+def total(loss: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return the sum of a loss that mmdet may give for each level of the pyramid."""
     return loss if isinstance(loss, Tensor) else torch.stack(list(loss)).sum()
 
 
-def _instances(found: Any) -> Instances:
-    return Instances(
-        boxes=found.bboxes.float(),
-        labels=found.labels,
-        masks=found.masks,
-        scores=found.scores.float(),
-        quality=found.quality.float(),
-    )
+def stock_settings(num_classes: int) -> dict[str, Any]:
+    """Return the settings with which mmdet's own classes build the network."""
+    return {f"roi_head.{head}.num_classes": num_classes for head in ("bbox_head", "mask_head")}
+
+
+def _build(num_classes: int, options: Options) -> Any:
+    settings = stock_settings(num_classes)
+    added_weights = ["roi_head.mask_iou_head."]
+    if options.mask_head == "noise_tolerant":
+        settings |= _NOISE_TOLERANT
+        added_weights += ["roi_head.mask_head.upsample.", "roi_head.mask_head.conv_logits."]
+    extensions = {
+        "rpn_head": Extension(MODELS, WeightedRPN),
+        "roi_head": Extension(MODELS, MaskIoURoIHead, {"mask_iou_channels": options.mask_iou_channels}),
+        "roi_head.bbox_head": Extension(MODELS, WeightedBBoxHead, {"focal_gamma": options.focal_gamma}),
+        "roi_head.mask_head": Extension(MODELS, WeightedMaskHead, {"boundary_weight": options.boundary_weight}),
+        "train_cfg.rpn.sampler": Extension(TASK_UTILS, SeededSampler),
+        "train_cfg.rcnn.sampler": Extension(TASK_UTILS, RegionSampler),
+    }
+    return build_pretrained(options, SMALL, settings, extensions, added_weights)

@@ -1,4 +1,4 @@
-"""Which features does a network see? Backbones with a feature pyramid; a file of weights is the user's."""
+"""Build backbones with a feature pyramid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from pais_bench.pretrained import fit_weights, read_weights
+from pais_bench.layers.pretrained import fit_weights, read_weights
 
 
 def resnet50_fpn(weights: Path | None) -> nn.Module:
@@ -35,7 +35,7 @@ def resnet50_fpn(weights: Path | None) -> nn.Module:
 
 
 class Small(nn.Module):
-    """Give three 32-channel maps of strides 4, 8 and 16: 0.2 M parameters that learn on a CPU, with batch norm."""
+    """Compute three 32-channel maps of strides 4, 8 and 16 with 0.2 M parameters and batch norm, for a CPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,9 +64,9 @@ def _conv(before: int, width: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a state dict from disk; the classifier of an image classification network may be there or not.
+def load_weights(module: nn.Module, path: Path, optional: tuple[str, ...] = ()) -> None:
+    """Load a state dict from disk; a classifier's last layer, and names that begin with `optional`, may be missing.
 
     Raises BenchError where the file is missing, is no state dict, or its names or shapes do not fit.
     """
-    fit_weights(module, read_weights(path), path, optional=("fc.",))
+    fit_weights(module, read_weights(path), path, optional=("fc.", *optional))

@@ -1,4 +1,4 @@
-"""Which parts of a region-based network does torchvision not have ready?"""
+"""Build the RoI pooler and box head that torchvision has no constructor for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a kernel find its object? It gathers what its last mask covers, and is updated by it [K-Net, paper.md 4].
+"""Update K-Net's kernels: gather the features under the last mask, gate, attend [K-Net, arXiv 2106.14855].
 
 Dims: B images, N kernels, C channels, h w cells of the map. All arithmetic on kernels is in full precision, because a
 sum over the cells of a mask overflows half of it.
@@ -30,7 +30,7 @@ class Update(NamedTuple):
     masks: Tensor
     kernels: Tensor
     logits: Tensor
-    quality: Tensor
+    mask_iou: Tensor
 
 
 class KernelHead(nn.Module):
@@ -67,7 +67,7 @@ class KernelUpdate(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(channels, ffn), nn.ReLU(inplace=True), nn.Linear(ffn, channels))
         self.ffn_norm = nn.LayerNorm(channels)
         self.logits = _branch(channels, classes)
-        self.quality = _branch(channels, 1)
+        self.mask_iou = _branch(channels, 1)
         self.mask_kernels = _branch(channels, channels)
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -82,9 +82,9 @@ class KernelUpdate(nn.Module):
             attended = self.attention(kernels, kernels, kernels, need_weights=False)[0]
             kernels = self.attention_norm(kernels + attended)
             kernels = self.ffn_norm(kernels + self.ffn(kernels))
-            logits, quality, mask_kernels = self.logits(kernels), self.quality(kernels), self.mask_kernels(kernels)
+            logits, mask_iou, mask_kernels = self.logits(kernels), self.mask_iou(kernels), self.mask_kernels(kernels)
         masks = torch.einsum("bnc,bchw->bnhw", mask_kernels, features)
-        return Update(masks, kernels, logits, quality[..., 0])
+        return Update(masks, kernels, logits, mask_iou[..., 0])
 
 
 class GatedUpdate(nn.Module):
@@ -109,7 +109,7 @@ class GatedUpdate(nn.Module):
         return self.mix(new + old)
 
 
-def full(values: Tensor) -> Tensor:
+def to_full_precision(values: Tensor) -> Tensor:
     """Bring half precision to single, and leave what has more."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -120,7 +120,7 @@ def gather(masks: Tensor, features: Tensor) -> Tensor:
     A sum, not a mean; the gradient flows through the features and never through the masks.
     """
     with torch.autocast(features.device.type, enabled=False):
-        inside, features = (masks > 0).flatten(2), full(features).flatten(2)
+        inside, features = (masks > 0).flatten(2), to_full_precision(features).flatten(2)
         return inside.to(features) @ features.transpose(1, 2)
 
 

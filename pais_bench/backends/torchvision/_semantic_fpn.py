@@ -1,4 +1,4 @@
-"""How does a pyramid become one map? A semantic FPN that sums all levels at one stride [Panoptic FPN, paper.md 4]."""
+"""Sum the levels of a pyramid at one stride: the semantic FPN of Panoptic FPN [arXiv 1901.02446]."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class SemanticFPN(nn.Module):
-    """Bring levels of strides 4, 8, ... to one stride, sum them, and give one map of places and one of classes.
+    """Bring levels of strides 4, 8, ... to one stride, sum them, and return a map for locations and one for classes.
 
-    The last level knows where it is: a sine position encoding is added to it.
+    A sine position encoding is added to the last level.
     """
 
     def __init__(self, levels: int, inputs: int, channels: int, groups: int, stride: int) -> None:
@@ -42,15 +42,15 @@ def conv_norm(inputs: int, channels: int, size: int, groups: int, stride: int = 
 
 
 def sine_positions(level: Tensor, temperature: float = 10_000.0) -> Tensor:
-    """Give f32[C,h,w] of sines and cosines for f32[B,C,h,w], rows first, each axis scaled to 2 pi [DETR]."""
+    """Return f32[C,h,w] of sines and cosines for f32[B,C,h,w], rows first, each axis scaled to 2 pi [DETR]."""
     channels, height, width = level.shape[1:]
     half = channels // 2
     step = torch.arange(half, device=level.device, dtype=torch.float32)
     wave = temperature ** (2 * (step // 2) / half)
 
     def along(length: int) -> Tensor:
-        place = torch.arange(1, length + 1, device=level.device) / length * 2 * math.pi
-        angle = place / wave[:, None]
+        position = torch.arange(1, length + 1, device=level.device) / length * 2 * math.pi
+        angle = position / wave[:, None]
         angle[0::2], angle[1::2] = angle[0::2].sin(), angle[1::2].cos()
         return angle
 

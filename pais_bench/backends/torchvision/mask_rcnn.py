@@ -1,7 +1,7 @@
-"""What is Mask R-CNN with weights? torchvision's own model; here is only how each instance's weight enters its losses.
+"""Build torchvision's Mask R-CNN with a weight for every instance in its losses.
 
 Kept from torchvision: the network, anchors, matching, sampling, box coding, inference. Added: the weights of Targets
-(_weighted.py), a mask-IoU head, and what single baselines ask of a network. At unit weights each stock loss is
+(_weighted_heads.py), a mask-IoU head, and the options that single baselines set. At unit weights each stock loss is
 torchvision's own.
 """
 
@@ -9,173 +9,164 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.models.detection.rpn import RPNHead
 
-from pais_bench.asking import enter_training, evaluating
+from pais_bench.backends.base import BackboneOptions, RoIOptions
 from pais_bench.backends.torchvision._backbones import Small, load_weights, resnet50_fpn
 from pais_bench.backends.torchvision._heads import box_head, roi_pool
-from pais_bench.backends.torchvision._weighted import SeededSampler, WeightedProposals, WeightedRoIHeads
-from pais_bench.config import Frozen
-from pais_bench.noise_tolerant import NoiseTolerantPredictor
-from pais_bench.quality import QualityHead
-from pais_bench.shares import padded_size
-from pais_bench.types import Instances, Targets
+from pais_bench.backends.torchvision._inputs import to_batch
+from pais_bench.backends.torchvision._weighted_heads import Supervision, WeightedRoIHeads, WeightedRPN
+from pais_bench.layers.mask_iou_head import MaskIoUHead
+from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
+from pais_bench.types import Instances, Losses, LossNormalizer, Size, Targets
 
-_TERMS = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
+TERMS = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
 
 
-class Options(Frozen):
-    """Set the network; the defaults are Mask R-CNN R50-FPN [paper.md 5]."""
+class Options(RoIOptions, BackboneOptions):
+    """Set the network under torchvision's own names; the defaults are Mask R-CNN R50-FPN."""
 
-    backbone: Literal["resnet50", "small"] = "resnet50"
-    weights: Path | None = None
-    """State dict of torchvision's resnet50 on disk (ImageNet); None trains from random weights."""
     checkpoint: Path | None = None
     """State dict of a whole torchvision Mask R-CNN with the same number of classes, to start from."""
     anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
     """One size a level of the pyramid, px."""
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    proposal_batch: int = 256
-    proposals_train: int = 1000
-    proposals_test: int = 1000
-    roi_batch: int = 512
-    roi_positive: float = 0.25
+    rpn_batch_size_per_image: int = 256
+    rpn_post_nms_top_n_train: int = 1000
+    rpn_post_nms_top_n_test: int = 1000
+    box_batch_size_per_image: int = 512
+    box_positive_fraction: float = 0.25
     box_convs: tuple[int, ...] = ()
-    """Channels of the box head's 3x3 convolutions, halved in size after the first; none is the usual linear head."""
-    roi_samples: int = 2
-    """Points per side that are averaged in a cell of a region."""
+    """Channels of the box head's 3x3 convolutions, halved in size after the first; none: the usual linear head."""
     box_features: int = 1024
+    box_score_thresh: float = 0.05
+    box_detections_per_img: int = 100
+    sampling_ratio: int = 2
+    """Points per side that RoIAlign averages in a cell."""
     mask_layers: tuple[int, ...] = (256, 256, 256, 256)
-    mask_head: Literal["fcn", "noise_tolerant"] = "fcn"
-    """noise_tolerant adds a coarse map with a loss of its own [Noisy Boundaries, paper.md 7]."""
-    boundary_weight: float = Field(default=0.0, ge=0)
-    """Mean weight of a mask's pixels, weighed by the predicted boundary; 0 weighs all alike [3: Noisy Boundaries]."""
-    focal_gamma: float = Field(default=0.0, ge=0)
-    """Exponent of a focal class loss; 0 is cross-entropy, Unbiased Teacher has 1.5."""
-    quality_channels: int = 64
-    score_threshold: float = 0.05
-    detections: int = 100
 
 
 class Backend(nn.Module):
-    """Offer loss and predict over torchvision's Mask R-CNN."""
+    """Compute losses and predictions with torchvision's Mask R-CNN."""
 
-    def __init__(self, classes: int, options: Options) -> None:
+    def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
-        self.model = _build(classes, options)
-        if options.checkpoint:
-            load_weights(self.model, options.checkpoint)
-        self.model.roi_heads.quality_head = QualityHead(options.mask_layers[-1], options.quality_channels)
-        self.to(memory_format=torch.channels_last)  # convolutions take a sixth less of a step, on a CPU too
+        levels = 3 if options.backbone == "small" else 4
+        self.divisor = 2 ** (levels + 1)
+        self.model = _build(num_classes, options, levels)
+        self.to(memory_format=torch.channels_last)  # a sixth less of a step of the small network, on a CPU
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Give the parameters that learn at the backbone's own rate."""
+        """Return the parameters that have the backbone's learning rate."""
         return list(self.model.backbone.body.parameters())
 
-    def loss(self, images: Sequence[Tensor], targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """Give the scalar losses objectness, proposal_box, class, box, mask and quality of a batch of views."""
-        enter_training(self)
-        for part in (self.model.rpn, self.model.roi_heads):
-            part.fg_bg_sampler.seeds = [target.seed for target in targets]
-        losses = self.model(list(images), [_torchvision_target(target) for target in targets])
-        return {_TERMS.get(name, name): loss for name, loss in losses.items()}
+    def loss(
+        self, images: Sequence[Tensor], targets: Sequence[Targets], normalizer: LossNormalizer, pad_to: Size = (0, 0)
+    ) -> Losses:
+        """Return objectness, proposal_box, class, box, mask and mask_iou of a batch of views."""
+        ensure_train_mode(self)
+        batch, supervision = self._image_list(images, pad_to), Supervision(targets, normalizer)
+        features = self.model.backbone(batch.tensors)
+        proposals, rpn_losses = self.model.rpn(batch, features, supervision)
+        _, roi_losses = self.model.roi_heads(features, proposals, batch.image_sizes, supervision)
+        return roi_losses | {TERMS[name]: loss for name, loss in rpn_losses.items()}
 
     @torch.no_grad()
-    def score(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Give class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] for boxes f32[n,4] of each view.
-
-        The boxes given back are those that the box head makes of the given ones, per class. The mode is restored.
-        """
-        with evaluating(self):
-            batch, _ = self.model.transform(list(images))
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
+        """Return at most `box_detections_per_img` instances a view, sorted by falling score; restore the mode."""
+        with eval_mode(self):
+            batch = self._image_list(images, pad_to)
             features = self.model.backbone(batch.tensors)
-            return self.model.roi_heads.score(features, list(boxes), batch.image_sizes)
+            proposals, _ = self.model.rpn(batch, features)
+            results, _ = self.model.roi_heads(features, proposals, batch.image_sizes)
+            return [_instances(result, size) for result, size in zip(results, batch.image_sizes, strict=True)]
 
     @torch.no_grad()
-    def predict(self, images: Sequence[Tensor]) -> list[Instances]:
-        """Give at most `detections` instances a view, sorted by falling score; restore the mode."""
-        with evaluating(self):
-            return [_instances(result) for result in self.model(list(images))]
+    def score(
+        self, images: Sequence[Tensor], boxes: Sequence[Tensor], pad_to: Size = (0, 0)
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] of each view's boxes f32[n,4].
+
+        The returned boxes are those that the box head refines the given ones to, per class. The mode is restored.
+        """
+        with eval_mode(self):
+            batch = self._image_list(images, pad_to)
+            return self.model.roi_heads.score(self.model.backbone(batch.tensors), list(boxes), batch.image_sizes)
+
+    def _image_list(self, images: Sequence[Tensor], pad_to: Size) -> ImageList:
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        return ImageList(to_batch(images, self.divisor, pad_to), sizes)
 
 
-class _Unresized(GeneralizedRCNNTransform):
-    """Normalise and pad; a view already has its size."""
-
-    def resize(self, image, target=None):
-        return image, target
-
-    def batch_images(self, images, size_divisible=32):
-        height, width = padded_size(images, size_divisible)
-        batch = images[0].new_zeros((len(images), images[0].shape[0], height, width))
-        for image, place in zip(images, batch, strict=True):
-            place[:, : image.shape[1], : image.shape[2]] = image
-        return batch
-
-
-def _build(classes: int, options: Options) -> MaskRCNN:
+def _build(num_classes: int, options: Options, levels: int) -> GeneralizedRCNN:
+    """Build the network without a transform, because views are resized before; parts are initialised in this order."""
     small = options.backbone == "small"
-    backbone = Small() if small else resnet50_fpn(options.weights)
-    channels, levels = (32, 3) if small else (256, 4)
+    backbone: Any = Small() if small else resnet50_fpn(options.pretrained_backbone)
+    channels, width = backbone.out_channels, options.mask_layers[-1]
     predictor = NoiseTolerantPredictor if options.mask_head == "noise_tolerant" else MaskRCNNPredictor
-    model = MaskRCNN(
-        backbone,
-        rpn_anchor_generator=AnchorGenerator(
-            tuple((size,) for size in options.anchor_sizes), (options.anchor_ratios,) * len(options.anchor_sizes)
-        ),
-        rpn_pre_nms_top_n_train=2 * options.proposals_train,
-        rpn_pre_nms_top_n_test=options.proposals_test,
-        rpn_post_nms_top_n_train=options.proposals_train,
-        rpn_post_nms_top_n_test=options.proposals_test,
-        rpn_batch_size_per_image=options.proposal_batch,
-        box_batch_size_per_image=options.roi_batch,
-        box_roi_pool=roi_pool(levels, 7, options.roi_samples),
-        mask_roi_pool=roi_pool(levels, 14, options.roi_samples),
-        box_positive_fraction=options.roi_positive,
-        box_head=box_head(channels, options.box_convs, options.box_features),
-        box_predictor=FastRCNNPredictor(options.box_features, classes + 1),
-        mask_head=MaskRCNNHeads(channels, options.mask_layers, 1),
-        mask_predictor=predictor(options.mask_layers[-1], options.mask_layers[-1], classes + 1),
-        box_score_thresh=options.score_threshold,
-        box_detections_per_img=options.detections,
-        size_divisible=2 ** (levels + 1),
+    box = (
+        roi_pool(levels, 7, options.sampling_ratio),
+        box_head(channels, options.box_convs, options.box_features),
+        FastRCNNPredictor(options.box_features, num_classes + 1),
     )
-    # A change of class keeps torchvision's own construction; neither subclass has state of its own.
-    model.rpn.__class__ = WeightedProposals
-    model.roi_heads.__class__ = WeightedRoIHeads
-    model.transform.__class__ = _Unresized
-    for part in (model.rpn, model.roi_heads):
-        part.fg_bg_sampler.__class__ = SeededSampler
-    model.roi_heads.focal_gamma, model.roi_heads.boundary_weight = options.focal_gamma, options.boundary_weight
+    mask_head, mask_predictor = (
+        MaskRCNNHeads(channels, options.mask_layers, 1),
+        predictor(width, width, num_classes + 1),
+    )
+    anchors = AnchorGenerator(
+        tuple((size,) for size in options.anchor_sizes), (options.anchor_ratios,) * len(options.anchor_sizes)
+    )
+    rpn = WeightedRPN(
+        anchors,
+        RPNHead(channels, anchors.num_anchors_per_location()[0]),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=options.rpn_batch_size_per_image,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": 2 * options.rpn_post_nms_top_n_train, "testing": options.rpn_post_nms_top_n_test},
+        post_nms_top_n={"training": options.rpn_post_nms_top_n_train, "testing": options.rpn_post_nms_top_n_test},
+        nms_thresh=0.7,
+    )
+    roi_heads = WeightedRoIHeads(
+        *box,
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.5,
+        batch_size_per_image=options.box_batch_size_per_image,
+        positive_fraction=options.box_positive_fraction,
+        bbox_reg_weights=None,
+        score_thresh=options.box_score_thresh,
+        nms_thresh=0.5,
+        detections_per_img=options.box_detections_per_img,
+        mask_roi_pool=roi_pool(levels, 14, options.sampling_ratio),
+        mask_head=mask_head,
+        mask_predictor=mask_predictor,
+        mask_iou_head=MaskIoUHead(width, options.mask_iou_channels),
+        roi=options,
+    )
+    model = GeneralizedRCNN(backbone, rpn, roi_heads, transform=nn.Identity())
+    if options.checkpoint:
+        load_weights(model, options.checkpoint, optional=("roi_heads.mask_iou_head.",))
     return model
 
 
-def _torchvision_target(target: Targets) -> dict:
-    truth = target.instances
-    return {
-        "boxes": truth.boxes,
-        "labels": truth.labels + 1,
-        "masks": truth.masks,
-        "class_weight": target.class_weight,
-        "mask_weight": target.mask_weight,
-        "box_weight": target.box_weight,
-        "background": target.background,
-    }
-
-
-def _instances(result: dict[str, Tensor]) -> Instances:
+def _instances(result: dict[str, Tensor], size: Size) -> Instances:
+    """Paste the masks f32[N,1,28,28] of a result into a view of size (H, W)."""
+    boxes = result["boxes"]
     return Instances(
-        boxes=result["boxes"].float(),
+        boxes=boxes.float(),
         labels=result["labels"] - 1,
-        masks=result["masks"][:, 0] > 0.5,
+        masks=paste_masks_in_image(result["masks"], boxes, size)[:, 0] > 0.5,
         scores=result["scores"].float(),
-        quality=result["quality"].float(),
+        mask_iou=result["mask_iou"].float(),
     )

@@ -1,0 +1,29 @@
+"""Normalise views and pad them to one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pais_bench.layers.padding import padded_size
+from pais_bench.types import Size
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
+
+
+def to_batch(images: Sequence[Tensor], divisor: int, pad_to: Size) -> Tensor:
+    """Return f32[B,3,H,W] of views f32[3,h,w] in 0..1: ImageNet's mean and std, 0 at the right and below.
+
+    H and W are multiples of divisor and at least pad_to.
+    """
+    size = padded_size(images, divisor, pad_to)
+    mean, std = (images[0].new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return torch.stack([pad_maps((image - mean) / std, size) for image in images])
+
+
+def pad_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Pad maps [k,h,w] with zeros at the right and below to size (H, W)."""
+    return F.pad(maps, (0, size[1] - maps.shape[-1], 0, size[0] - maps.shape[-2]))

@@ -1,0 +1,33 @@
+"""Evaluate a run's predictions with every metric of the study."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from pais_bench.cli import context
+from pais_bench.study.run import suffix
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add run and checkpoint."""
+    context.add_run(parser)
+    context.add_checkpoint(parser)
+
+
+def run(arguments: Namespace) -> None:
+    """Write metrics.json and the bootstrap samples of AP; raise BenchError where there are no predictions."""
+    from pais_bench.evaluation.bootstrap_cache import BootstrapAP  # scipy takes a second to import
+    from pais_bench.evaluation.evaluate import evaluate
+
+    study = context.read_study(arguments)
+    run, checkpoint = context.find_run(study, arguments), context.find_checkpoint(study, arguments)
+    store, folder = context.open_store(study, arguments.results, "val"), arguments.results / run.folder
+    predictions = folder / f"predictions{suffix(checkpoint)}.json"
+    metrics = evaluate(study.metrics, store.coco_dict(), context.read_json(predictions), study.dataset.root)
+    if checkpoint == study.checkpoints[0]:
+        BootstrapAP(store).of(predictions)
+    path = folder / f"metrics{suffix(checkpoint)}.json"
+    model, _, moment = checkpoint.partition("-")
+    header = {"digest": run.digest, "model": model, "checkpoint": moment, "images": len(store.image_ids)}
+    context.write_json(path, {**header, **metrics})
+    context.print_progress(f"{path}: mask AP {100 * (metrics['segm']['AP'] or 0):.1f}")

@@ -1,0 +1,56 @@
+"""List the failed runs of a study: the last lines of each log, and the command that continues the run.
+
+A run has failed if a rule left a log and no result, and no process trains it now. The workflow prints this list when it
+ends with an error.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+from pais_bench.cli import context
+from pais_bench.study.run import suffix
+from pais_bench.study.study import Study
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the study, the results folder, the length of each log, and the interpreters."""
+    context.add_study(parser)
+    context.add_results(parser)
+    parser.add_argument("--lines", type=int, default=5, help="last lines of each log that are shown (default: 5)")
+    text = "interpreter of a backend's runs, as torchvision=/path/to/python (default: this one)"
+    parser.add_argument("--python", action="append", default=[], metavar="BACKEND=PATH", help=text)
+
+
+def run(arguments: Namespace) -> None:
+    """Print the list."""
+    failed = list(failures(context.read_study(arguments), arguments.results))
+    print(f"{len(failed)} of the runs of {arguments.study} failed" if failed else "no run failed")
+    pythons = dict(text.split("=", 1) for text in arguments.python if "=" in text)
+    for log, rule, backend, options in failed:
+        python = sys.executable if rule == "evaluate" else pythons.get(backend, sys.executable)
+        command = [python, "-m", "pais_bench", rule, str(arguments.study), "--results", str(arguments.results)]
+        lines = log.read_text(errors="replace").splitlines()[-arguments.lines :]
+        print(f"\n{log}", *(f"    {line}" for line in lines or ["(empty)"]), sep="\n")
+        print(f"  continue with: {shlex.join([*command, *options])}")
+
+
+def failures(study: Study, results: Path) -> Iterator[tuple[Path, str, str, list[str]]]:
+    """Yield log, rule, backend and arguments of the first failed job of each run; later jobs never started."""
+    from pais_bench.reports.missing_runs import COMMANDS
+
+    end = suffix(study.checkpoints[0])
+    for run in study.runs():
+        options = ["--percent", f"{run.split.percent:g}", "--fold", str(run.split.fold)]
+        options += ["--network", run.network.label, "--method", run.method.label]
+        for rule, result in COMMANDS.items():
+            log = results / "logs" / run.folder / f"{rule}{'' if rule == 'train' else end}.log"
+            if not log.exists() or (results / run.folder / "lock.json").exists():
+                break
+            if not (results / run.folder / result.format(end)).exists():
+                yield log, rule, run.network.backend, options
+                break

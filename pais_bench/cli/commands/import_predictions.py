@@ -1,0 +1,59 @@
+"""Evaluate predictions of another codebase for the tables of a study: a COCO results file and a YAML about it.
+
+The YAML has the keys name, network, method, percent, fold, split_family (one of ours, or unknown), source, and
+predictions, the path of the results file. The study lists the YAML under `external`; the workflow then runs this.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from pais_bench.cli import context
+from pais_bench.errors import BenchError
+from pais_bench.evaluation import evaluate
+from pais_bench.evaluation.results_file import named_in_errors, read_records
+from pais_bench.reports import external
+from pais_bench.study.study import Study
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the study, the results folder, and the names of external predictions."""
+    context.add_study(parser)
+    context.add_results(parser)
+    parser.add_argument("--name", action="append", help="name of external predictions (default: all)")
+
+
+def run(arguments: Namespace) -> None:
+    """Evaluate the predictions; raise BenchError for a name that the study lacks, or a file that does not fit."""
+    study = context.read_study(arguments)
+    known = {description.name: description for description in external.read_all(study)}
+    names = arguments.name or list(known)
+    for name in names or [""]:
+        if name not in known:
+            remedy = f"it has {', '.join(known)}" if known else "list the YAML that describes them under 'external'"
+            raise BenchError(f"{arguments.study}: no external predictions '{name}'; {remedy}")
+    for name in names:
+        metrics = evaluate_external(study, known[name], arguments.results)
+        folder = arguments.results / known[name].folder(study.dataset.label)
+        print(f"{folder}: mask AP {100 * (metrics['segm']['AP'] or 0):.1f}, {known[name].source}")
+
+
+def evaluate_external(study: Study, description: external.External, results: Path) -> dict[str, Any]:
+    """Evaluate predictions like those of a run, and return the content of metrics.json.
+
+    Writes predictions.json, a copy, bootstrap.json and metrics.json into the folder of the predictions.
+    """
+    from pais_bench.evaluation.bootstrap_cache import BootstrapAP  # here, as every command is loaded at every start
+
+    records = read_records(description.predictions)
+    store = context.open_store(study, results, "val")
+    with named_in_errors(description.predictions):
+        metrics = evaluate.evaluate(study.metrics, store.coco_dict(), records, study.dataset.root)
+    folder = results / description.folder(study.dataset.label)
+    context.write_json(folder / "predictions.json", records)
+    BootstrapAP(store).of(folder / "predictions.json")
+    content = {"external": description.description, "images": len(store.image_ids), **metrics}
+    context.write_json(folder / "metrics.json", content)
+    return content

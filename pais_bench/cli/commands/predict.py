@@ -1,0 +1,41 @@
+"""Predict the validation images with a trained run."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from pais_bench import provenance
+from pais_bench.cli import context
+from pais_bench.study.run import suffix
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add run, checkpoint and torch settings."""
+    context.add_run(parser)
+    context.add_checkpoint(parser)
+    context.add_torch(parser)
+
+
+def run(arguments: Namespace) -> None:
+    """Write predictions.json (COCO results) and examples.json; raise BenchError where the run is not trained."""
+    import torch
+    from lightning_fabric import Fabric
+
+    from pais_bench.training import examples
+    from pais_bench.training.predict import load_trained, predict
+
+    provenance.require_versions(arguments.locked)
+    study = context.read_study(arguments)
+    run, checkpoint = context.find_run(study, arguments), context.find_checkpoint(study, arguments)
+    store, folder = context.open_store(study, arguments.results, "val"), arguments.results / run.folder
+    torch.set_num_threads(arguments.threads)
+    context.ignore_srun_hint()
+    fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
+    backend = load_trained(run, len(store.categories), folder, checkpoint).to(fabric.device)
+    with fabric.autocast():
+        records = predict(backend, run, store, store.image_ids, fabric.device)
+        example_records = examples.predict_examples(run, store, folder, checkpoint, fabric.device)
+    context.write_json(folder / f"examples{suffix(checkpoint)}.json", example_records)
+    path = folder / f"predictions{suffix(checkpoint)}.json"
+    context.write_json(path, records)
+    context.print_progress(f"{path}: {len(records)} instances on {len(store.image_ids)} images")

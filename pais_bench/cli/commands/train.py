@@ -1,0 +1,120 @@
+"""Train one run, or continue it from its last checkpoint; run.json is written when it is complete."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pais_bench import provenance
+from pais_bench.annotations.store import Store, dataset_folder
+from pais_bench.cli import context
+from pais_bench.study.resources import resources_for
+from pais_bench.study.run import Run
+from pais_bench.study.study import Study
+from pais_bench.training.lock import lock_folder
+from pais_bench.training.preemption import INTERRUPTED, Interrupted, on_signal, requeue
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from pais_bench.splits.split import Split
+    from pais_bench.training.trainer import Trainer
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the run and the devices, which change no number."""
+    context.add_run(parser)
+    context.add_torch(parser)
+    parser.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
+    accumulate = "micro-batches of a device's batch: less memory, the same step (default: the study's, or 1)"
+    parser.add_argument("--accumulate", type=int, help=accumulate)
+    parser.add_argument("--workers", type=int, default=0, help="loader processes; changes no number (default: 0)")
+
+
+def run(arguments: Namespace) -> int:
+    """Train; return 85 where a signal stopped the run, with everything saved."""
+    on_signal(lambda: sys.exit(INTERRUPTED))
+    import torch
+
+    from pais_bench.training.trainer import Trainer
+
+    provenance.require_versions(arguments.locked)
+    study, results = context.read_study(arguments), arguments.results
+    run = context.find_run(study, arguments)
+    subsets = Store.subsets(dataset_folder(results, study.dataset.label))
+    stores = {subset: context.open_store(study, results, subset) for subset in subsets}
+    split = context.read_checked_split(run.dataset, run.split, results, stores["train"])
+    torch.set_num_threads(arguments.threads)
+    fabric = _launch(arguments, run)
+    folder = results / run.folder
+    with lock_folder(folder, fabric) as lock:
+        best = [name.removesuffix("-best") for name in study.checkpoints if name.endswith("-best")]
+        accumulate = arguments.accumulate or resources_for(study.resources, "train").accumulate or 1
+        trainer = Trainer(run, stores, split, folder, fabric, results, best, lock.check, accumulate)
+        name = f"{run.method.label} {run.split.stem} {run.network.label}"
+        if trainer.fault:
+            context.print_progress(f"{name}: {trainer.fault}; continuing from the one before it")
+        steps = f"step {trainer.step} of {run.training.steps}"
+        context.print_progress(f"{name}: {len(split.ids)} of {split.pool} images labelled, {steps}")
+        on_signal(lambda: setattr(trainer, "stopping", True))
+        try:
+            trainer.fit(arguments.workers, progress=lambda line: _print_evaluation(name, run, line))
+        except Interrupted as error:
+            requeued = fabric.is_global_zero and requeue()
+            context.print_progress(f"{name}: {error}{'; SLURM has requeued the job' if requeued else ''}")
+            return INTERRUPTED
+        if fabric.is_global_zero:
+            _write_run(folder, run, trainer, split, fabric, arguments.threads)
+            context.print_progress(f"{name}: trained; {_count_trained(study, results)}")
+    return 0
+
+
+def _launch(arguments: Namespace, run: Run) -> Fabric:
+    """Start the processes of the training; each continues from here."""
+    from lightning_fabric import Fabric
+
+    from pais_bench.training.distributed import strategy
+
+    context.ignore_srun_hint()
+    fabric = Fabric(
+        accelerator=arguments.accelerator,
+        devices=arguments.devices,
+        num_nodes=arguments.nodes,
+        precision=run.training.precision,
+        strategy=strategy(arguments.devices * arguments.nodes),
+    )
+    fabric.launch()
+    return fabric
+
+
+def _write_run(folder: Path, run: Run, trainer: Trainer, split: Split, fabric: Fabric, threads: int) -> None:
+    import torch
+
+    device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else fabric.device.type
+    record = {
+        "run": run.model_dump(mode="json"),
+        "digest": run.digest,
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "split": split.summary(),
+        "hardware": provenance.hardware(device, fabric.world_size, threads),
+        "wall_seconds": round(trainer.seconds, 3),
+        "steps": trainer.step,
+    }
+    context.write_json(folder / "run.json", record)
+
+
+def _count_trained(study: Study, results: Path) -> str:
+    runs = study.runs()
+    done = sum((results / run.folder / "run.json").exists() for run in runs)
+    return f"{done} of {len(runs)} runs done, {len(runs) - done} left"
+
+
+def _print_evaluation(name: str, run: Run, line: dict[str, Any]) -> None:
+    if line["event"] == "evaluation":
+        ap = {model: 100 * (line[model]["segm_AP"] or 0) for model in ("teacher", "student")}
+        models = ", ".join(f"{model} mask AP {value:.1f}" for model, value in ap.items())
+        context.print_progress(f"{name}: step {line['step']} of {run.training.steps}, {models}")

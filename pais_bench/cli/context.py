@@ -1,0 +1,133 @@
+"""Share common arguments, the lookup of what they name, and progress lines among the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pais_bench.annotations.store import Store, dataset_folder, write_text
+from pais_bench.errors import BenchError
+from pais_bench.splits.split import Split, check_split, read_split, split_path
+from pais_bench.study.load import load_study, shipped
+from pais_bench.study.run import ModelCheckpoint, Run
+from pais_bench.study.split import SplitChoice
+from pais_bench.study.study import Study
+
+
+def add_study(parser: ArgumentParser) -> None:
+    """Add the study."""
+    parser.add_argument("study", metavar="STUDY", help=f"path of a study file, or one of {shipped()}")
+
+
+def add_results(parser: ArgumentParser) -> None:
+    """Add the results folder."""
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder (default: results)")
+
+
+def add_split(parser: ArgumentParser) -> None:
+    """Add percent and fold, which name a split of the study."""
+    parser.add_argument("--percent", type=float, required=True, help="percent of the images that is labelled")
+    parser.add_argument("--fold", type=int, required=True, help="fold, which is also the seed")
+
+
+def add_run(parser: ArgumentParser) -> None:
+    """Add the study, the results folder, and what names one run: percent, fold, network and method."""
+    add_study(parser)
+    add_results(parser)
+    add_split(parser)
+    parser.add_argument("--network", required=True, help="label of a network in the study")
+    parser.add_argument("--method", required=True, help="label of a method in the study")
+
+
+def add_checkpoint(parser: ArgumentParser) -> None:
+    """Add the checkpoint of a run."""
+    parser.add_argument("--checkpoint", help="teacher-last, student-best, ... (default: what the tables print)")
+
+
+def add_torch(parser: ArgumentParser) -> None:
+    """Add threads, locked versions and accelerator of torch; none of them changes what is computed."""
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: 1)")
+    parser.add_argument("--locked", metavar="NAME", help="refuse other versions than envs/NAME.txt pins")
+    parser.add_argument("--accelerator", default="auto", help="cpu, cuda, mps, or auto (default)")
+
+
+def read_study(arguments: Namespace) -> Study:
+    """Load the study that the arguments name."""
+    return load_study(arguments.study)
+
+
+def find_split(study: Study, arguments: Namespace) -> SplitChoice:
+    """Return the split that percent and fold name; raise BenchError for a value that is not in the study."""
+    _require_known(study, "percent", arguments.percent, study.split.percents)
+    _require_known(study, "fold", arguments.fold, study.split.folds)
+    grid = study.split
+    return SplitChoice(family=grid.family, percent=arguments.percent, fold=arguments.fold, label_noise=grid.label_noise)
+
+
+def find_run(study: Study, arguments: Namespace) -> Run:
+    """Return the run that the arguments name; raise BenchError for a value that is not in the study."""
+    split = find_split(study, arguments)
+    _require_known(study, "network", arguments.network, study.networks)
+    _require_known(study, "method", arguments.method, study.methods)
+    return study.run(split.percent, split.fold, arguments.network, arguments.method)
+
+
+def _require_known(study: Study, key: str, value: object, known: Collection[object]) -> None:
+    if value not in known:
+        raise BenchError(f"--{key} {value}: not in study '{study.name}'; choose one of {', '.join(map(str, known))}")
+
+
+def find_checkpoint(study: Study, arguments: Namespace) -> ModelCheckpoint:
+    """Return the checkpoint that the arguments name, by default the one that the tables print."""
+    checkpoint: ModelCheckpoint = arguments.checkpoint or study.checkpoints[0]
+    if checkpoint not in study.checkpoints:
+        known = ", ".join(study.checkpoints)
+        raise BenchError(
+            f"--checkpoint {checkpoint}: not in study '{study.name}', which has {known}; add it to 'also_evaluate'"
+        )
+    return checkpoint
+
+
+def open_store(study: Study, results: Path, subset: str) -> Store:
+    """Open a subset (train, val, unlabelled) of the study's prepared dataset."""
+    return Store.open(dataset_folder(results, study.dataset.label), subset)
+
+
+def read_checked_split(dataset: str, choice: SplitChoice, results: Path, store: Store) -> Split:
+    """Read a split and check that it was drawn from the store."""
+    split = read_split(split_path(results, dataset, choice))
+    check_split(split, store, choice)
+    return split
+
+
+def ignore_srun_hint() -> None:
+    """Silence Fabric's warning that SLURM is installed; several GPUs are started by srun in the workflow."""
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
+
+
+def print_progress(text: str) -> None:
+    """Print a line with the time of day to stderr."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; raise BenchError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BenchError(f"{path}: missing; run the command before this one first") from None
+    except ValueError as error:
+        raise BenchError(
+            f"{path}: not valid JSON ({error}); delete it and run the command before this one again"
+        ) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(content) + "\n")

@@ -1,0 +1,88 @@
+"""Parse the command line and run one command, a file of cli/commands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import shlex
+import sys
+from collections.abc import Sequence
+
+from pais_bench import __version__, plugins
+from pais_bench.errors import BenchError, describe_fault
+
+WORKFLOW = ("prepare", "split", "train", "predict", "evaluate", "report")
+"""The commands that are rules of the workflow, in its order; `--help` lists them first."""
+
+EXAMPLES = """examples, in the order of the workflow (a study is a YAML file or the name of a shipped one):
+  pais-bench prepare  demo
+  pais-bench split    demo --percent 10 --fold 1
+  pais-bench train    demo --percent 10 --fold 1 --network mask_rcnn --method pais
+  pais-bench predict  demo --percent 10 --fold 1 --network mask_rcnn --method pais
+  pais-bench evaluate demo --percent 10 --fold 1 --network mask_rcnn --method pais
+  pais-bench report   demo
+
+all of them at once, in parallel and only what is missing:
+  snakemake --workflow-profile profiles/local --config study=demo
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; the selected command's module is `arguments.module`."""
+    parser = argparse.ArgumentParser(
+        prog="pais-bench",
+        description="Benchmark semi-supervised instance segmentation, from raw data to the tables of a paper.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    others = [name for name in plugins.names("commands") if name not in WORKFLOW]
+    for name in (*WORKFLOW, *others):
+        module = plugins.load("commands", name)
+        text = (module.__doc__ or "").strip()
+        command = commands.add_parser(name.replace("_", "-"), help=text.splitlines()[0], description=text)
+        module.add_arguments(command)
+        command.set_defaults(module=module)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0: done | 85: a training saved and stopped before its last step | 2: a fault, described on stderr in one sentence |
+    1: the reader of standard output has closed the pipe, as `head` does.
+    """
+    try:
+        status = run_command(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise  # another pipe, such as one to a loader process
+        # Python flushes the buffer at exit, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def run_command(argv: Sequence[str]) -> int:
+    """Run the command and describe a fault of the input or the machine; a fault of the program is raised."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.module.run(arguments) or 0
+    except (BenchError, OSError, MemoryError, RuntimeError) as error:
+        fault = str(error) if isinstance(error, BenchError) else describe_fault(error)
+        if fault is None:
+            raise
+    print(f"pais-bench {arguments.command}: error: {fault}", file=sys.stderr)
+    if arguments.command == "train":
+        command = shlex.join([sys.executable, "-m", "pais_bench", *argv])
+        print(f"once that is fixed, this continues from the last checkpoint: {command}", file=sys.stderr)
+    return 2
+
+
+def _stdout_is_closed() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

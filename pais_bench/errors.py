@@ -1,0 +1,46 @@
+"""Define the errors that the command line prints in one sentence, and describe faults of the machine."""
+
+from __future__ import annotations
+
+import errno
+
+
+class BenchError(Exception):
+    """Report a fault of the input or the machine in one sentence: the culprit, then the remedy."""
+
+
+class NothingToShow(Exception):
+    """Report in one sentence why a table or figure has no data to show."""
+
+
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of the quota",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EROFS: "choose another --results, or mount it for writing",
+    errno.EACCES: "choose another --results, or ask for the right to write there",
+    errno.EPERM: "choose another --results, or ask for the right to write there",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "wait for the file server",
+    errno.ENOMEM: "ask for more memory",
+}
+MEMORY = "out of memory; ask for more of it, or lower input.max_size_train or --workers"
+MESSAGES = {
+    "can't allocate memory": MEMORY,
+    "could not create a primitive": MEMORY,  # oneDNN's message
+    "out of memory": "out of memory of the device; raise --accumulate or --devices, or lower input.max_size_train",
+    "dataloader worker": "a loader process was killed, by the limit of memory as a rule; ask for more of it, "
+    "or lower --workers",
+}
+
+
+def describe_fault(error: BaseException) -> str | None:
+    """Return the fault and its remedy in one sentence; None where it is a fault of the program."""
+    if isinstance(error, MemoryError):
+        return MEMORY
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        prefix = f"{error.filename}: " if error.filename else ""
+        return f"{prefix}{(error.strerror or str(error)).lower()}; {REMEDIES[error.errno]}"
+    text = str(error).lower()
+    return next((sentence for words, sentence in MESSAGES.items() if words in text), None)

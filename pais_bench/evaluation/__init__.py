@@ -1,0 +1,1 @@
+"""Evaluation: metrics/ has a file per protocol, coco/ the fast COCO evaluator, significance.py the statistics."""

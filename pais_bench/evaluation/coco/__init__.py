@@ -1,0 +1,1 @@
+"""The fast COCO evaluator: ground truth, matching, average precision, bootstrap; and pycocotools, called quietly."""

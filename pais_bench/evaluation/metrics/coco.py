@@ -1,0 +1,68 @@
+"""Compute COCO mask AP and box AP with pycocotools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools.cocoeval import COCOeval
+
+from pais_bench.errors import BenchError
+from pais_bench.evaluation.coco.check import check_records
+from pais_bench.evaluation.coco.ground_truth import boxes, mask_areas
+from pais_bench.evaluation.coco.pycocotools import defined, run, stats
+
+PROTOCOLS = {"segm": "COCO mask AP", "bbox": "COCO box AP"}
+Record = dict[str, Any]
+Numbers = dict[str, float | None]
+
+
+def evaluate(
+    ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
+) -> dict[str, Numbers]:
+    """Return {"segm": NAMES, "bbox": NAMES, "per_class": {class name: segm AP}}, 0..1, None where undefined.
+
+    ground_truth is the content of a COCO annotation file. records are COCO results: image_id, category_id, segmentation
+    (a compressed RLE), score, and bbox (x y width height in px; taken from the mask where absent). image_ids restricts
+    the evaluation to some of the images. No argument is changed. Raises BenchError for a record that does not fit the
+    ground truth, and for an image id that it does not have.
+    """
+    check_records(ground_truth, records)
+    known = {image["id"] for image in ground_truth["images"]}
+    selected = sorted(known if image_ids is None else set(image_ids))
+    if unknown := set(selected) - known:
+        raise BenchError(f"the ground truth has no image_id {min(unknown)}; evaluate on images that it has")
+    segm = run(COCOeval, ground_truth, _mask_records(records), "segm", selected)
+    bbox = run(COCOeval, ground_truth, _box_records(records), "bbox", selected)
+    return {"segm": stats(segm), "bbox": stats(bbox), "per_class": _per_class(segm, ground_truth)}
+
+
+def _mask_records(records: Sequence[Record]) -> list[Record]:
+    """Set each area to that of the mask: COCO.loadRes would take the box's, and so other small and large objects."""
+    masks = [record["segmentation"] for record in records]
+    return [
+        {**_header(number, record), "segmentation": mask, "area": area}
+        for number, (record, mask, area) in enumerate(zip(records, masks, mask_areas(masks).tolist(), strict=True), 1)
+    ]
+
+
+def _box_records(records: Sequence[Record]) -> list[Record]:
+    return [
+        {**_header(number, record), "bbox": box, "area": box[2] * box[3]}
+        for number, (record, box) in enumerate(zip(records, boxes(records).tolist(), strict=True), 1)
+    ]
+
+
+def _header(number: int, record: Record) -> Record:
+    return {"id": number, "iscrowd": 0, **{key: record[key] for key in ("image_id", "category_id", "score")}}
+
+
+def _per_class(evaluation: COCOeval, ground_truth: Record) -> Numbers:
+    """Average precision[IoU, recall, class, area = all, detections = 100] over IoU and recall, class by class."""
+    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    return {
+        names[category]: defined(float(np.mean(precision[:, :, index])))
+        for index, category in enumerate(evaluation.params.catIds)
+    }

@@ -1,0 +1,118 @@
+"""Compute intervals over folds, a paired bootstrap over images, and Holm's correction.
+
+docs/explanation/statistics.md explains each number and its limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+SAMPLES = 1000
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Hold a mean, its sample standard deviation (NaN below two values) and its confidence interval."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def over_folds(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return mean, sample standard deviation and Student's t interval of the mean of one value per fold.
+
+    The interval assumes that folds scatter normally; it is NaN below two folds.
+    Source: Student (1908), The probable error of a mean.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.size < 2:
+        return Interval(float(array.mean()) if array.size else np.nan, np.nan, np.nan, np.nan)
+    mean, sd = float(array.mean()), float(array.std(ddof=1))
+    half = float(special.stdtrit(array.size - 1, (1 + confidence) / 2)) * sd / np.sqrt(array.size)
+    return Interval(mean, sd, mean - half, mean + half)
+
+
+def minimum_detectable(sd: float, folds: int, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Return the true difference that a two-sided paired t test over so many folds detects with this power.
+
+    sd is the standard deviation of the paired differences over folds, and the result has its unit; NaN below two folds
+    or without sd. Solves the power of the noncentral t distribution. Source: Cohen (1988), Statistical power analysis,
+    chapter 2.
+    """
+    if folds < 2 or not sd >= 0:
+        return float("nan")
+    freedom = folds - 1
+    bound = float(special.stdtrit(freedom, 1 - alpha / 2))
+
+    # The other side of the test adds nothing near the required power.
+    return sd * float(special.nctdtrinc(freedom, 1 - power, bound)) / float(np.sqrt(folds))
+
+
+def detectable_on_images(sd: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Return the true difference of two predictions that a set of images detects with this power.
+
+    sd is the standard deviation of the difference over bootstrap samples of the images, and the result has its unit.
+    The difference is assumed to be normal, as a mean over many images. Source: Cohen (1988), chapter 2.
+    """
+    return sd * float(special.ndtri(1 - alpha / 2) + special.ndtri(power))
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Return p values corrected for their number; those that are NaN were no tests and stay NaN.
+
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 65-70.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    result = np.full(values.shape, np.nan)
+    result[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1)))
+    return result
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Hold a difference of AP, its percentile interval, the two-sided p value of no difference, and bootstrap s.d."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    sd: float
+
+
+def difference(first: Sequence[Floats], second: Sequence[Floats], confidence: float = 0.95) -> Difference:
+    """Return the mean over pairs (one per fold) of second - first, each f64[1+B]: AP on the data, and on B samples.
+
+    Sample b has the same images in every array. p is twice the smaller fraction of samples on one side of zero, one
+    sample added to each, at most 1: the level at which the percentile interval begins to hold zero. NaN without
+    samples.
+    Source: Efron & Tibshirani (1993), An introduction to the bootstrap, chapters 13.3 and 15.4; Davison & Hinkley
+    (1997), Bootstrap methods and their application, chapter 4.
+    """
+    gains = np.mean([new - old for old, new in zip(first, second, strict=True)], axis=0)
+    samples = gains[1:][~np.isnan(gains[1:])]
+    if not len(samples):
+        return Difference(float(gains[0]), np.nan, np.nan, np.nan, np.nan)
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    side = min((samples <= 0).sum(), (samples >= 0).sum())
+    p = min(1.0, 2 * float(side + 1) / (len(samples) + 1))
+    return Difference(float(gains[0]), float(low), float(high), p, float(samples.std(ddof=1)))
+
+
+def bootstrap_counts(images: int, samples: int = SAMPLES, seed: int = 0) -> Ints:
+    """Return how often each image is in each sample, i64[1+samples, images]; every row sums to images.
+
+    The first row has every image once, the others as many images drawn with replacement.
+    """
+    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=samples)
+    return np.vstack([np.ones((1, images), dtype=np.int64), drawn])

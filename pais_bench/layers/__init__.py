@@ -1,0 +1,1 @@
+"""Losses, heads and helpers that the adapters of all frameworks share."""

@@ -1,0 +1,71 @@
+"""Read a file of pretrained weights and compare it with the network, name by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pais_bench.errors import BenchError
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file of weights, ~ resolved; raise BenchError where there is none."""
+    path = path.expanduser()
+    if not path.is_file():
+        raise BenchError(
+            f"{path}: no such file of pretrained weights; download it, or leave out the option 'pretrained_backbone'"
+        )
+    return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; raise BenchError where the file is missing or holds none."""
+    try:
+        state: dict[str, Tensor] = torch.load(existing(path), map_location="cpu", weights_only=True)
+    except BenchError:
+        raise
+    except Exception as error:
+        raise unreadable(path, error) from error
+    return state
+
+
+def unreadable(path: Path, error: Exception) -> BenchError:
+    """Return the error about a file that cannot be read."""
+    return BenchError(f"{path}: cannot be loaded as pretrained weights: {(str(error).splitlines() or [''])[0]}")
+
+
+def fit_weights(module: nn.Module, state: Mapping[str, Any], path: Path, optional: Sequence[str] = ()) -> None:
+    """Load a state dict; names that begin with one of `optional` may be in one of the two alone.
+
+    Raises BenchError where other names or shapes do not fit.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in state and not _excused(name, optional)]
+    foreign = [name for name in state if name not in own and not _excused(name, optional)]
+    refuse_foreign(path, missing, foreign)
+    other = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if other:
+        name = other[0]
+        raise BenchError(
+            f"{path}: these weights are of another network: {len(other)} have another shape, such as {name} with "
+            f"{tuple(state[name].shape)} instead of {tuple(own[name].shape)}; do the number of classes and the "
+            f"options agree?"
+        )
+    module.load_state_dict(state, strict=False)
+
+
+def refuse_foreign(path: Path, missing: Sequence[str], foreign: Sequence[str]) -> None:
+    """Raise BenchError that names the first weights that are missing or unknown, if there are any."""
+    if missing or foreign:
+        raise BenchError(
+            f"{path}: these weights are of another network: {len(missing)} names are missing "
+            f"({', '.join(missing[:3])}), {len(foreign)} are unknown ({', '.join(foreign[:3])})"
+        )
+
+
+def _excused(name: str, optional: Sequence[str]) -> bool:
+    return name.endswith("num_batches_tracked") or name.startswith(tuple(optional))

@@ -1,0 +1,52 @@
+"""Declare every hook of a method with a safe default; a method overrides what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from pais_bench.study.base import StrictConfig
+from pais_bench.types import BoxScorer, Instances, Targets
+
+
+class MethodOptions(StrictConfig):
+    """Set what every semi-supervised method has."""
+
+    unlabelled_weight: float = Field(default=1.0, ge=0)
+    """Multiplies the whole loss of the unlabelled images."""
+
+
+class MethodBase:
+    """Turn a teacher's detections into weighted targets.
+
+    uses_unlabelled: whether the unlabelled images are loaded at all | term_weights: factors of single loss terms of
+    the unlabelled images, 1 where missing; mask_iou and semantic are learnt from labels only | network_options: options
+    that the method sets of the network | needs_pretrained_teacher: whether the study has to name a trained run, whose
+    network is the teacher of the first pretrained_teacher_steps | calibration_images: unlabelled images that
+    fit_thresholds sees; 0: it is not called | needs_box_scorer: whether the network has to offer `score`.
+    """
+
+    uses_unlabelled: bool = True
+    term_weights: Mapping[str, float] = {"mask_iou": 0.0, "semantic": 0.0}
+    network_options: Mapping[str, object] = {}
+    needs_pretrained_teacher: bool = False
+    needs_box_scorer: bool = False
+    pretrained_teacher_steps: float = 0
+    calibration_images: int = 0
+
+    def __init__(self, options: MethodOptions) -> None:
+        self.unlabelled_weight = options.unlabelled_weight
+
+    def assign_weights(self, detections: Instances) -> Targets:
+        """Keep K of the teacher's N detections and weight them."""
+        raise NotImplementedError
+
+    def assign_weights_with_scorer(self, detections: Instances, scorer: BoxScorer) -> Targets:
+        """Weight detections with the help of the teacher's box head; by default without it."""
+        return self.assign_weights(detections)
+
+    def fit_thresholds(
+        self, detections: Sequence[Instances], ground_truth: Sequence[Instances], num_classes: int
+    ) -> None:
+        """Fit thresholds to a pretrained teacher's detections on unlabelled images and the labels of labelled ones."""

@@ -1,1 +1,0 @@
-"""Metrics, one file each: what is measured, and by whose definition."""

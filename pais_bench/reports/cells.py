@@ -1,0 +1,102 @@
+"""Average the results of each cell of the grid, a network x method x percent, over its folds."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pandas as pd
+
+from pais_bench.reports.external import UNKNOWN
+from pais_bench.reports.results import Results
+from pais_bench.study.study import Study
+
+COLUMNS = [
+    *("dataset", "family", "model", "backend", "network", "method", "percent", "folds", "folds_expected"),
+    *("AP", "AP_std", "gain", "AP50", "box_AP"),
+]
+METRICS = {"AP": "segm_AP", "AP50": "segm_AP50", "box_AP": "bbox_AP"}
+
+
+def baseline(study: Study) -> str | None:
+    """Return the label of the method whose plugin is `supervised`, over which gains are stated."""
+    return next((label for label, method in study.methods.items() if (method.name or label) == "supervised"), None)
+
+
+def cells(study: Study, results: Results) -> pd.DataFrame:
+    """Return one row per network, method and percent, in the order of the study; AP and gain in percent 0..100.
+
+    folds counts the finished ones of folds_expected. AP, AP50, box_AP are means over them, AP_std is the sample
+    deviation (NaN below two folds). gain is the mean difference to the supervised run of the same network, percent and
+    fold, over the folds that have both; NaN for the supervised method itself.
+    """
+    done = results.runs[results.runs["state"] == "done"]
+    grid = itertools.product(study.networks, study.methods, study.split.percents)
+    return pd.DataFrame([_cell(study, done, *cell) for cell in grid], columns=COLUMNS)
+
+
+def _cell(study: Study, done: pd.DataFrame, network: str, method: str, percent: float) -> dict[str, Any]:
+    by_fold = fold_metrics(done, network, method, percent)
+    supervised = baseline(study)
+    gains = (by_fold["AP"] - fold_metrics(done, network, supervised, percent)["AP"]).dropna()
+    return {
+        "dataset": study.dataset.label,
+        "family": study.split.family,
+        "model": study.report.model,
+        "backend": study.networks[network].backend,
+        "network": network,
+        "method": method,
+        "percent": percent,
+        "folds": len(by_fold),
+        "folds_expected": len(study.split.folds),
+        **_means(by_fold),
+        "gain": float("nan") if method == supervised else gains.mean(),
+    }
+
+
+def external_cells(study: Study, results: Results) -> pd.DataFrame:
+    """Return rows as cells() does for predictions of other codebases, one per network, method, family and percent.
+
+    model and backend are empty. The gain is over the supervised rows of the same network, family, percent and fold: the
+    study's own, or external ones of the method `supervised`; NaN where the family is unknown.
+    """
+    rows = []
+    for _, group in results.external.groupby(["network", "method", "family", "percent"], sort=False):
+        header = {"dataset": study.dataset.label, "model": "", "backend": ""}
+        header |= {name: group[name].iloc[0] for name in ("network", "method", "family", "percent")}
+        by_fold = _by_fold(group[group["state"] == "done"])
+        gains = (by_fold["AP"] - _supervised(study, results, group.iloc[0])["AP"]).dropna()
+        gain = float("nan") if header["method"] == "supervised" else gains.mean()
+        folds = {"folds": len(by_fold), "folds_expected": len(group)}
+        rows.append({**header, **folds, **_means(by_fold), "gain": gain})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _supervised(study: Study, results: Results, row: pd.Series) -> pd.DataFrame:
+    family, own = row["family"], results.runs[results.runs["method"] == baseline(study)]
+    if family == study.split.family and (own["network"] == row["network"]).any():
+        runs = own
+    else:
+        same_family = (results.external["family"] == family) & (family != UNKNOWN)
+        runs = results.external[same_family & (results.external["method"] == "supervised")]
+    same_cell = (runs["network"] == row["network"]) & (runs["percent"] == row["percent"])
+    return _by_fold(runs[same_cell & (runs["state"] == "done")])
+
+
+def _means(by_fold: pd.DataFrame) -> dict[str, Any]:
+    return {**{name: by_fold[name].mean() for name in METRICS}, "AP_std": by_fold["AP"].std()}
+
+
+def _by_fold(done: pd.DataFrame) -> pd.DataFrame:
+    names = {column: name for name, column in METRICS.items()}
+    return done.set_index("fold")[list(names)].rename(columns=names).astype(float) * 100
+
+
+def fold_metrics(done: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.DataFrame:
+    """Return AP, AP50 and box_AP of a cell in percent, by fold."""
+    return _by_fold(done[in_cell(done, network, method, percent)])
+
+
+def in_cell(frame: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.Series:
+    """Return which rows belong to a cell."""
+    return (frame["network"] == network) & (frame["method"] == method) & (frame["percent"] == percent)

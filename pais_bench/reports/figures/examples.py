@@ -1,0 +1,170 @@
+"""Show the predictions of teacher and student on a few images, and the weights of each pseudo-label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.patheffects as effects
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pais_bench.annotations import rle
+from pais_bench.annotations.store import Store
+from pais_bench.errors import BenchError, NothingToShow
+from pais_bench.reports.cells import baseline
+from pais_bench.reports.figure import FigureReport
+from pais_bench.reports.results import Results
+from pais_bench.reports.style import COLOURS, draw
+from pais_bench.study.study import Study
+
+GROUND_TRUTH = "ground truth"
+STEM = "examples"
+"""The stem of the file that `pais-bench predict` writes."""
+MAX_METHODS = 3
+ROLES = (GROUND_TRUTH, "teacher", "student")
+CLASSES = (*COLOURS, "#F0E442", "#999999")
+"""A colour for each of eight classes, repeated for more; the palette with its yellow, and a grey."""
+MAX_LABELS = 6
+"""Masks of an image that are labelled with their numbers; more labels would hide each other."""
+
+
+class Report(FigureReport):
+    """Draw a row per image: ground truth, and of each method the teacher with its weights, and the student."""
+
+    title = "Predictions of teacher and student"
+    text_columns = ("network", "method", "image", "role", "category", "counts", "best")
+    number_columns = ("percent", "fold", "height", "width", "score", "mask_iou", "class_weight", "mask_weight")
+    captions = {
+        "examples": "Validation images of the first network, fold and percent that have examples: ground truth, the "
+        "teacher's detections that the method keeps, with class weight and mask weight, and the student's, with class "
+        "score. Models are those after the last step, or of the best evaluation where the column says so."
+    }
+
+    def points(self, study: Study, results: Results) -> pd.DataFrame:
+        """Return a row per mask, with its RLE, and one of role image per image."""
+        store, runs = results.validation(study), _select_runs(study, results)
+        if store is None:
+            raise NothingToShow(f"The dataset '{study.dataset.label}' is not prepared here.")
+        rows = [row for _, run in runs.iterrows() for row in _rows(run, results.path(run["folder"], STEM), store)]
+        frame = pd.DataFrame(rows, columns=[*self.text_columns, *self.number_columns])
+        return frame.drop_duplicates([*self.text_columns, "percent", "fold"])
+
+    def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
+        """Draw the rows; raise BenchError where an image is not here."""
+        images = points.loc[points["role"] == "image", "image"].drop_duplicates().tolist()
+        methods = [name for name in study.methods if (points["method"] == name).any()]
+        pixels = {path: _read_image(path) for path in images}
+        ratios = [image.shape[0] / image.shape[1] for image in pixels.values()] or [1.0]
+        size = (1.55 * (1 + 2 * len(methods)), 0.35 + sum(1.55 * ratio for ratio in ratios))
+        return draw(lambda figure: _paint(figure, points, pixels, methods, ratios), size, folder, self.name)
+
+
+def _select_runs(study: Study, results: Results) -> pd.DataFrame:
+    """Return the runs to show: one network, percent and fold, at most MAX_METHODS that use unlabelled images."""
+    runs = results.runs[[results.path(folder, STEM).exists() for folder in results.runs["folder"]]]
+    semi_supervised = runs[runs["method"] != baseline(study)]
+    runs = semi_supervised if len(semi_supervised) else runs
+    if runs.empty:
+        raise NothingToShow(f"No run has {results.path('', STEM).name}, which `pais-bench predict` writes.")
+    first = runs.iloc[0]
+    same_cell = (runs[["network", "percent", "fold"]] == first[["network", "percent", "fold"]]).all(axis=1)
+    return runs[same_cell].head(MAX_METHODS)
+
+
+def _rows(run: pd.Series, path: Path, store: Store) -> Iterator[dict[str, Any]]:
+    names = dict(store.categories)
+    run_keys = {key: run[key] for key in ("network", "method", "percent", "fold")}
+    try:
+        for example in json.loads(path.read_text()):
+            image, size = store.path(example["image_id"]), store.size(example["image_id"])
+            if not image.exists():
+                raise NothingToShow(f"{image}: the image is not on this machine.")
+            keys = {**run_keys, "image": str(image), "height": size[0], "width": size[1]}
+            yield {**keys, "role": "image", "best": " ".join(example.get("best", ()))}
+            annotations = [record for record in store.annotations(example["image_id"]) if not record["iscrowd"]]
+            for role in ROLES:
+                for record in annotations if role == GROUND_TRUTH else example[role]:
+                    mask = rle.describe_mask(rle.decode_mask(record["segmentation"], size))["segmentation"]["counts"]
+                    yield {**keys, **record, "role": role, "category": names[record["category_id"]], "counts": mask}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{path}: not what `pais-bench predict` writes ({error}); predict again") from error
+
+
+def _read_image(path: str) -> Any:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be read ({error}); draw where the dataset's images are") from error
+
+
+def _paint(
+    figure: Figure, points: pd.DataFrame, pixels: dict[str, Any], methods: list[str], ratios: list[float]
+) -> None:
+    columns = [(GROUND_TRUTH, methods[0]), *((role, name) for name in methods for role in ROLES[1:])]
+    panels = figure.subplots(len(pixels), len(columns), squeeze=False, gridspec_kw={"height_ratios": ratios})
+    categories = sorted(set(points.loc[points["role"] != "image", "category"]))
+    colours = {name: CLASSES[index % len(CLASSES)] for index, name in enumerate(categories)}
+    for row, (path, image) in enumerate(pixels.items()):
+        for column, (role, method) in enumerate(columns):
+            axes = panels[row, column]
+            masks = points[(points["image"] == path) & (points["role"] == role) & (points["method"] == method)]
+            _panel(axes, image, masks, colours)
+            if row == 0:
+                axes.set_title(_title(points, method, role), fontsize=8)
+
+
+def _title(points: pd.DataFrame, method: str, role: str) -> str:
+    """Return the title of a column: method and model, and whether its weights are those of the best evaluation."""
+    if role == GROUND_TRUTH:
+        return role
+    best = points.loc[(points["role"] == "image") & (points["method"] == method), "best"]
+    return f"{method}\n{role}, best" if role in " ".join(best).split() else f"{method}\n{role}"
+
+
+def _panel(axes: Axes, image: Any, masks: pd.DataFrame, colours: dict[str, str]) -> None:
+    size = image.shape[:2]
+    # Paler pixels let the colours of the masks stand out.
+    canvas = 0.25 + 0.75 * image
+    decoded = [rle.decode_mask({"size": list(size), "counts": counts.encode()}, size) for counts in masks["counts"]]
+    for mask, category in zip(decoded, masks["category"], strict=True):
+        canvas[mask] = 0.45 * canvas[mask] + 0.55 * np.array(to_rgb(colours[category]))
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_axis_off()
+    labelled: list[tuple[float, float]] = []
+    for index, (mask, (_, row)) in enumerate(zip(decoded, masks.iterrows(), strict=True)):
+        if not mask.any():
+            continue
+        axes.contour(mask, [0.5], colors=[colours[row["category"]]], linewidths=0.8)
+        if index < MAX_LABELS:
+            x, y = _position(mask, labelled)
+            labelled.append((x, y))
+            outline = [effects.withStroke(linewidth=1.2, foreground="white")]
+            style: Any = {"ha": "center", "va": "center", "fontsize": 5, "linespacing": 0.95}
+            axes.text(x, y, _text(row), path_effects=outline, **style)
+
+
+def _position(mask: Any, labelled: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the position of a mask's label, x y px: its centre, or below the labels that would be hidden there."""
+    width = mask.shape[1]
+    y, x = (float(pixels.mean()) for pixels in np.nonzero(mask))
+    x = float(np.clip(x, 0.15 * width, 0.85 * width))
+    # A label is about 0.3 of a panel wide, and its two lines are 0.09 of it high.
+    for _ in labelled:
+        hidden = [y1 for x1, y1 in labelled if abs(x - x1) < 0.3 * width and abs(y - y1) < 0.09 * width]
+        y = max(hidden) + 0.09 * width if hidden else y
+    return x, y
+
+
+def _text(row: pd.Series) -> str:
+    """Return the class of a mask, and both weights of a pseudo-label, or the score of another detection."""
+    if not np.isnan(row["class_weight"]):
+        return f"{row['category']}\n{row['class_weight']:.2f} | {row['mask_weight']:.2f}"
+    return str(row["category"]) if np.isnan(row["score"]) else f"{row['category']}\n{row['score']:.2f}"

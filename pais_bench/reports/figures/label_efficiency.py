@@ -1,0 +1,182 @@
+"""Plot mask AP against the percent of labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.patheffects as effects
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
+
+from pais_bench.reports import published
+from pais_bench.reports.cells import cells, external_cells
+from pais_bench.reports.external_rows import external_labels
+from pais_bench.reports.figure import FigureReport
+from pais_bench.reports.results import Results
+from pais_bench.reports.style import GREY, Mark, draw, empty, legend, marks, spread_apart
+from pais_bench.study.study import Study
+
+DASHED: Any = {"linewidth": 0.9, "linestyle": (0, (4, 2)), "markersize": 3}
+OTHER: Any = {"linewidth": 0.9, "markersize": 6, "fillstyle": "none"}
+MARKS = {"verified": "", "secondary": "*", "unverified": "?"}
+
+
+class Report(FigureReport):
+    """Draw the cells of the study, those of other codebases and, for a dataset of the ledger, the numbers of papers.
+
+    Papers are in the panel of the network that is their detector.
+    """
+
+    title = "Label efficiency"
+    text_columns = ("network", "method", "paper", "external")
+    number_columns = ("percent", "folds", "AP", "AP_std")
+    captions = {
+        "label_efficiency": "Mask AP against the percent of labelled images, on a logarithmic axis. Error bars: sample "
+        "standard deviation over folds. Hollow, ‡: predictions of another codebase, evaluated here. Dashed: published "
+        "with the same detector, on the splits that the paper ledger names; * read in a later paper's table or on a "
+        "mirror, ? unverified."
+    }
+
+    def points(self, study: Study, results: Results) -> pd.DataFrame:
+        """Return AP in percent 0..100; paper and external are labels of lines, empty for those of the study."""
+        own = cells(study, results).dropna(subset=["AP"]).assign(paper="", external="")
+        columns = [*self.text_columns, *self.number_columns]
+        return pd.concat([own[columns], _external(study, results), _published(study)], ignore_index=True)[columns]
+
+    def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
+        """Draw a panel per network, those of other codebases last, and a line per method."""
+        networks = list(dict.fromkeys([*study.networks, *points["network"]]))
+        margin = 1.2 if _has_label(points).any() else 0.0
+        size = (0.5 + (3.0 + margin) * len(networks), 3.0 + margin)
+        return draw(lambda figure: _paint(figure, study, networks, points), size, folder, self.name)
+
+
+def _external(study: Study, results: Results) -> pd.DataFrame:
+    """Return the cells of other codebases; method is that of the study with the same name, for its colour."""
+    external = external_cells(study, results).dropna(subset=["AP"])
+    methods = [_own_method(study, method) for method in external["method"]]
+    return external.assign(paper="", external=external_labels(results, external), method=methods).astype(object)
+
+
+def _has_label(points: pd.DataFrame) -> pd.Series:
+    """Return which rows belong to a line that is labelled at its end."""
+    return (points["paper"] != "") | (points["external"] != "")
+
+
+def _published(study: Study) -> pd.DataFrame:
+    """Return the ledger's cells of the study's dataset, by the network whose detector they have."""
+    rows = []
+    for row in published.read() if study.dataset.label == study.dataset.name else ():
+        for network, options in study.networks.items():
+            detectors = {published.normalized(name) for name in (row.detector, options.name or network)}
+            if row.dataset != study.dataset.name or len(detectors) > 1:
+                continue
+            worst = max((cell.tag for cell in row.cells), key=list(MARKS).index)
+            label = f"{row.method}, {row.backbone}{MARKS[worst]}"
+            for cell in row.cells:
+                if cell.percent in study.split.percents:
+                    line = {
+                        "network": network,
+                        "method": _own_method(study, row.method),
+                        "paper": label,
+                        "external": "",
+                    }
+                    rows.append({**line, "percent": cell.percent, "AP": cell.ap})
+    return pd.DataFrame(rows, columns=[*Report.text_columns, *Report.number_columns], dtype=object)
+
+
+def _own_method(study: Study, method: str) -> str:
+    """Return the study's label of a published method; empty where the study does not have it."""
+    normalized = published.normalized
+    labels = (label for label, own in study.methods.items() if normalized(own.name or label) == normalized(method))
+    return next(labels, "")
+
+
+def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFrame) -> None:
+    panels = figure.subplots(1, len(networks), sharex=True, sharey=True, squeeze=False)[0]
+    labelled = _has_label(points)
+    for axes, network in zip(panels, networks, strict=True):
+        _scale(axes, sorted(study.split.percents))
+        in_panel = points["network"] == network
+        if not in_panel.any():
+            empty(axes)
+        _draw_own(axes, study, points[in_panel & ~labelled])
+        _draw_others(axes, study, points[in_panel & labelled])
+        axes.set_title(network if len(panels) > 1 else "")
+    panels[0].set_ylabel(f"mask AP of the {study.report.model} (%)")
+    if not points.empty:
+        panels[0].set_ylim(bottom=0)
+    for axes, network in zip(panels, networks, strict=True):
+        _label_others(axes, study, points[(points["network"] == network) & labelled])
+    folds = len(study.split.folds)
+    entries: list[Line2D | Patch] = [mark.handle(method) for method, mark in marks(study).items()]
+    if (points["external"] != "").any():
+        entries.append(Mark("black", "o").handle("another codebase ‡"))
+        entries[-1].set(**OTHER, markeredgecolor="black")
+    if (points["paper"] != "").any():
+        entries.append(Line2D([], [], color="black", label="published", **DASHED))
+    legend(figure, entries, f"mean ± s.d. of {folds} folds" if folds > 1 else None)
+
+
+def _scale(axes: Axes, percents: list[float]) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(percents[0] / 1.25, percents[-1] * 1.25)
+    axes.set_xticks(percents, [f"{percent:g}" for percent in percents])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("labelled images (%)")
+
+
+def _draw_own(axes: Axes, study: Study, points: pd.DataFrame) -> None:
+    for method, mark in marks(study).items():
+        line = points[points["method"] == method].sort_values("percent")
+        if not line.empty:
+            _errorbar(axes, line, mark)
+
+
+def _errorbar(axes: Axes, line: pd.DataFrame, mark: Mark, **style: Any) -> None:
+    deviation = line["AP_std"].astype(float)
+    bars: Any = {"yerr": deviation if deviation.notna().any() else None, "elinewidth": 0.8, "capsize": 2}
+    axes.errorbar(line["percent"], line["AP"], color=mark.colour, marker=mark.marker, **bars, **style)
+
+
+def _draw_others(axes: Axes, study: Study, points: pd.DataFrame) -> None:
+    """Draw a line per paper and per method of another codebase, in the colour of the study's method, or grey."""
+    for line in _lines(points):
+        mark = _mark(study, line)
+        if line["external"].iloc[0]:
+            _errorbar(axes, line, mark, **OTHER, markeredgecolor=mark.colour, zorder=3)
+        else:
+            axes.plot(line["percent"], line["AP"], color=mark.colour, marker=mark.marker, zorder=1.5, **DASHED)
+
+
+def _lines(points: pd.DataFrame) -> list[pd.DataFrame]:
+    return [line for _, line in points.sort_values("percent").groupby(["paper", "external"], sort=False)]
+
+
+def _label_others(axes: Axes, study: Study, points: pd.DataFrame) -> None:
+    """Write the label of each line beside its end, or as near as the other labels allow."""
+    lines = _lines(points)
+    for line in (line for line in lines if line["percent"].iloc[-1] < max(study.split.percents)):
+        last = line.iloc[-1]
+        style: Any = {"textcoords": "offset points", "color": _mark(study, line).colour, "fontsize": 7, "va": "center"}
+        style["path_effects"] = [effects.withStroke(linewidth=1.5, foreground="white")]
+        axes.annotate(_label(line), (last["percent"], last["AP"]), (6, 0), **style)
+    lines = [line for line in lines if line["percent"].iloc[-1] == max(study.split.percents)]
+    heights = spread_apart([float(line["AP"].iloc[-1]) for line in lines], gap=0.055 * axes.get_ylim()[1])
+    for line, height in zip(lines, heights, strict=True):
+        colour = _mark(study, line).colour
+        style = {"xycoords": ("axes fraction", "data"), "color": colour, "fontsize": 7, "va": "center"}
+        axes.annotate(_label(line), (1.03, height), **style)
+
+
+def _label(line: pd.DataFrame) -> str:
+    return str(line["external"].iloc[0] or line["paper"].iloc[0])
+
+
+def _mark(study: Study, line: pd.DataFrame) -> Mark:
+    return marks(study).get(line["method"].iloc[0], Mark(GREY, "o"))

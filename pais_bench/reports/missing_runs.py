@@ -1,0 +1,81 @@
+"""List the unfinished runs of a study, the reason of each, and the commands that continue it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pais_bench.reports.results import Results
+from pais_bench.study.run import Run, suffix
+from pais_bench.study.study import Study
+
+COMMANDS = {"train": "run.json", "predict": "predictions{}.json", "evaluate": "metrics{}.json"}
+"""The commands of a run in their order, and the file that each writes; {} is the suffix of the checkpoint."""
+
+
+@dataclass(frozen=True)
+class MissingRun:
+    """Hold a run without metrics, the known reason, and the commands that remain, in their order."""
+
+    run: Run
+    state: str
+    reason: str
+    commands: tuple[str, ...]
+
+
+def missing_runs(study: Study, results: Results, source: str) -> list[MissingRun]:
+    """Return the runs that are not done; source is the study as named on a command line."""
+    missing, end = [], suffix(results.printed)
+    for run, (_, row) in zip(study.runs(), results.runs.iterrows(), strict=True):
+        state = str(row["state"])
+        if state == "done":
+            continue
+        remaining = list(_remaining(results.root / run.folder, state, end))
+        reason = _failure(results.root, run, remaining[0], end) or _progress(run, state, int(row["step"]), remaining[0])
+        commands = tuple(_command(command, source, results.root, run) for command in remaining)
+        missing.append(MissingRun(run, state, reason, commands))
+    return missing
+
+
+def grid_command(source: str, root: Path) -> str:
+    """Return the command that makes everything that is missing."""
+    words = ["snakemake", "--workflow-profile", "profiles/local", "--config", f"study={source}", f"results={root}"]
+    return shlex.join(words)
+
+
+def _remaining(folder: Path, state: str, end: str) -> Iterator[str]:
+    """Yield the commands from the first one whose file is missing."""
+    missing = state != "trained"
+    for command, file in COMMANDS.items():
+        missing = missing or not (folder / file.format(end)).exists()
+        if missing:
+            yield command
+
+
+def _failure(root: Path, run: Run, command: str, end: str) -> str:
+    """Return the last error in the workflow's log of a command; empty where there is none."""
+    path = root / "logs" / run.folder / f"{command}{'' if command == 'train' else end}.log"
+    if not path.exists():
+        return ""
+    prefix = f"pais-bench {command}: error: "
+    lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if prefix in line]
+    if not errors and any(line.startswith("Traceback (most recent call last)") for line in lines):
+        errors = lines
+    return f"{command} failed: {errors[-1].removeprefix(prefix)}" if errors else ""
+
+
+def _progress(run: Run, state: str, step: int, command: str) -> str:
+    if state == "missing":
+        return "not started"
+    if state == "started":
+        return f"stopped, or still training, at step {step} of {run.training.steps}"
+    return "trained, not predicted" if command == "predict" else "predicted, not evaluated"
+
+
+def _command(command: str, source: str, root: Path, run: Run) -> str:
+    words = ["pais-bench", command, source, "--results", str(root), "--percent", f"{run.split.percent:g}"]
+    words += ["--fold", str(run.split.fold), "--network", run.network.label, "--method", run.method.label]
+    return shlex.join(words)

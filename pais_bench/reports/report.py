@@ -1,0 +1,49 @@
+"""Define what a report is, and the section of the page that it fills."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pais_bench.reports.results import Results
+from pais_bench.study.study import Study
+
+if TYPE_CHECKING:
+    from pais_bench.reports.table import Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """Hold the files and the table that a report wrote, or the reason why it wrote nothing.
+
+    captions: those of the figures, by the stem of their files.
+    """
+
+    name: str
+    title: str
+    files: tuple[Path, ...] = ()
+    table: Table | None = None
+    captions: Mapping[str, str] = field(default_factory=dict)
+    reason: str = ""
+
+
+class Report(ABC):
+    """Turn results into files: a table, or figures and the numbers that they plot."""
+
+    title: ClassVar[str]
+    captions: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def name(self) -> str:
+        """Return the name of the report, that of its module."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def write(self, study: Study, results: Results, folder: Path) -> Section:
+        """Write the report of the present results, of an unfinished grid too, into an existing folder.
+
+        Raises NothingToShow where the results have nothing for it.
+        """

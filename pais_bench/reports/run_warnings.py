@@ -1,0 +1,88 @@
+"""Warn of what weakens the number of a run: other sources, versions, splits or hardware, or no pseudo-labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pais_bench.reports.pseudo_label_log import second_half
+
+Content = Mapping[str, Any]
+"""The content of a run.json, empty where there is none."""
+
+_COMPARED: dict[tuple[str, ...], str] = {
+    ("commit",): "source",
+    ("hardware", "device"): "device",
+    **{("versions", name): name for name in ("python", "torch", "torchvision", "lightning-fabric", "numpy")},
+}
+
+
+def run_warnings(contents: Sequence[Content], pseudo_label_log: pd.DataFrame) -> list[list[str]]:
+    """Return the warnings of every run of a study; the runs that differ from most of the others are warned of.
+
+    pseudo_label_log is that of Results.
+    """
+    without_pseudo_labels = _without_pseudo_labels(pseudo_label_log)
+    usual = {key: _most_common(_value(content, *key) for content in contents) for key in _COMPARED}
+    splits: dict[Any, set[Any]] = {}
+    for content in contents:
+        splits.setdefault(_cell(content), set()).add(_value(content, "split", "sha256"))
+    return [list(_warnings(content, usual, splits, without_pseudo_labels)) for content in contents]
+
+
+def _warnings(
+    content: Content,
+    usual: Mapping[tuple[str, ...], Any],
+    splits: Mapping[Any, set[Any]],
+    without_pseudo_labels: set[str],
+) -> Iterator[str]:
+    if not content:
+        yield "no run.json: its options and its versions are unknown"
+        return
+    if str(content.get("commit", "")).endswith("+changes"):
+        yield "trained from files that differ from their commit"
+    for key, name in _COMPARED.items():
+        value = _value(content, *key)
+        if value is not None and value != usual[key]:
+            yield f"{name} {_short(value)}, most runs of the study {_short(usual[key])}"
+    if len(splits[_cell(content)]) > 1:
+        yield "other runs of this percent and fold were trained with another split"
+    if note := _value(content, "split", "note"):
+        yield f"split: {note}"
+    percent, effective = _value(content, "split", "percent"), _value(content, "split", "effective_percent")
+    if percent and effective and abs(effective - percent) > 0.02 * percent:
+        yield f"{effective:.3g} % of the images are labelled, not {percent:g} %"
+    if content.get("digest") in without_pseudo_labels:
+        yield "no pseudo-label was kept in the second half of the training"
+
+
+def _without_pseudo_labels(log: pd.DataFrame) -> set[str]:
+    """Return the digests of the runs that kept no pseudo-label in the second half of their training."""
+    if log.empty:
+        return set()
+    kept = second_half(log).groupby("digest")["kept_per_image"].max()
+    return set(kept[kept == 0].index)
+
+
+def _most_common(values: Iterator[Any]) -> Any:
+    counts = Counter(value for value in values if value is not None)
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _cell(content: Content) -> Any:
+    return _value(content, "split", "percent"), _value(content, "split", "fold")
+
+
+def _value(content: Content, *keys: str) -> Any:
+    value: Any = content
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 40 else text

@@ -1,0 +1,148 @@
+"""Write tables of texts as Markdown and LaTeX, and their numbers as CSV."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pais_bench.reports.report import Report, Section
+from pais_bench.reports.results import Results
+from pais_bench.reports.style import write, write_csv
+from pais_bench.study.study import Study
+
+_TEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{char: f"${char}$" for char in "<>|"},
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
+}
+
+MAX_CELL = 45
+"""Characters above which the text of a cell stands below the table in LaTeX."""
+MAX_ROWS = 45
+"""Rows that fit a page."""
+
+
+class Bold(str):
+    """Mark the text of a cell as bold."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold a caption, the column names, rows of cells, the number of leading text columns, and notes below."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_columns: int
+    notes: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """Return a Markdown table between its caption and its notes."""
+        rule = [":--"] * self.text_columns + ["--:"] * (len(self.columns) - self.text_columns)
+        lines = (f"| {' | '.join(map(_markdown_cell, line))} |" for line in [self.columns, rule, *self.rows])
+        return "\n\n".join([self.caption, "\n".join(lines), *self.notes]) + "\n"
+
+    def latex(self, label: str) -> str:
+        """Return a table environment as wide as the text at most; with more than MAX_ROWS rows a longtable."""
+        head = [rf"\caption{{{escape(self.caption)}}}", rf"\label{{tab:{label}}}"]
+        alignment = "l" * self.text_columns + "r" * (len(self.columns) - self.text_columns)
+        body, explanations = self._shortened()
+        top, rows = [r"\toprule", _latex_row(self.columns), r"\midrule"], [*map(_latex_row, body)]
+        notes = latex_notes([*self.notes, *explanations])
+        if len(rows) > MAX_ROWS:
+            lines = ["% Needs \\usepackage{booktabs,longtable}", r"\begingroup\small"]
+            lines += [rf"\begin{{longtable}}{{{alignment}}}", *head, r"\\", *top, r"\endfirsthead", *top, r"\endhead"]
+            ends = [r"\bottomrule", r"\endfoot"]
+            return "\n".join([*lines, *ends, *rows, r"\end{longtable}", *notes, r"\endgroup"]) + "\n"
+        tabular = [rf"\begin{{tabular}}{{{alignment}}}", *top, *rows, r"\bottomrule", r"\end{tabular}"]
+        return latex_table(head, tabular, notes)
+
+    def _shortened(self) -> tuple[list[list[str]], list[str]]:
+        """Return rows with a number for each text above MAX_CELL characters, and a note per column that lists them."""
+        rows, notes = [list(row) for row in self.rows], []
+        for column, name in enumerate(self.columns):
+            long = list(dict.fromkeys(row[column] for row in rows if len(row[column]) > MAX_CELL))
+            number = {text: f"({index})" for index, text in enumerate(long, start=1)}
+            for row in rows:
+                row[column] = number.get(row[column], row[column])
+            if long:
+                notes.append(f"{name}: {'; '.join(f'{index} {text}' for text, index in number.items())}.")
+        return rows, notes
+
+
+class TableReport(Report):
+    """Write numbers as name.csv (tidy), and their table as name.md and name.tex."""
+
+    def write(self, study: Study, results: Results, folder: Path) -> Section:
+        """Write the three files."""
+        frame = self.frame(study, results)
+        table = self.table(study, results, frame)
+        files = (
+            write_csv(folder / f"{self.name}.csv", frame),
+            write(folder / f"{self.name}.md", table.markdown()),
+            write(folder / f"{self.name}.tex", table.latex(f"{study.name}:{self.name}")),
+        )
+        return Section(self.name, self.title, files, table)
+
+    @abstractmethod
+    def frame(self, study: Study, results: Results) -> pd.DataFrame:
+        """Return the numbers of the table, tidy; raise NothingToShow where there are none."""
+
+    @abstractmethod
+    def table(self, study: Study, results: Results, frame: pd.DataFrame) -> Table:
+        """Return the table of a frame."""
+
+
+def latex_table(head: Sequence[str], tabular: Sequence[str], notes: Sequence[str]) -> str:
+    """Return a table environment whose tabular shrinks to the width of the text, where it is wider."""
+    start = ["% Needs \\usepackage{booktabs,graphicx}", r"\begin{table}[t]", r"\centering", *head, r"\par\smallskip"]
+    fit = r"}\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
+    return "\n".join([*start, r"\sbox0{%", *tabular, fit, *notes, r"\end{table}"]) + "\n"
+
+
+def latex_notes(notes: Sequence[str]) -> list[str]:
+    """Return the lines of notes below a table."""
+    return [rf"\par\smallskip\footnotesize {escape(note)}" for note in notes]
+
+
+def escape(text: str) -> str:
+    """Return text escaped for LaTeX."""
+    return "".join(_TEX.get(char, char) for char in text)
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """Return a number with its sign, and a minus that is as wide as a plus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def mean_and_deviation(mean: float, deviation: float) -> str:
+    """Return `12.3 ± 0.4`, without the deviation where it is NaN, and a dash where the mean is NaN."""
+    if pd.isna(mean):
+        return "–"
+    return f"{mean:.1f}" + ("" if pd.isna(deviation) else f" ± {deviation:.1f}")
+
+
+def _markdown_cell(text: str) -> str:
+    escaped = text.replace("|", r"\|")
+    return f"**{escaped}**" if isinstance(text, Bold) else escaped
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    r"""Join cells; a bracket or a star that begins a row would belong to the \\ before it."""
+    line = " & ".join(map(_latex_cell, cells)) + r" \\"
+    return "{}" + line if line.startswith(("[", "*")) else line
+
+
+def _latex_cell(text: str) -> str:
+    return rf"\textbf{{{escape(text)}}}" if isinstance(text, Bold) else escape(text)

@@ -1,0 +1,118 @@
+"""Hold exactly what may change a number of one training: a run of the grid."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from pais_bench.study.base import StrictConfig
+from pais_bench.study.split import SplitChoice
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
+Steps = Annotated[int, Field(ge=1)]
+Options = dict[str, Any]
+ModelCheckpoint = Literal["teacher-last", "student-last", "teacher-best", "student-best"]
+"""Which network of a run predicts: a model, after its last step or at its best evaluation."""
+
+
+class InputOptions(StrictConfig):
+    """Set the sizes of views in pixels: the shorter side is drawn from min_size_train, the longer is at most max_size.
+
+    The defaults are those of the PAIS release on COCO.
+    """
+
+    min_size_train: tuple[int, int] = (400, 1200)
+    max_size_train: int = Field(default=1333, ge=16)
+    min_size_test: int = Field(default=800, ge=16)
+    max_size_test: int = Field(default=1333, ge=16)
+    flip_prob: float = Field(default=0.5, ge=0, le=1)
+
+
+class Training(StrictConfig):
+    """Set the training loop. Batch sizes are totals over all ranks; the defaults are those of PAIS on K-Net."""
+
+    steps: Steps = 180_000
+    labelled_batch_size: int = Field(default=4, ge=1)
+    unlabelled_batch_size: int = Field(default=8, ge=1)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    backbone_lr_factor: float = Field(default=0.25, ge=0)
+    grad_clip: float | None = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=1000, ge=0)
+    warmup_factor: float = Field(default=0.001, gt=0, le=1)
+    milestones: tuple[Steps, ...] = (120_000, 160_000)
+    lr_decay: float = Field(default=0.1, gt=0, le=1)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    burn_in: int = Field(default=0, ge=0)
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    log_every: Steps = 50
+    evaluate_every: Steps = 8000
+    evaluate_images: int | None = Field(default=None, ge=1)
+    checkpoint_every: Steps = 2000
+
+
+class NetworkChoice(StrictConfig):
+    """Name a network plugin and its options."""
+
+    backend: str
+    name: str
+    label: Label
+    options: Options = {}
+
+
+class MethodChoice(StrictConfig):
+    """Name a method plugin and its options."""
+
+    name: str
+    label: Label
+    options: Options = {}
+
+
+class Run(StrictConfig):
+    """Hold exactly what may change a number of one training.
+
+    teacher is the run whose trained network gives pseudo-labels, for methods with a pretrained teacher.
+    """
+
+    dataset: Label
+    dataset_name: str
+    dataset_options: Options
+    split: SplitChoice
+    network: NetworkChoice
+    method: MethodChoice
+    input: InputOptions
+    training: Training
+    teacher: Run | None = None
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of every draw: the fold."""
+        return self.split.fold
+
+    def derive_seed(self, *parts: int) -> int:
+        """Return 32 bits that depend on the run's seed and on all parts, such as step and image id."""
+        return int(np.random.SeedSequence((self.seed, *parts)).generate_state(1)[0])
+
+    @property
+    def digest(self) -> str:
+        """Return 8 hex digits that change with any value of the run."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Return the folder of the run below the results folder.
+
+        The digest keeps two studies that call different options by one name from overwriting each other's training.
+        """
+        network = f"{self.network.backend}-{self.network.label}"
+        return PurePosixPath("runs", self.dataset, self.split.stem, network, f"{self.method.label}-{self.digest}")
+
+
+def suffix(checkpoint: ModelCheckpoint) -> str:
+    """Return what the names of a checkpoint's files end in: nothing for the teacher after its last step."""
+    return "" if checkpoint == "teacher-last" else f"-{checkpoint}"

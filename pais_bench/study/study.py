@@ -1,0 +1,134 @@
+"""Describe a study: a grid of runs and what all of it shares, as data and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from pais_bench import plugins
+from pais_bench.study.base import StrictConfig
+from pais_bench.study.resources import Resources, Rule
+from pais_bench.study.run import (
+    InputOptions,
+    Label,
+    MethodChoice,
+    ModelCheckpoint,
+    NetworkChoice,
+    Options,
+    Run,
+    Training,
+)
+from pais_bench.study.split import SplitChoice, SplitGrid
+
+
+class DatasetChoice(StrictConfig):
+    """Name a dataset plugin. label names its folder; root, where the raw data lies, changes no number."""
+
+    name: str
+    label: Label
+    root: Path | None = None
+    options: Options = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_is_the_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"label": values.get("name"), **values}
+
+
+class StudyNetwork(StrictConfig):
+    """Describe one network of a study; name defaults to its key, training overrides keys of the study's training.
+
+    methods are the ones that train it: all where none are named.
+    """
+
+    backend: str
+    name: str | None = None
+    options: Options = {}
+    training: Options = {}
+    methods: tuple[str, ...] | None = None
+
+
+class StudyMethod(StrictConfig):
+    """Describe one method of a study; name defaults to its key, training overrides keys of the network's training.
+
+    teacher is the label of the method whose trained network, of the same split, gives the pseudo-labels.
+    """
+
+    name: str | None = None
+    options: Options = {}
+    training: Options = {}
+    teacher: str | None = None
+
+
+class Reported(StrictConfig):
+    """Set whose numbers the tables print."""
+
+    model: Literal["teacher", "student"] = "teacher"
+    checkpoint: Literal["last", "best"] = "last"
+
+
+class Study(StrictConfig):
+    """Hold a study file: the grid dataset x percents x folds x networks x methods, and what all of it shares.
+
+    report says which checkpoint the tables print, also_evaluate which others are evaluated beside it. external lists
+    the descriptions of other codebases' predictions (reports/external.py), which become rows of the tables.
+    """
+
+    name: Label
+    title: str = ""
+    dataset: DatasetChoice
+    split: SplitGrid
+    input: InputOptions = InputOptions()
+    training: Training = Training()
+    networks: dict[Label, StudyNetwork] = Field(min_length=1)
+    methods: dict[Label, StudyMethod] = Field(min_length=1)
+    report: Reported = Reported()
+    also_evaluate: tuple[ModelCheckpoint, ...] = ()
+    metrics: tuple[Label, ...] = ("coco",)
+    external: tuple[Path, ...] = ()
+    resources: dict[Rule, Resources] = {}
+
+    @property
+    def checkpoints(self) -> tuple[ModelCheckpoint, ...]:
+        """Return the checkpoints that predict, the printed one first."""
+        printed: ModelCheckpoint = f"{self.report.model}-{self.report.checkpoint}"  # type: ignore[assignment]
+        return tuple(dict.fromkeys((printed, *self.also_evaluate)))
+
+    @property
+    def printed(self) -> str:
+        """Return which checkpoint is printed, in the words of a caption."""
+        model = self.report.model
+        return model if self.report.checkpoint == "last" else f"{model} at its best evaluation"
+
+    def runs(self) -> list[Run]:
+        """Expand the grid, in the order percent, fold, network, method."""
+        return [
+            self.run(percent, fold, label, method)
+            for percent in self.split.percents
+            for fold in self.split.folds
+            for label, network in self.networks.items()
+            for method in network.methods or self.methods
+        ]
+
+    def run(self, percent: float, fold: int, network_label: str, method_label: str) -> Run:
+        """Return one run of the grid."""
+        network, method = self.networks[network_label], self.methods[method_label]
+        required = plugins.load("methods", method.name or method_label).Method.network_options
+        return Run(
+            dataset=self.dataset.label,
+            dataset_name=self.dataset.name,
+            dataset_options=self.dataset.options,
+            split=SplitChoice(family=self.split.family, percent=percent, fold=fold, label_noise=self.split.label_noise),
+            network=NetworkChoice(
+                backend=network.backend,
+                name=network.name or network_label,
+                label=network_label,
+                options={**network.options, **required},
+            ),
+            method=MethodChoice(name=method.name or method_label, label=method_label, options=method.options),
+            input=self.input,
+            training=Training(**{**self.training.model_dump(), **network.training, **method.training}),
+            teacher=self.run(percent, fold, network_label, method.teacher) if method.teacher else None,
+        )

@@ -1,0 +1,149 @@
+"""Share what depends on the whole step over ranks and micro-batches: padding, normalisers, batch-norm statistics."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, distributed, nn
+
+from pais_bench.errors import BenchError
+from pais_bench.layers.normalizers import (
+    CountRecorder,
+    RankNormalizer,
+    RecordedNormalizer,
+    average_counts,
+    batch_normalizer,
+    world_size,
+)
+from pais_bench.training.student import StudentInput, StudentLosses
+from pais_bench.types import Batch, LossNormalizer, Size
+
+
+def strategy(devices: int) -> Any:
+    """Return the Fabric strategy of that many devices; ranks wait for hours, because the first evaluates alone.
+
+    Raises BenchError where the ranks could not find each other, for which they would wait as long.
+    """
+    if devices == 1:
+        return "auto"
+    if SLURMEnvironment.detect():
+        name = SLURMEnvironment().main_address
+        try:
+            socket.getaddrinfo(name, None)
+        except OSError:
+            raise BenchError(
+                f"{name}: the first node of this SLURM job has no address by that name, so its processes cannot find "
+                f"each other; set MASTER_ADDR to one that it has"
+            ) from None
+    return DDPStrategy(timeout=timedelta(hours=12))
+
+
+def any_rank(fabric: Fabric, flag: bool) -> bool:
+    """Return whether the flag is set on any rank: ranks that decide apart wait for each other for ever."""
+    if fabric.world_size == 1:
+        return flag
+    total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
+    return bool(total)
+
+
+def max_view_sizes(batch: Batch, device: torch.device) -> tuple[Size, Size, Size]:
+    """Return the largest (H, W) of labelled, weak and strong views over all ranks; (0, 0) where there are none."""
+    labelled = [image.view.size for image in batch.labelled]
+    weak, strong = [image.weak.size for image in batch.unlabelled], [image.strong.size for image in batch.unlabelled]
+    first, second, third = max_sizes([labelled, weak, strong], device)
+    return first, second, third
+
+
+def max_sizes(sizes: Sequence[Sequence[Size]], device: torch.device) -> list[Size]:
+    """Return the largest (H, W) of each list of sizes over all ranks; (0, 0) of an empty one."""
+    largest = torch.tensor([[max((size[axis] for size in views), default=0) for axis in (0, 1)] for views in sizes])
+    if world_size() > 1:
+        largest = largest.to(device)
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return [(int(height), int(width)) for height, width in largest.tolist()]
+
+
+def step_normalizers(losses: StudentLosses, inputs: Sequence[StudentInput], fabric: Fabric) -> list[LossNormalizer]:
+    """Return the loss normaliser of each micro-batch.
+
+    Several micro-batches have to know the counts of all before the first is learnt: a forward pass without gradient
+    records them.
+    """
+    if len(inputs) == 1:
+        return [RankNormalizer(fabric.device) if world_size() > 1 else batch_normalizer]
+    recorders = [CountRecorder(fabric.device) for _ in inputs]
+    with torch.no_grad(), fabric.autocast():
+        for streams, recorder in zip(inputs, recorders, strict=True):
+            losses(streams, recorder)
+    counts = average_counts(recorders)
+    return [RecordedNormalizer(counts) for _ in inputs]
+
+
+def convert_sync_batchnorm(network: nn.Module) -> None:
+    """Replace batch norm that learns by one with statistics over all ranks. torch has it for CUDA alone."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.BatchNorm2d:
+                setattr(parent, name, RankBatchNorm.like(child))
+
+
+class RankBatchNorm(nn.BatchNorm2d):
+    """Normalise by statistics over all ranks, with one collective forward and one backward.
+
+    For small networks it is the number of collectives that takes the time.
+    """
+
+    @classmethod
+    def like(cls, norm: nn.BatchNorm2d) -> RankBatchNorm:
+        """Return a norm that shares the parameters and buffers of another."""
+        new = cls(norm.num_features, norm.eps, norm.momentum)
+        new.weight, new.bias = norm.weight, norm.bias
+        for name, buffer in norm.named_buffers():
+            setattr(new, name, buffer)
+        return new.train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map f32[B,C,h,w] to the same shape and dtype."""
+        if not self.training:
+            return super().forward(x)
+        dims, shape = (0, 2, 3), (1, -1, 1, 1)
+        x, dtype = x.to(torch.promote_types(x.dtype, torch.float32)), x.dtype
+        count = x.numel() // x.shape[1]
+        own_mean = x.sum(dims) / max(count, 1)  # a rank may have no region at all; the mean of nothing is no number
+        own_spread = (x - own_mean.view(shape)).square().sum(dims)
+        own = torch.cat([own_mean, own_spread, own_mean.new_full((1,), count)])
+        means, spreads, sizes = _GatherRanks.apply(own).split([len(own_mean)] * 2 + [1], dim=1)
+        total = sizes.sum()
+        mean = (sizes * means).sum(0) / total
+        var = (spreads + sizes * (means - mean).square()).sum(0) / total
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
+            self.running_var.lerp_(var * total / (total - 1), self.momentum)  # type: ignore[union-attr, arg-type]
+        centred = x - mean.view(shape)
+        scaled = centred * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)
+        output: Tensor = scaled.to(dtype)
+        return output
+
+
+class _GatherRanks(torch.autograd.Function):
+    """Gather [ranks, n] of every rank's [n]; every rank's loss depends on every rank's part: gradients are summed."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:
+        parts = [torch.empty_like(values) for _ in range(world_size())]
+        distributed.all_gather(parts, values)
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        distributed.all_reduce(total)
+        return total[distributed.get_rank()]

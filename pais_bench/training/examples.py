@@ -1,0 +1,87 @@
+"""Predict a few images with teacher and student, with the weight that each pseudo-label would have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pais_bench import geometry, plugins
+from pais_bench.annotations.store import Store
+from pais_bench.data import augment
+from pais_bench.data.read import read_image
+from pais_bench.methods.base import MethodBase
+from pais_bench.study.run import ModelCheckpoint, Run
+from pais_bench.training.checkpoint import read_checkpoint
+from pais_bench.training.predict import build_backend
+from pais_bench.types import Targets
+
+IMAGES = 3
+MODELS = ("teacher", "student")
+SHOWN = 0.5
+"""Detections that no method has weighted are shown from this class score on."""
+
+Record = dict[str, Any]
+
+
+@torch.no_grad()
+def predict_examples(
+    run: Run, store: Store, folder: Path, checkpoint: ModelCheckpoint, device: torch.device
+) -> list[Record]:
+    """Return for each of IMAGES validation images what teacher and student detect, as records in its original pixels.
+
+    folder is that of the run. Where the checkpoint is of the best evaluation, each of the two is shown with its best
+    weights as far as they were kept, and `best` lists it; else after the last step. A record has category_id, score,
+    mask_iou, segmentation (RLE), and class_weight and mask_weight where the method weights; of the teacher what the
+    method keeps. Methods without unlabelled images, or with thresholds that were fitted while training, weight nothing
+    here. Raises BenchError for a damaged checkpoint.
+    """
+    best = [model for model in MODELS if checkpoint.endswith("-best") and (folder / f"best-{model}.pt").exists()]
+    categories = [category_id for category_id, _ in store.categories]
+    plugin = plugins.load("methods", run.method.name)
+    method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
+    weights = method.uses_unlabelled and not method.calibration_images
+    examples: dict[int, Record] = {image_id: {"image_id": image_id} for image_id in _choose_images(store)}
+    backend: Any = build_backend(run, len(categories)).to(device)
+    files = {model: folder / (f"best-{model}.pt" if model in best else "checkpoint.pt") for model in MODELS}
+    states = {path: read_checkpoint(path, run) for path in set(files.values())}
+    for model, path in files.items():
+        backend.load_state_dict(states[path][model])
+        for image_id, example in examples.items():
+            view = augment.test(read_image(store, image_id), run.input)
+            detections = backend.predict([view.image.to(device)])[0]
+            weighted = method.assign_weights(detections) if weights and model == "teacher" else None
+            targets = weighted or Targets.unweighted(detections[detections.scores > SHOWN])
+            original = geometry.project_targets(targets, torch.linalg.inv(view.matrix), store.size(image_id))
+            example[model] = _records(original, categories, weighted is not None)
+    return [{**example, "best": best} if best else example for example in examples.values()]
+
+
+def _choose_images(store: Store) -> list[int]:
+    """Choose images with two to eight objects, evenly spread over those there are: the same ones for every run."""
+    objects = store.objects()
+    ids, counts = np.unique(objects.image_id[~objects.crowd], return_counts=True)
+    several = ids[(counts >= 2) & (counts <= 8)]
+    candidates = several if len(several) >= IMAGES else np.array(store.image_ids)
+    positions = np.linspace(0, len(candidates) - 1, min(IMAGES, len(candidates))).round().astype(int)
+    return [int(image_id) for image_id in candidates[positions]]
+
+
+def _records(targets: Targets, categories: Sequence[int], weighted: bool) -> list[Record]:
+    instances = targets.instances
+    records = []
+    for index, label in enumerate(instances.labels.tolist()):
+        record: Record = {
+            "category_id": categories[label],
+            "score": float(instances.scores[index]),
+            "mask_iou": float(instances.mask_iou[index]),
+            "segmentation": geometry.encode_mask(instances.masks[index]),
+        }
+        if weighted:
+            record |= {"class_weight": float(targets.class_weight[index])}
+            record |= {"mask_weight": float(targets.mask_weight[index])}
+        records.append(record)
+    return records

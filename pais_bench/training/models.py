@@ -1,0 +1,56 @@
+"""Build the networks of a run and their optimiser."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pais_bench.errors import BenchError
+from pais_bench.methods.base import MethodBase
+from pais_bench.study.run import Run
+from pais_bench.training.distributed import convert_sync_batchnorm
+from pais_bench.training.optim import build_optimizer
+from pais_bench.training.predict import build_backend
+from pais_bench.training.student import StudentLosses
+
+
+@dataclass
+class Models:
+    """Hold student, EMA teacher, optimiser, and the frozen teacher of a trained run where the method needs one.
+
+    losses computes the student's losses; rank_losses is the same as Fabric set it up to exchange gradients.
+    """
+
+    student: Any
+    teacher: Any
+    losses: StudentLosses
+    rank_losses: Any
+    optimizer: Any
+    pretrained_teacher: Any = None
+
+    def teacher_at(self, step: int, method: MethodBase) -> Any:
+        """Return the network that gives the pseudo-labels of a step."""
+        pretrained = self.pretrained_teacher is not None and step < method.pretrained_teacher_steps
+        return self.pretrained_teacher if pretrained else self.teacher
+
+
+def build_models(run: Run, num_classes: int, fabric: Fabric, micro_batches: int) -> Models:
+    """Build the networks from the run's seed; raise BenchError where batch norm would see a part of a batch alone."""
+    torch.manual_seed(run.seed)
+    student: Any = build_backend(run, num_classes).to(fabric.device)
+    teacher: Any = copy.deepcopy(student).requires_grad_(False).eval()
+    if fabric.world_size > 1:
+        convert_sync_batchnorm(student)
+    if micro_batches > 1 and any(isinstance(module, _BatchNorm) for module in student.modules()):
+        raise BenchError(
+            f"networks.{run.network.label}: its batch norm learns from a whole batch, so --accumulate "
+            f"{micro_batches} is another experiment; take more devices, or a network with frozen norms"
+        )
+    losses = StudentLosses(student)
+    rank_losses, optimizer = fabric.setup(losses, build_optimizer(student, run.training))
+    return Models(student, teacher, losses, rank_losses, optimizer)

@@ -1,0 +1,56 @@
+"""Build the optimiser, follow its learning-rate schedule, and average the student into the teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from pais_bench.study.run import Training
+
+
+def ema_momentum(step: int, decay: float) -> float:
+    """Return min(decay, 1 - 1/(step+1)): the mean of all students at first, an EMA later, as in the PAIS release."""
+    return min(decay, 1 - 1 / (step + 1))
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Set teacher = momentum * teacher + (1 - momentum) * student, parameter by parameter; buffers are copied."""
+    average = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]
+    average(list(teacher.parameters()), list(student.parameters()), 0)  # the number of averaged models is not used
+    for stale, fresh in zip(teacher.buffers(), student.buffers(), strict=True):
+        stale.copy_(fresh)
+
+
+def set_learning_rate(optimizer: Any, training: Training, step: int) -> float:
+    """Set the learning rate of every parameter group for a step; return that of the heads."""
+    factor = learning_rate_factor(training, step)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return training.lr * factor
+
+
+def learning_rate_factor(training: Training, step: int) -> float:
+    """Return the factor on the base learning rate: a linear warm-up, then a decay at each milestone passed."""
+    passed = sum(step >= milestone for milestone in training.milestones)
+    warm = 1.0
+    if step < training.warmup_steps:
+        warm = training.warmup_factor + (1 - training.warmup_factor) * step / training.warmup_steps
+    return float(warm * training.lr_decay**passed)
+
+
+def build_optimizer(student: Any, training: Training) -> torch.optim.Optimizer:
+    """Build the optimiser over the parameters that learn; the backbone has its own learning rate."""
+    backbone = {id(p) for p in student.backbone_parameters()}
+    by_lr: dict[float, list[nn.Parameter]] = {}
+    for p in student.parameters():
+        if p.requires_grad:
+            lr = training.lr * (training.backbone_lr_factor if id(p) in backbone else 1.0)
+            by_lr.setdefault(lr, []).append(p)
+    groups = [{"params": parameters, "lr": lr, "base_lr": lr} for lr, parameters in by_lr.items()]
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=training.lr, momentum=0.9, weight_decay=training.weight_decay)
+    return torch.optim.AdamW(groups, lr=training.lr, weight_decay=training.weight_decay, fused=True)

@@ -1,0 +1,40 @@
+"""End a training before its last step by a signal, obeyed after the current step, and requeue its SLURM job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+INTERRUPTED = 85
+"""Exit code of a training that saved and stopped before its last step; the same command continues it."""
+
+
+class Interrupted(Exception):
+    """Report that a run stopped before its last step, with everything saved."""
+
+
+def on_signal(stop: Callable[[], None]) -> None:
+    """Call stop at SIGTERM and SIGUSR1, which SLURM sends before the time limit or a preemption."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: stop())
+
+
+def requeue() -> bool:
+    """Put the SLURM job of this process back into the queue, and return whether that was done.
+
+    It keeps its number, so that a workflow waits for it and counts no failure. A job that is being cancelled is not
+    requeued, as it is to end. SLURM itself refuses jobs that were submitted with --no-requeue.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return False
+    try:
+        squeue = ("squeue", "--noheader", "--jobs", job, "--format", "%T")
+        state = subprocess.run(squeue, capture_output=True, text=True).stdout.strip()
+        if state != "RUNNING":
+            return False
+        return subprocess.run(["scontrol", "requeue", job], capture_output=True).returncode == 0
+    except OSError:
+        return False

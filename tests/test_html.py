@@ -1,0 +1,198 @@
+"""Check that report.html shows a study without any other file, and is safe to open."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from markupsafe import escape
+from test_reports import fabricate, half, make_study
+
+from pais_bench import plugins
+from pais_bench.reports.html import write_page
+from pais_bench.reports.missing_runs import MissingRun, grid_command, missing_runs
+from pais_bench.reports.report import Section
+from pais_bench.reports.results import Results
+from pais_bench.reports.run_warnings import run_warnings
+from pais_bench.reports.table import Bold, Table
+from pais_bench.reports.write import write_reports
+from pais_bench.study.study import DatasetChoice, Study
+
+HOSTILE = "<script>document.title='owned'</script>\"'&{{ 7 * 7 }}"
+
+
+def write(study: Study, results: Results, folder: Path, *sections: Section) -> str:
+    """Write a page of these sections, and return its text."""
+    folder.mkdir(exist_ok=True)
+    return write_page(study, results, sections, folder / "report.html", "my study.yaml").read_text()
+
+
+def table(rows: list[list[str]]) -> Section:
+    """Return the section of a table with a text and a number column."""
+    return Section(
+        "classes", "A title", (Path("classes.csv"),), Table("A caption.", ["name", "value"], rows, 1, ["A note."])
+    )
+
+
+def test_the_page_is_one_file_that_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, few = plugins.names, ["label_efficiency", "main_table", "per_class"]
+    monkeypatch.setattr(plugins, "names", lambda group: few if group == "reports" else known(group))
+    study = make_study(folds=(1, 2))
+    write_reports(study, fabricate(study, tmp_path / "results", half), tmp_path / "out", "try.yaml")
+    text = (tmp_path / "out" / "report.html").read_text()
+    sources = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"'\s>)]+)", text)
+    assert sources and all(re.match(r"data:image/png;base64,|#[\w-]+$|[\w.]+$", source) for source in sources)
+    assert text.count('src="data:image/png;base64,') == 1
+    assert "5 of 12 runs are done, 3 started, 4 missing." in " ".join(text.split())
+    assert "<h2>Mask AP by percent of labels</h2>" in text
+
+
+def test_the_policy_allows_this_script_alone(tmp_path: Path) -> None:
+    text = write(make_study(), fabricate(make_study(), tmp_path / "results"), tmp_path)
+    policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]+)"', text)[0])
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    study = make_study().model_copy(update={"title": HOSTILE})
+    results = fabricate(study, tmp_path / "results")
+    for run in study.runs():
+        path = tmp_path / "results" / run.folder / "run.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "commit": HOSTILE, "hardware": {"device": HOSTILE}}))
+    text = write(study, results, tmp_path, table([[HOSTILE, "1.0"], ["a|b", Bold("2.0")]]))
+    assert text.count("<script") == 1 and "owned" in text
+    assert "{{ 7 * 7 }}" in text
+    assert text.count(str(escape(HOSTILE))) > 3
+    assert "<td>a|b</td>" in text and "<b>2.0</b>" in text
+
+
+def test_a_table_has_bold_cells_aligned_numbers_and_broken_long_texts(tmp_path: Path) -> None:
+    study, long = make_study(), "word " * 13
+    results = Results.of(study, tmp_path)
+    text = write(study, results, tmp_path, table([["first", Bold("+1.0")], ["second", "–"]]))
+    assert '<th>name</th><th class="number">value</th>' in text
+    assert '<td>first</td><td class="number"><b>+1.0</b></td>' in text
+    assert '<td>second</td><td class="number">–</td>' in text
+    assert "A caption." in text and "A note." in text
+    text = write(study, results, tmp_path, table([["a", long], ["b", "–"]]))
+    assert '<th class="long">value</th>' in text
+    assert f'<td>a</td><td class="long">{long}</td>' in text and '<td class="long">–</td>' in text
+
+
+def by_cell(missing: list[MissingRun]) -> dict[tuple[str, float, int], MissingRun]:
+    return {(entry.run.method.label, entry.run.split.percent, entry.run.split.fold): entry for entry in missing}
+
+
+STOPPED = "stopped, or still training, at step 10 of 20"
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (None, STOPPED),
+        ("pais-bench train: error: x: loss not finite\n", "train failed: x: loss not finite"),
+        ("Traceback (most recent call last):\n  a\nMemoryError: no\n\n", "train failed: MemoryError: no"),
+        ("12:00:01 all is well\n", STOPPED),
+    ],
+)
+def test_a_missing_run_has_its_reason_and_the_commands_that_make_it(
+    tmp_path: Path, log: str | None, reason: str
+) -> None:
+    study = make_study(folds=(1, 2))
+    results = fabricate(study, tmp_path, half)
+    if log is not None:
+        run = next(run for run in study.runs() if run.method.label == "pais" and run.split.fold == 2)
+        path = tmp_path / "logs" / run.folder / "train.log"
+        path.parent.mkdir(parents=True)
+        path.write_text(log)
+    missing = by_cell(missing_runs(study, results, "my study.yaml"))
+    assert len(missing) == 7
+    started = missing["pais", 1, 2]
+    assert (started.state, started.reason) == ("started", reason)
+    start = "'my study.yaml' --results"
+    rest = "--percent 1 --fold 2 --network small --method pais"
+    assert started.commands == tuple(
+        f"pais-bench {command} {start} {tmp_path} {rest}" for command in ("train", "predict", "evaluate")
+    )
+    assert missing["worse", 10, 1].reason == "not started"
+    assert grid_command("try.yaml", tmp_path).endswith(f"--config study=try.yaml results={tmp_path}")
+
+
+def test_the_remaining_commands_start_at_the_first_missing_file(tmp_path: Path) -> None:
+    study = make_study()
+    fabricate(study, tmp_path)
+    first, second = study.runs()[:2]
+    for run in (first, second):
+        (tmp_path / run.folder / "metrics.json").unlink()
+    (tmp_path / second.folder / "predictions.json").write_text("[]")
+    missing = missing_runs(study, Results.of(study, tmp_path), "s")
+    assert [entry.reason for entry in missing] == ["trained, not predicted", "predicted, not evaluated"]
+    commands = [[command.split()[1] for command in entry.commands] for entry in missing]
+    assert commands == [["predict", "evaluate"], ["evaluate"]]
+
+
+USUAL: dict[str, Any] = {
+    "commit": "a" * 40,
+    "digest": "11111111",
+    "versions": {"torch": "2.10"},
+    "hardware": {"device": "cpu"},
+    "split": {"percent": 10, "fold": 1, "sha256": "s", "effective_percent": 10.05},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"commit": "b" * 40}, "source bbbbbbbbbbbb, most runs of the study aaaaaaaaaaaa"),
+        ({"commit": "a" * 40 + "+changes"}, "trained from files that differ from their commit"),
+        ({"versions": {"torch": "2.15"}}, "torch 2.15, most runs of the study 2.10"),
+        ({"hardware": {"device": "H200"}}, "device H200, most runs of the study cpu"),
+        ({"split": {**USUAL["split"], "effective_percent": 9.51}}, "9.51 % of the images are labelled, not 10 %"),
+        ({"split": {**USUAL["split"], "note": "drawn with replacement"}}, "split: drawn with replacement"),
+    ],
+)
+def test_a_run_that_differs_from_the_others_has_a_warning(changes: dict[str, Any], warning: str) -> None:
+    first, second, third = run_warnings([USUAL, USUAL, {**USUAL, **changes}], pd.DataFrame())
+    assert first == second == [] and warning in third
+
+
+def test_a_run_of_two_splits_without_pseudo_labels_or_without_a_file_has_a_warning() -> None:
+    other = {**USUAL, "split": {**USUAL["split"], "sha256": "t"}}
+    elsewhere = {**USUAL, "split": {**USUAL["split"], "fold": 2, "sha256": "u"}}
+    first, second, third = run_warnings([USUAL, other, elsewhere], pd.DataFrame())
+    assert first == second == ["other runs of this percent and fold were trained with another split"] and third == []
+    log = pd.DataFrame({"digest": ["11111111"] * 3, "step": [10, 60, 100], "kept_per_image": [3.0, 0.0, 0.0]})
+    without_pseudo_labels, unknown = run_warnings([USUAL, {}], log)
+    assert without_pseudo_labels == ["no pseudo-label was kept in the second half of the training"]
+    assert unknown == ["no run.json: its options and its versions are unknown"]
+
+
+def test_a_run_has_its_options_split_versions_and_hardware(tmp_path: Path) -> None:
+    study = make_study().model_copy(update={"dataset": DatasetChoice(name="shapes")})
+    results = fabricate(study, tmp_path / "results")
+    run = study.runs()[0]
+    path = tmp_path / "results" / run.folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **USUAL, "digest": run.digest}))
+    text = write(study, results, tmp_path)
+    for key, value in {
+        "split.sha256": "s",
+        "versions.torch": "2.10",
+        "hardware.device": "cpu",
+        "commit": "a" * 40,
+        "training.steps": "20",
+        "network.backend": "torchvision",
+    }.items():
+        assert f"<dt>{key}</dt><dd>{value}</dd>" in text
+    assert f'<a href="#run-{run.digest}">' in text and f'<details id="run-{run.digest}">' in text

@@ -1,0 +1,238 @@
+"""Check that two ranks, or micro-batches, take the steps of one rank with the whole batch, on every network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from tiny import SMALLEST, load_backend, study
+from torch import nn
+from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d, boxes
+
+from pais_bench import plugins
+from pais_bench.annotations.store import Store
+from pais_bench.errors import BenchError
+from pais_bench.layers.normalizers import CountRecorder, RecordedNormalizer, average_counts, batch_normalizer
+from pais_bench.splits.draw import draw_split
+from pais_bench.study.run import Run
+from pais_bench.study.study import Study
+from pais_bench.training import models
+from pais_bench.training.distributed import convert_sync_batchnorm, strategy
+from pais_bench.training.trainer import Trainer
+
+STEPS = 20
+NETWORKS = plugins.names("backends")
+OPTIONS = {
+    **SMALLEST,
+    "torchvision/knet": {**SMALLEST["torchvision/knet"], "detections_per_img": 1},
+    "mmdet/mask2former": {
+        **SMALLEST["mmdet/mask2former"],
+        "overrides": {**SMALLEST["mmdet/mask2former"]["overrides"], "test_cfg.max_per_image": 1},
+    },
+}
+"""A query-based teacher may predict one mask under several classes, whose costs are nearly equal: with more than one
+detection a tie would be broken by the last digit."""
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # forked: a rank imports nothing
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("shapes")
+    plugin = plugins.load("datasets", "shapes")
+    plugin.Dataset(plugin.Options(train=40, val=2, size=64), None).prepare(folder, "shapes")
+    return {part: Store.open(folder, part) for part in ("train", "val")}
+
+
+def a_run(network: str, method: str = "mean_teacher", **training: Any) -> Run:
+    """Return a run of 20 steps, by SGD: AdamW makes a step of the last digit of any gradient."""
+    load_backend(network)
+    backend, name = network.split("/")
+    methods = {"mean_teacher": {"score_threshold": 0.0}, "soft_teacher": {"score_threshold": 0, "jitters": 3}}
+    values = study(
+        networks={name: {"backend": backend, "options": OPTIONS[network]}},
+        methods={name: {"options": options} for name, options in methods.items()},
+    )
+    values["training"] |= {"steps": STEPS, "optimizer": "sgd", "lr": 0.002, "warmup_steps": 5, "milestones": [15]}
+    values["training"] |= {"evaluate_every": 100, "evaluate_images": 2, "checkpoint_every": 100, **training}
+    return Study(**values).run(10, 1, name, method)
+
+
+@pytest.fixture(autouse=True)
+def double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build networks of double precision: in single, the last digit of a random network decides what is suppressed."""
+    build = models.build_backend
+
+    def doubled(run: Run, classes: int) -> nn.Module:
+        network: Any = build(run, classes).double()
+        kind = type(network)
+
+        class Double(kind):  # type: ignore[misc, valid-type]
+            def loss(self, images: Any, targets: Any, *rest: Any) -> Any:
+                names = ("class_weight", "mask_weight", "box_weight")
+                targets = [replace(t, **{name: getattr(t, name).double() for name in names}) for t in targets]
+                return kind.loss(self, [image.double() for image in images], targets, *rest)
+
+            def predict(self, images: Any, *rest: Any) -> Any:
+                return kind.predict(self, [image.double() for image in images], *rest)
+
+            def score(self, images: Any, boxes: Any, *rest: Any) -> Any:
+                return kind.score(
+                    self, [image.double() for image in images], [image.double() for image in boxes], *rest
+                )
+
+        network.__class__ = Double
+        return network  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(models, "build_backend", doubled)
+    # What a framework turns to single precision, or draws in it, is brought to what it meets.
+    sample, einsum = F.grid_sample, torch.einsum
+    monkeypatch.setattr(F, "grid_sample", lambda x, grid, **how: sample(x.double(), grid.double(), **how))
+    monkeypatch.setattr(
+        torch, "einsum", lambda how, *operands: einsum(how, *(operand.double() for operand in operands))
+    )
+    suppress = boxes.nms
+    monkeypatch.setattr(boxes, "nms", lambda regions, scores, iou: suppress(regions.double(), scores.double(), iou))
+    with contextlib.suppress(pytest.skip.Exception):
+        load_backend("mmdet/mask_rcnn")
+    if "mmcv.ops.nms" in sys.modules:  # mmcv's suppression knows single precision alone
+        compiled = sys.modules["mmcv.ops.nms"].ext_module
+        single = compiled.nms
+        monkeypatch.setattr(
+            compiled, "nms", lambda regions, scores, **how: single(regions.float(), scores.float(), **how)
+        )
+
+
+def frozen(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Build networks whose batch norm is frozen, as that of ImageNet's weights is."""
+
+    def without(run: Run, classes: int) -> nn.Module:
+        network = build(run, classes)
+        for module in list(network.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.BatchNorm2d):
+                    setattr(module, name, FrozenBatchNorm2d(child.num_features).double())
+        return network
+
+    return without
+
+
+def trained(
+    run: Run, stores: dict[str, Store], folder: Path, devices: int = 1, micro_batches: int = 1
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """Train a run in a folder; return its weights and the losses of its steps."""
+    folder.mkdir()
+    strategy: Any = "auto"
+    if devices > 1:
+        strategy = DDPStrategy(start_method="fork")
+    fabric = Fabric(accelerator="cpu", devices=devices, strategy=strategy)
+
+    def fit(fabric: Fabric) -> None:
+        split = draw_split(stores["train"], run.dataset, run.split)
+        Trainer(run, stores, split, folder, fabric, micro_batches=micro_batches).fit()
+
+    fabric.launch(fit)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["event"] == "step"]
+    return state["student"] | {f"teacher.{name}": value for name, value in state["teacher"].items()}, losses
+
+
+def assert_alike(first: tuple[dict[str, torch.Tensor], Any], second: tuple[dict[str, torch.Tensor], Any]) -> None:
+    for name, value in first[0].items():
+        torch.testing.assert_close(
+            second[0][name], value, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: name + text
+        )
+    assert len(first[1]) == len(second[1]) == STEPS
+    for mine, theirs in zip(first[1], second[1], strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_two_ranks_make_the_steps_of_one(network: str, stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run(network)
+    one_rank = trained(run, stores, tmp_path / "one")
+    assert_alike(one_rank, trained(run, stores, tmp_path / "two", devices=2))
+    assert any("unlabelled/class" in losses for losses in one_rank[1])
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name.endswith("mask_rcnn")])
+def test_what_a_method_samples_and_scores_does_not_depend_on_the_rank(
+    network: str, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    """Soft Teacher jitters boxes, and scores its boxes and the student's regions with the teacher."""
+    run = a_run(network, "soft_teacher")
+    assert_alike(trained(run, stores, tmp_path / "one"), trained(run, stores, tmp_path / "two", devices=2))
+
+
+@pytest.mark.parametrize(("network", "devices"), [(name, 1 + (name == "torchvision/knet")) for name in NETWORKS])
+def test_micro_batches_take_the_steps_of_the_whole_batch(
+    network: str, devices: int, stores: dict[str, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "build_backend", frozen(models.build_backend))
+    run = a_run(network, labelled_batch_size=2 * devices, unlabelled_batch_size=2 * devices)
+    whole = trained(run, stores, tmp_path / "whole")
+    assert_alike(whole, trained(run, stores, tmp_path / "parts", devices, micro_batches=2))
+
+
+def test_micro_batches_with_batch_norm_are_refused(stores: dict[str, Store], tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="its batch norm learns from a whole batch, so --accumulate 2 is another"):
+        trained(a_run("torchvision/mask_rcnn"), stores, tmp_path / "parts", micro_batches=2)
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(stores: dict[str, Store], tmp_path: Path) -> None:
+    message = "a batch of 2 images cannot be shared by 1 devices in 4 micro-batches each; use a divisor of it"
+    with pytest.raises(BenchError, match=message):
+        trained(a_run("torchvision/mask_rcnn"), stores, tmp_path / "parts", micro_batches=4)
+
+
+def test_a_normalizer_is_at_least_one_over_all_micro_batches() -> None:
+    assert batch_normalizer(0) == 1 and batch_normalizer(3) == 3
+    recorders = [CountRecorder(torch.device("cpu")) for _ in range(4)]
+    for recorder, count in zip(recorders, (0, 0, 5, 1), strict=True):
+        recorder(count)
+    assert RecordedNormalizer(average_counts(recorders))(5) == 1.5
+
+
+def test_batch_norm_of_a_rank_without_samples_is_that_of_the_others(tmp_path: Path) -> None:
+    values = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def normed(norm: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+        x = x.clone().requires_grad_()
+        output = norm(x)
+        (output**3).sum().backward()
+        return [output.detach(), x.grad, *norm.state_dict().values()]  # type: ignore[list-item]
+
+    def shared(fabric: Fabric) -> None:
+        norm = nn.Sequential(nn.BatchNorm2d(2))
+        convert_sync_batchnorm(norm)
+        outputs = normed(norm, values if fabric.is_global_zero else values[:0])
+        torch.save(outputs, tmp_path / f"{fabric.global_rank}.pt")
+
+    fabric = Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork"))
+    whole = normed(nn.Sequential(nn.BatchNorm2d(2)), values)
+    fabric.launch(shared)
+    for mine, theirs in zip(torch.load(tmp_path / "0.pt", weights_only=True), whole, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_ranks_that_cannot_find_each_other_are_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "pais", "SLURM_NODELIST": "node.invalid"}
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    for name, value in (slurm | {"SLURM_NTASKS_PER_NODE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("lightning_fabric.plugins.environments.slurm._is_srun_used", lambda: True)
+    with pytest.raises(BenchError, match=r"node\.invalid: the first node .* no address .*; set MASTER_ADDR"):
+        strategy(2)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert strategy(2) != "auto" and strategy(1) == "auto"

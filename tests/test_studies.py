@@ -1,0 +1,89 @@
+"""Check that studies inherit from their base, and that old keys are refused with their new names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import study, write_study
+
+from pais_bench.errors import BenchError
+from pais_bench.study.load import STUDIES, load_study
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in STUDIES.glob("*.yaml")))
+def test_every_shipped_study_loads(name: str) -> None:
+    loaded = load_study(name)
+    assert loaded.name == name and loaded.runs()
+
+
+def test_studies_on_the_demo_share_its_runs() -> None:
+    demo = {run.digest for run in load_study("demo").runs()}
+    assert demo <= {run.digest for run in load_study("baselines").runs()}
+    assert len(demo & {run.digest for run in load_study("backends").runs()}) == 6, "1 and 10 % of its network"
+    assert not demo & {run.digest for run in load_study("long").runs()}
+
+
+def derived(folder: Path, **values: Any) -> Path:
+    """Write a study that is based on the tiny one."""
+    write_study(folder)
+    path = folder / "derived.yaml"
+    path.write_text(yaml.safe_dump({"base": "tiny.yaml", "name": "derived", **values}))
+    return path
+
+
+def test_a_study_overrides_its_base_key_by_key(tmp_path: Path) -> None:
+    changes = {"training": {"steps": 9}, "methods": {"supervised": None, "pais": {"options": {"alpha": 1.0}}}}
+    loaded, base = load_study(derived(tmp_path, **changes)), load_study(tmp_path / "tiny.yaml")
+    assert loaded.training == base.training.model_copy(update={"steps": 9})
+    assert list(loaded.methods) == ["mean_teacher", "pais"]
+    assert loaded.methods["pais"].options == {**base.methods["pais"].options, "alpha": 1.0}
+    assert load_study(derived(tmp_path)).runs() == base.runs()
+
+
+def test_null_outside_of_networks_and_methods_is_a_value(tmp_path: Path) -> None:
+    assert load_study(derived(tmp_path, training={"grad_clip": None})).training.grad_clip is None
+
+
+@pytest.mark.parametrize("base", ["derived.yaml", "absent", 3])
+def test_a_base_that_is_no_other_study_is_refused(tmp_path: Path, base: object) -> None:
+    with pytest.raises(BenchError, match=r"'base': .* is not another study|no such study file"):
+        load_study(derived(tmp_path, base=base))
+
+
+OLD: list[tuple[dict[str, Any], str]] = [
+    ({"views": {"short": [8, 9]}}, "unknown key 'views'; it is called 'input' now"),
+    ({"input": {**study()["input"], "flip": 1}}, "unknown key 'input.flip'; it is called 'flip_prob' now"),
+    ({"model": "student"}, "unknown key 'model'; it is called 'report.model' now"),
+    ({"split": {"percents": [1], "corruption": {"flip": 20}}}, "'split.corruption'; it is called 'label_noise' now"),
+    ({"split": {"percents": [1], "label_noise": {"flip": 20}}}, "'split.label_noise.flip'; it is called 'class_flip'"),
+    ({"training": {"ema": 0.9}}, "unknown key 'training.ema'; it is called 'ema_decay' now"),
+    ({"methods": {"pais": {"options": {"quality_threshold": 0}}}}, "'quality_threshold'; it is called 'mask_iou_thr"),
+    (
+        {"networks": {"mask_rcnn": {"backend": "torchvision", "options": {"roi_batch": 8}}}},
+        "unknown key 'roi_batch'; it is called 'box_batch_size_per_image' now",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), OLD, ids=[message for _, message in OLD])
+def test_an_old_key_is_refused_with_its_new_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchError) as refused:
+        load_study(write_study(tmp_path, **change))
+    assert message in str(refused.value)
+
+
+def test_a_method_overrides_no_network_option_of_the_study(tmp_path: Path) -> None:
+    networks = study()["networks"]
+    networks["mask_rcnn"]["options"] = {**networks["mask_rcnn"]["options"], "focal_gamma": 2.0}
+    path = write_study(tmp_path, networks=networks, methods={"unbiased_teacher": {}})
+    with pytest.raises(BenchError, match=r"options\.focal_gamma: 2\.0, but methods\.unbiased_teacher needs 1\.5"):
+        load_study(path)
+
+
+def test_micro_batches_change_no_digest(tmp_path: Path) -> None:
+    plain = load_study(write_study(tmp_path)).runs()
+    with_micro_batches = load_study(write_study(tmp_path, resources={"train": {"accumulate": 2}}))
+    assert with_micro_batches.resources["train"].accumulate == 2 and with_micro_batches.runs() == plain

@@ -1,0 +1,354 @@
+"""Check the training loop: every method on every network, an exact resume, checkpoints and the log."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from tiny import SMALLEST, load_backend, study, write_study
+
+from pais_bench import plugins
+from pais_bench.annotations.store import Store
+from pais_bench.errors import BenchError
+from pais_bench.layers.normalizers import batch_normalizer
+from pais_bench.splits.draw import draw_split
+from pais_bench.study.load import load_study
+from pais_bench.study.run import Run, Training
+from pais_bench.study.study import Study
+from pais_bench.training import checkpoint, optim, predict
+from pais_bench.training.preemption import Interrupted
+from pais_bench.training.step import train_step, weighted_total
+from pais_bench.training.student import Stream, StudentInput, StudentLosses
+from pais_bench.training.trainer import Trainer
+
+METHODS = plugins.names("methods")
+NETWORKS = plugins.names("backends")
+OPTIONS: dict[str, Any] = {
+    "soft_teacher": {"options": {"score_threshold": 0.0, "foreground_threshold": 0.0}},
+    "polite_teacher": {"options": {"score_threshold": 0.0}},
+    "unbiased_teacher": {"options": {"score_threshold": 0.0}},
+    "guided_distillation": {"options": {"score_threshold": 0.0, "guided_steps": 2}, "teacher": "supervised"},
+    "data_distillation": {"options": {"calibration_images": 3}, "teacher": "supervised"},
+    "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
+}
+FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
+"""Query-based networks do not have what these need."""
+CORE = ("supervised", "pais")
+PAIRS = [
+    (network, name)
+    for network in NETWORKS
+    for name in METHODS
+    if network.endswith("mask_rcnn") or name not in FOR_REGIONS
+]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
+    folder = tmp_path_factory.mktemp("shapes")
+    plugin = plugins.load("datasets", "shapes")
+    plugin.Dataset(plugin.Options(train=40, val=6, size=64), None).prepare(folder, "shapes")
+    return {subset: Store.open(folder, subset) for subset in ("train", "val")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def a_run(method: str = "pais", network: str = "torchvision/mask_rcnn", **training: Any) -> Run:
+    load_backend(network)
+    backend, name = network.split("/")
+    values = study(
+        networks={name: {"backend": backend, "options": SMALLEST[network]}},
+        methods={label: study()["methods"].get(label, OPTIONS.get(label, {})) for label in METHODS},
+    )
+    values["training"] |= training
+    return Study(**values).run(10, 1, name, method)
+
+
+def build_trainer(run: Run, stores: dict[str, Store], folder: Path, best: Sequence[str] = ()) -> Trainer:
+    """Build a trainer in a folder; the run of its pretrained teacher, if any, is trained first, below that folder."""
+    folder.mkdir(exist_ok=True)
+    if run.teacher and not (folder / run.teacher.folder).exists():
+        (folder / run.teacher.folder).mkdir(parents=True)
+        build_trainer(run.teacher, stores, folder / run.teacher.folder).fit()
+    fabric = Fabric(accelerator="cpu", devices=1, precision=run.training.precision)
+    fabric.launch()
+    split = draw_split(stores["train"], run.dataset, run.split)
+    return Trainer(run, stores, split, folder, fabric, results=folder, best=best)
+
+
+def stop_after(step: int, trainer: Trainer) -> None:
+    """Train, and stop after a step as a signal does."""
+
+    def stop(line: dict[str, Any]) -> None:
+        trainer.stopping = line["step"] == step
+
+    with pytest.raises(Interrupted, match=f"stopped after step {step} of {trainer.run.training.steps}"):
+        trainer.fit(progress=stop)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines(folder)]
+
+
+@pytest.mark.parametrize(
+    ("step", "momentum"),
+    [(0, 0), (1, 0.5), (2, 0.666667), (9, 0.9), (99, 0.99), (998, 0.998999), (999, 0.999), (5000, 0.999)],
+)
+def test_ema_momentum_of_the_release(step: int, momentum: float) -> None:
+    assert optim.ema_momentum(step, 0.999) == pytest.approx(momentum, abs=1e-6)
+
+
+def test_the_teacher_is_the_ema_of_parameters() -> None:
+    student, teacher = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    before = copy.deepcopy(teacher)
+    optim.update_teacher(teacher, student, 0.75)
+    torch.testing.assert_close(teacher.weight, 0.75 * before.weight + 0.25 * student.weight)
+    optim.update_teacher(teacher, student, 0.0)
+    assert torch.equal(teacher.weight, student.weight)
+
+
+def test_learning_rate_warms_up_and_falls_at_milestones() -> None:
+    plan = Training(steps=100, warmup_steps=10, warmup_factor=0.001, milestones=(50, 80), lr_decay=0.1)
+    factors = [optim.learning_rate_factor(plan, step) for step in (0, 5, 10, 49, 50, 79, 80, 99)]
+    assert factors == pytest.approx([0.001, 0.5005, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(("network", "method"), PAIRS)
+def test_every_method_trains_and_logs(method: str, network: str, stores: dict[str, Store], tmp_path: Path) -> None:
+    build_trainer(a_run(method, network), stores, tmp_path).fit()
+    log = lines(tmp_path)
+    assert [line["step"] for line in log if line["event"] == "step"] == [1, 2, 3, 4]
+    evaluations = [line for line in log if line["event"] == "evaluation"]
+    assert [line["step"] for line in evaluations] == [2, 4]
+    assert all(
+        {"segm_AP", "segm_AP50", "bbox_AP"} <= line[m].keys() for line in evaluations for m in ("student", "teacher")
+    )
+    images = 2 if method == "supervised" else 4
+    assert [line["images_seen"] for line in evaluations] == [2 * images, 4 * images]
+    assert any(name.startswith("unlabelled/") for name in log[0]["loss"]) is (method != "supervised")
+    if method != "supervised":
+        assert log[0]["pseudo"].keys() >= {"kept_per_image", "precision", "class_weight", "mask_weight"}
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if not name.endswith("mask_rcnn")])
+@pytest.mark.parametrize("method", sorted(FOR_REGIONS))
+def test_what_a_query_based_network_lacks_is_refused_by_name(
+    method: str, network: str, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    backend, name = network.split("/")
+    if method == "soft_teacher":
+        with pytest.raises(BenchError, match=f"needs a network with 'score', which {network} does not have"):
+            build_trainer(a_run(method, network), stores, tmp_path)
+    else:
+        methods = {"supervised": {}, method: OPTIONS[method]}
+        path = write_study(tmp_path, networks={name: {"backend": backend}}, methods=methods)
+        with pytest.raises(BenchError, match=f"methods.{method}: needs the option '.*', which {network} does not have"):
+            load_study(path)
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "stop"),
+    [(network, method, stop) for network, method in PAIRS for stop in ((1, 2, 3) if method in CORE else (2,))],
+)
+def test_a_run_that_is_stopped_ends_bit_for_bit_like_one_that_is_not(
+    method: str, network: str, stop: int, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    run = a_run(method, network)
+    whole = build_trainer(run, stores, tmp_path / "whole")
+    whole.fit()
+
+    stop_after(stop, build_trainer(run, stores, tmp_path / "parts"))
+    with (tmp_path / "parts" / "log.jsonl").open("a") as file:
+        file.write('{"event": "step", "st')  # a torn line, as a kill leaves it
+    second = build_trainer(run, stores, tmp_path / "parts")
+    second.fit()
+    assert second.step == whole.step == 4
+    for name in ("student", "teacher"):
+        mine, theirs = getattr(second.models, name).state_dict(), getattr(whole.models, name).state_dict()
+        assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+    assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
+    mine, theirs = second.models.optimizer.state_dict(), whole.models.optimizer.state_dict()
+    assert all(torch.equal(mine["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in theirs["state"])
+
+
+def test_a_finished_run_trains_no_more(stores: dict[str, Store], tmp_path: Path) -> None:
+    build_trainer(a_run(), stores, tmp_path).fit()
+    before = (tmp_path / "log.jsonl").read_text()
+    again = build_trainer(a_run(), stores, tmp_path)
+    again.fit()
+    assert again.step == 4 and (tmp_path / "log.jsonl").read_text() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(stores: dict[str, Store], tmp_path: Path) -> None:
+    faulty = build_trainer(a_run(), stores, tmp_path)
+    faulty.models.student.model.roi_heads.mask_predictor.mask_fcn_logits.bias.data.fill_(math.nan)
+    with pytest.raises(BenchError, match=r"loss not finite at step 0 in labelled/mask.*images .*lower training"):
+        faulty.fit()
+
+
+def test_the_pretrained_teacher_labels_first_and_the_ema_teacher_later(
+    stores: dict[str, Store], tmp_path: Path
+) -> None:
+    trainer = build_trainer(a_run("guided_distillation"), stores, tmp_path)
+    trained = checkpoint.read_checkpoint(tmp_path / trainer.run.teacher.folder / "checkpoint.pt", trainer.run.teacher)
+    for name, value in trainer.models.pretrained_teacher.state_dict().items():
+        assert torch.equal(value, trained["teacher"][name])
+    used = []
+    for name in ("pretrained_teacher", "teacher"):
+        network = getattr(trainer.models, name)
+        network.predict = lambda images, pad_to, name=name, predict=network.predict: (
+            used.append(name) or predict(images, pad_to)
+        )
+    trainer._evaluate = lambda: {}
+    trainer.fit()
+    assert used == ["pretrained_teacher"] * 2 + ["teacher"] * 2
+
+
+def test_a_missing_pretrained_teacher_is_an_error(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run("guided_distillation")
+    with pytest.raises(BenchError, match=r"checkpoint\.pt: no checkpoint; run `pais-bench train` first"):
+        (tmp_path / run.teacher.folder).mkdir(parents=True)
+        build_trainer(run, stores, tmp_path)
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name.startswith("torchvision/")])
+def test_only_the_hungarian_matching_of_a_step_leaves_the_device(
+    network: str, stores: dict[str, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, callers = build_trainer(a_run(network=network), stores, tmp_path), []
+    batch = trainer.dataset[0]  # a loader's work, before the step
+
+    def spied(name: str) -> Callable[..., Any]:
+        plain = getattr(torch.Tensor, name)
+
+        def copy_to_cpu(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+            if tensor.numel() > 9:  # a view's matrix never was on a device
+                callers.append(sys._getframe(1).f_globals["__name__"])
+            return plain(tensor, *arguments, **options)
+
+        return copy_to_cpu
+
+    for name in ("cpu", "numpy", "__array__"):
+        monkeypatch.setattr(torch.Tensor, name, spied(name))
+    record = train_step(trainer.run, trainer.method, trainer.models, batch, trainer.fabric)
+    monkeypatch.undo()  # a logged step describes itself with numpy
+    assert record.log_line(trainer.fabric)["pseudo"]["kept_per_image"] > 0
+    expected = {"pais_bench.backends.torchvision._matching"} if network.endswith("knet") else set()
+    assert set(callers) == expected
+
+
+def test_burn_in_leaves_the_unlabelled_images_out(stores: dict[str, Store], tmp_path: Path) -> None:
+    build_trainer(a_run(burn_in=2), stores, tmp_path).fit()
+    used = ["unlabelled/class" in line["loss"] for line in lines(tmp_path) if line["event"] == "step"]
+    assert used == [False, False, True, True]
+
+
+def test_the_mask_iou_branch_takes_no_gradient_from_pseudo_labels(stores: dict[str, Store], tmp_path: Path) -> None:
+    method = build_trainer(a_run(), stores, tmp_path).method
+    one = torch.ones(())
+    assert weighted_total({"unlabelled": {"mask_iou": one}}, method) == 0
+    assert (
+        weighted_total({"labelled": {"mask_iou": one}, "unlabelled": {"mask": one}}, method)
+        == 1 + method.unlabelled_weight
+    )
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_mixed_precision_of_a_cpu_trains(network: str, stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run(network=network, precision="bf16-mixed", steps=2)
+    trainer = build_trainer(run, stores, tmp_path)
+    trainer.fit()
+    assert all(p.dtype == torch.float32 for p in trainer.models.student.parameters())
+    assert all(math.isfinite(value) for line in lines(tmp_path) for value in line.get("loss", {}).values())
+
+
+def test_running_statistics_follow_the_labelled_views_alone() -> None:
+    class Student(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(1)
+
+        def loss(
+            self, images: list[torch.Tensor], targets: list[Any], normalizer: Any, pad_to: Any
+        ) -> dict[str, torch.Tensor]:
+            return {"class": self.norm(torch.stack(images)).sum()}
+
+    def step(**streams: torch.Tensor) -> torch.Tensor:
+        losses = StudentLosses(Student())
+        losses(
+            StudentInput({name: Stream(list(images), [], (0, 0)) for name, images in streams.items()}), batch_normalizer
+        )
+        return losses.student.norm.running_mean  # type: ignore[union-attr, return-value]
+
+    labelled, unlabelled = torch.rand(2, 1, 4, 4), 5 + torch.rand(2, 1, 4, 4)
+    torch.testing.assert_close(step(labelled=labelled, unlabelled=unlabelled), step(labelled=labelled))
+    assert step(labelled=unlabelled) > 0.4
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_evaluation_the_first_of_equals(tmp_path: Path) -> None:
+    def evaluate(best: checkpoint.BestCheckpoints, step: int, ap: float | None) -> None:
+        network = torch.nn.Linear(1, 1)
+        network.weight.data.fill_(step)
+        line = {"step": step, "teacher": {"segm_AP": ap}}
+        best.update(line, {"teacher": network})
+        network.weight.data.fill_(-1)  # training goes on
+
+    best, path = checkpoint.BestCheckpoints(tmp_path, ["teacher"]), tmp_path / "best-teacher.pt"
+    for step, ap in enumerate([None, 0.2, 0.1, 0.2]):
+        evaluate(best, step, ap)
+    assert not path.exists(), "it waits for the checkpoint"
+    best.write("d1ge57")
+    state = torch.load(path, weights_only=True)
+    assert (state["step"], state["segm_AP"], state["digest"], state["teacher"]["weight"].item()) == (
+        (1, 0.2, "d1ge57", 1.0)
+    )  # fmt: skip
+    again = checkpoint.BestCheckpoints(tmp_path, ["teacher"])
+    again.resume(3, True, lambda path: torch.load(path, weights_only=True))
+    evaluate(again, 4, 0.19)
+    evaluate(again, 5, 0.3)
+    again.write("d1ge57")
+    assert torch.load(path, weights_only=True)["step"] == 5
+    earlier = checkpoint.BestCheckpoints(tmp_path, ["teacher"])
+    earlier.resume(4, True, lambda path: torch.load(path, weights_only=True))
+    evaluate(earlier, 5, 0.3)
+    assert earlier.unwritten["teacher"]["step"] == 5, "step 5 comes again"
+    late = checkpoint.BestCheckpoints(tmp_path / "nowhere", ["student"])
+    with pytest.raises(BenchError, match=r"best-student.pt: missing, and the run is at step 8; remove its folder"):
+        late.resume(8, True, lambda path: {})
+    late.resume(1, False, lambda path: {})
+
+
+def test_a_stopped_run_keeps_the_same_best_checkpoints(stores: dict[str, Store], tmp_path: Path) -> None:
+    run, models = a_run(steps=6, evaluate_every=1), ("teacher", "student")
+    build_trainer(run, stores, tmp_path / "whole", models).fit()
+    stop_after(3, build_trainer(run, stores, tmp_path / "parts", models))
+    build_trainer(run, stores, tmp_path / "parts", models).fit()
+    evaluations = [line for line in lines(tmp_path / "whole") if line["event"] == "evaluation"]
+    for model in models:
+        mine, theirs = (
+            torch.load(tmp_path / part / f"best-{model}.pt", weights_only=True) for part in ("parts", "whole")
+        )
+        highest = max(evaluations, key=lambda line: line[model]["segm_AP"])
+        assert (theirs["step"], theirs["segm_AP"]) == (highest["step"], highest[model]["segm_AP"])
+        assert mine["step"] == theirs["step"] and mine[model].keys() == theirs[model].keys()
+        assert all(torch.equal(mine[model][key], value) for key, value in theirs[model].items())
+        loaded = predict.load_trained(run, 8, tmp_path / "parts", f"{model}-best")
+        assert all(torch.equal(value, theirs[model][key]) for key, value in loaded.state_dict().items())
+    build_trainer(run, stores, tmp_path / "without").fit()
+    assert not list((tmp_path / "without").glob("best-*"))
+    with pytest.raises(BenchError, match=r"best-teacher.pt: missing; it is kept while training alone"):
+        predict.load_trained(run, 8, tmp_path / "without", "teacher-best")

@@ -1,0 +1,171 @@
+"""Check that every fault is refused in the words of docs/reference/faults.md, and repaired where its table says so."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from pais_bench.annotations.store import Store
+from pais_bench.datasets.coco import Dataset, Options
+from pais_bench.errors import BenchError
+
+TRAIN, VAL = "annotations/instances_train2017.json", "annotations/instances_val2017.json"
+TRIANGLE = [1, 1, 5, 1, 5, 3.5]
+CONTENT: dict[str, Any] = {
+    "info": {"year": 2017},
+    "images": [{"id": number, "file_name": f"{number}.png", "height": 4, "width": 6} for number in (2, 1)],
+    "annotations": [
+        {"id": number, "image_id": image, "category_id": 7, "iscrowd": 0, "area": 5, "bbox": [1, 1, 4, 2.5]}
+        for number, image in ((8, 2), (3, 1), (4, 2))
+    ],
+    "categories": [{"id": 9, "name": "cat"}, {"id": 7, "name": "dog"}],
+}
+MASKS = ([TRIANGLE], {"size": [4, 6], "counts": "45?"}, {"size": [4, 6], "counts": [4, 5, 15]})
+for record, segmentation in zip(CONTENT["annotations"], MASKS, strict=True):
+    record["segmentation"] = segmentation
+
+Change = Callable[[dict[str, Any], Path], Any]
+"""A change of the training file's content or of the folder, or a function that returns the file's new bytes."""
+
+
+def at(key: str, position: int, **values: Any) -> Change:
+    """Return a change of values of one record."""
+    return lambda content, root: content[key][position].update(values)
+
+
+def mask(value: Any) -> Change:
+    """Return a change of the first mask."""
+    return at("annotations", 0, segmentation=value)
+
+
+def counts(value: Any) -> Change:
+    """Return a change of the first mask into an RLE with these counts."""
+    return mask({"size": [4, 6], "counts": value})
+
+
+FAULTS: dict[str, Change] = {
+    "missing annotation file": lambda content, root: (root / VAL).unlink(),
+    "missing image folder": lambda content, root: (root / "val2017").rename(root / "val"),
+    "truncated JSON": lambda content, root: json.dumps(content).encode()[:40],
+    "not UTF-8": lambda content, root: b'{"images": "\xff\xff"}',
+    "huge nesting": lambda content, root: b'{"images": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "wrong top-level type": lambda content, root: b"[1]",
+    "missing list": lambda content, root: b'{"images": []}',
+    "empty image list": lambda content, root: content.update(images=[]),
+    "empty category list": lambda content, root: content.update(categories=[]),
+    "classes that differ between the subsets": at("categories", 0, name="horse"),
+    "not a record": lambda content, root: content["images"].insert(1, 5),
+    "text for an id": at("images", 0, id="2"),
+    "boolean for an id": at("annotations", 2, id=True),
+    "id of more than 64 bits": at("categories", 1, id=2**63),
+    "missing key": lambda content, root: content["annotations"][0].pop("area"),
+    "duplicate image id": at("images", 1, id=2),
+    "duplicate category id": at("categories", 1, id=9),
+    "duplicate annotation id": at("annotations", 2, id=8),
+    "category without a name": at("categories", 0, name=3),
+    "height of zero": at("images", 0, height=0),
+    "negative width": at("images", 0, width=-6),
+    "text for a size": at("images", 0, width="6"),
+    "empty file name": at("images", 0, file_name=""),
+    "missing image file": lambda content, root: (root / "train2017/1.png").unlink(),
+    "unreadable image": lambda content, root: (root / "train2017/1.png").write_bytes(b"torn"),
+    "image of another size than recorded": lambda content, root: Image.new("RGB", (7, 4)).save(
+        root / "train2017/1.png"
+    ),
+    "annotation of an unknown image": at("annotations", 0, image_id=30),
+    "annotation of an unknown category": at("annotations", 0, category_id=8),
+    "iscrowd that is neither 0 nor 1": at("annotations", 0, iscrowd=2),
+    "box that is not finite": at("annotations", 0, bbox=[0, 0, math.nan, 5]),
+    "box with a negative side": at("annotations", 0, bbox=[0, 0, 5, -1]),
+    "text for a number": at("annotations", 0, bbox=[0, 0, "5", 1]),
+    "area that is negative or not finite": at("annotations", 0, area=-1),
+    "empty segmentation": mask([]),
+    "polygon of fewer than 3 points": mask([[1, 2, 3, 4]]),
+    "polygon of an odd count": mask([[*TRIANGLE, 1]]),
+    "polygon that is not finite": mask([[*TRIANGLE[:5], math.nan]]),
+    "polygon far outside of its image": mask([[*TRIANGLE[:5], 1e9]]),
+    "RLE of another size than its image": mask({"size": [6, 4], "counts": [24]}),
+    "RLE that does not cover its image": counts([4, 5]),
+    "RLE that overflows its image": counts([4, 5, 150]),
+    "RLE with a negative count": counts([25, -1]),
+    "compressed RLE that does not cover its image": counts("45"),
+    "compressed RLE that overflows its image": counts("45PPPPP1"),
+    "compressed RLE that ends within a count": counts("45P"),
+    "compressed RLE with a character that is none of its own": counts("45\u00e9"),
+}
+SECTION = (ROOT / "docs" / "reference" / "faults.md").read_text().split("\n## ")[1]
+ROWS = [line.strip("| ").split(" | ") for line in SECTION.splitlines() if line.startswith("| ")][1:]
+"""The title, message and repair of every fault: the table is what the messages are compared with."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Write a valid dataset with all formats of masks."""
+    root = tmp_path / "root"
+    (root / "annotations").mkdir(parents=True)
+    for name in ("train", "val"):
+        (root / f"{name}2017").mkdir()
+        (root / "annotations" / f"instances_{name}2017.json").write_text(json.dumps(CONTENT))
+        for number in (1, 2):
+            Image.new("RGB", (6, 4)).save(root / f"{name}2017" / f"{number}.png")
+    return root
+
+
+def test_a_valid_dataset_is_kept_and_not_repaired(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    Dataset(Options(), root).prepare(out, "mine")
+    store = Store.open(out, "train")
+    assert store.coco_dict() == CONTENT
+    assert store.path(2) == root / "train2017" / "2.png"
+    (out / "repaired.json").write_text("stale")
+    Dataset(Options(), root).prepare(out, "mine", repair=True)
+    assert Store.open(out, "train").coco_dict() == CONTENT and not (out / "repaired.json").exists()
+
+
+def test_the_documentation_lists_these_faults() -> None:
+    assert [title for title, _, _ in ROWS] == list(FAULTS)
+    assert {repair for _, _, repair in ROWS} == {"dropped", "no"}
+
+
+@pytest.mark.parametrize(("title", "message", "repair"), ROWS, ids=[row[0] for row in ROWS])
+def test_a_fault_is_refused_in_these_words_and_repaired_or_not(
+    title: str, message: str, repair: str, root: Path, tmp_path: Path
+) -> None:
+    content = copy.deepcopy(CONTENT)
+    changed = FAULTS[title](content, root)
+    (root / TRAIN).write_bytes(changed if isinstance(changed, bytes) else json.dumps(content).encode())
+    with pytest.raises(BenchError) as caught:
+        Dataset(Options(), root).prepare(tmp_path / "out", "mine")
+    assert str(caught.value).replace(f"{root}/", "") == message
+    assert not (tmp_path / "out").exists(), "nothing is written"
+    lines: list[str] = []
+    if repair == "no":
+        with pytest.raises(BenchError):
+            Dataset(Options(), root).prepare(tmp_path / "out", "mine", repair=True, progress=lines.append)
+        return
+    Dataset(Options(), root).prepare(tmp_path / "out", "mine", repair=True, progress=lines.append)
+    dropped = json.loads((tmp_path / "out" / "repaired.json").read_text())["train"]
+    manifest = json.loads((tmp_path / "out" / "dataset.json").read_text())["subsets"]
+    assert manifest["train"]["repaired"] == len(dropped) >= 1
+    assert manifest["val"]["repaired"] == 0
+    assert any(line.startswith("dropped ") and dropped[0]["reason"] in line for line in lines)
+    kept = Store.open(tmp_path / "out", "train").coco_dict()
+    assert len(kept["images"]) + len(kept["annotations"]) + len(dropped) == 5
+    assert all(entry["record"] not in kept[entry["list"]] for entry in dropped)
+
+
+def test_annotations_of_a_dropped_image_are_dropped_with_it(root: Path, tmp_path: Path) -> None:
+    (root / "train2017" / "1.png").unlink()
+    Dataset(Options(), root).prepare(tmp_path / "out", "mine", repair=True)
+    image, annotation = json.loads((tmp_path / "out" / "repaired.json").read_text())["train"]
+    assert (image["list"], image["position"], image["record"]["id"]) == ("images", 1, 1)
+    assert annotation["reason"].endswith("annotation 3 is of image 1, which was dropped")
+    assert annotation["record"] == CONTENT["annotations"][1]
