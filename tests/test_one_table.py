@@ -1,4 +1,4 @@
-"""Do all backends that are installed train with the same methods, each in its own environment, into one table?
+"""Train the same methods on every installed backend, each in its own environment, into one table.
 
 Also where Snakemake has conda make the environments. No channel of conda's is needed: a stand-in makes an environment
 that is a venv, into which the project's own script installs the lock.
