@@ -43,6 +43,17 @@ def test_a_study_overrides_its_base_key_by_key(tmp_path: Path) -> None:
     assert load_study(derived(tmp_path)).runs() == base.runs()
 
 
+def test_paths_of_a_base_are_relative_to_its_own_file(tmp_path: Path) -> None:
+    dataset, split = {"name": "coco", "root": "data"}, {"family": "stratified", "percents": [10], "source": "list.txt"}
+    write_study(tmp_path, dataset=dataset, split=split, external=["other.yaml"])
+    path = tmp_path / "deeper" / "derived.yaml"
+    path.parent.mkdir()
+    path.write_text("base: ../tiny.yaml\nname: derived\n")
+    loaded = load_study(path)
+    assert (loaded.dataset.root, loaded.split.source) == (tmp_path / "data", tmp_path / "list.txt")
+    assert loaded.external == (tmp_path / "other.yaml",)
+
+
 def test_null_outside_of_networks_and_methods_is_a_value(tmp_path: Path) -> None:
     assert load_study(derived(tmp_path, training={"grad_clip": None})).training.grad_clip is None
 

@@ -61,7 +61,20 @@ def read_values(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
         return values
     if path.resolve() in derived or not isinstance(base, str):
         raise BenchError(f"{path}: 'base': {base} is not another study; give a path, or one of {shipped()}")
-    return _merge(read_values(study_path(base, path.parent), (*derived, path.resolve())), values)
+    base_path = study_path(base, path.parent)
+    inherited = read_values(base_path, (*derived, path.resolve()))
+    return _merge(_with_absolute_paths(inherited, base_path.resolve().parent), values)
+
+
+def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the relative paths of a base absolute: they are relative to its file, and not to the file based on it."""
+    for key, name in (("dataset", "root"), ("split", "source")):
+        section = values.get(key)
+        if isinstance(section, dict) and isinstance(section.get(name), str):
+            section[name] = str(folder / Path(section[name]).expanduser())
+    if isinstance(values.get("external"), list):
+        values["external"] = [str(folder / Path(str(path)).expanduser()) for path in values["external"]]
+    return values
 
 
 def _merge(base: Mapping[str, Any], values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
