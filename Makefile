@@ -7,10 +7,8 @@ IN = $(PYTHON) envs/build.py
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The report is always made again, because it prints the table.
 demo:  ## train supervised, mean teacher and PAIS on the synthetic data, and print the table
-	@python=$$($(IN) workflow) && \
-	"$$python" -m snakemake --workflow-profile profiles/local --config study=demo --forcerun report
+	@python=$$($(IN) workflow) && "$$python" -m pais_bench run demo
 
 STUDY ?= demo
 plan:  ## print what is done of a study and what the rest will cost: make plan STUDY=coco

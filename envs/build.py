@@ -2,7 +2,8 @@
 
 An environment is a folder .envs/NAME-PINS, named by the pins of its lock envs/NAME.txt and of envs/NAME.source.txt,
 which lists packages that are built from source against the torch of the lock. Changed pins make another folder, so jobs
-that run in the old one keep it. The file READY is written last. Runs on any python3 >= 3.8 that has venv or pip.
+that run in the old one keep it. The file READY is written last. Runs on any python3 >= 3.8 that has venv or pip. The
+folder .envs of an installed package lies in ~/.cache/pais_bench.
 
     python3 envs/build.py NAME --into PREFIX    install the same into an environment of conda (envs/*.post-deploy.sh)
     python3 envs/build.py --conda               write envs/NAME.yaml of every backend, for `snakemake --sdm conda`
@@ -22,6 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "envs"
+INSTALLED = ROOT.name == "_project"
+HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pais_bench") if INSTALLED else ROOT
+"""Folder of .envs: the checkout; an installed package may be in a folder that is read-only."""
 OLDEST_PYTHON = {"workflow": "3.11", "dev": "3.11", "docs": "3.11"}
 """Snakemake needs 3.11, and docs has the pins of dev; all else runs from 3.10 on."""
 SOURCE = {"MMCV_WITH_OPS": "1", "CFLAGS": "-g0 -O2", "CXXFLAGS": "-g0 -O2", "UV_LOCK_TIMEOUT": "7200"}
@@ -29,7 +33,7 @@ SOURCE = {"MMCV_WITH_OPS": "1", "CFLAGS": "-g0 -O2", "CXXFLAGS": "-g0 -O2", "UV_
 
 
 def folder(name: str) -> Path:
-    """Return an environment's folder, relative to the project, so that a moved project keeps its runs.
+    """Return an environment's folder, relative to HOME, so that a moved project keeps its runs.
 
     Hashes and comments of the lock do not count, only versions.
     """
@@ -45,6 +49,8 @@ def build(name: str) -> Path:
     home = folder(name)
     python = home / "bin" / "python"
     if (home / "READY").exists():
+        if INSTALLED:
+            _link(home)
         return python
     with _locked(name):
         if not (home / "READY").exists():
@@ -64,7 +70,18 @@ def install(name: str, uv: Path, python: Path) -> None:
     _run(*into, "--compile-bytecode", "--require-hashes", "-r", LOCKS / f"{name}.txt")
     if _source(name).exists():
         _build_source(name, into, python)
-    _run(*into, "--no-deps", "--no-build-isolation", "-e", ".")
+    if INSTALLED:
+        _link(python.parent.parent)
+    else:
+        _run(*into, "--no-deps", "--no-build-isolation", "-e", ".")
+
+
+def _link(home: Path) -> None:
+    """Let an environment import the installed package that asks for it, which may have been updated since."""
+    for packages in home.glob("lib/python3*/site-packages"):
+        partial = packages / f"pais_bench.{os.getpid()}"
+        partial.symlink_to(ROOT.parent, target_is_directory=True)
+        os.replace(partial, packages / "pais_bench")
 
 
 def _source(name: str) -> Path:
@@ -170,13 +187,14 @@ def _write_conda() -> None:
 
 def _main(arguments: list[str]) -> None:
     known = sorted(path.stem for path in LOCKS.glob("*.in"))
-    os.chdir(ROOT)
+    HOME.mkdir(parents=True, exist_ok=True)
+    os.chdir(HOME)
     if arguments == ["--conda"]:
         _write_conda()
     elif len(arguments) == 3 and arguments[0] in known and arguments[1] == "--into":
         install(arguments[0], _uv(), Path(arguments[2], "bin", "python"))
     elif len(arguments) == 1 and arguments[0] in known:
-        print(_uv() if arguments[0] == "uv" else build(arguments[0]))
+        print(Path(HOME if INSTALLED else "", _uv() if arguments[0] == "uv" else build(arguments[0])))
     else:
         sys.exit(f"usage: python3 envs/build.py NAME [--into PREFIX], where NAME is one of {', '.join(known)}")
 

@@ -8,6 +8,10 @@ import errno
 class BenchError(Exception):
     """Report a fault of the input or the machine in one sentence: the culprit, then the remedy."""
 
+    def __init__(self, message: str) -> None:
+        """Keep the message as one line, also where it quotes a line break."""
+        super().__init__(" ".join(message.splitlines()))
+
 
 class NothingToShow(Exception):
     """Report in one sentence why a table or figure has no data to show."""

@@ -57,7 +57,7 @@ def option_names(group: str, name: str) -> set[str]:
 
 def _fields(path: Path, class_name: str) -> set[str]:
     """Return the annotated fields of a class and of its base classes that are imported from this package."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = {
         alias.name: node.module
         for node in tree.body

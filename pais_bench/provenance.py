@@ -18,7 +18,11 @@ from packaging.requirements import Requirement
 from pais_bench import __version__
 from pais_bench.errors import BenchError
 
-LOCKS = Path(__file__).parent.parent / "envs"
+_COPIES = Path(__file__).parent / "_project"
+INSTALLED = _COPIES.is_dir()
+PROJECT = _COPIES if INSTALLED else Path(__file__).parent.parent
+"""Folder of Snakefile, rules/, profiles/ and envs/: the checkout, or the copies that an installed package has."""
+LOCKS = PROJECT / "envs"
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
     "torchvision": (),
     "mmdet": ("onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "mmdet", "mmengine", "mmcv"),
@@ -35,9 +39,13 @@ PACKAGES = (
 
 
 def commit() -> str:
-    """Return the commit of the source, with '+changes' if files differ from it, or the installed version."""
+    """Return the commit of the source, with '+changes' if files differ from it, or the installed version.
+
+    A package that was installed or copied into somebody else's repository is not one of its files.
+    """
     folder = Path(__file__).parent
     try:
+        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         head = _git(folder, "rev-parse", "HEAD")
         return head + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -113,7 +121,7 @@ def require_locked(name: str, packages: Iterable[str]) -> None:
 
 def install_command(backend: str) -> str:
     """Return the command that installs the environment of a backend."""
-    return f"python3 envs/build.py {backend}"
+    return f"python3 {LOCKS if INSTALLED else 'envs'}/build.py {backend}"
 
 
 def _pins(name: str) -> dict[str, set[str]]:
@@ -123,7 +131,7 @@ def _pins(name: str) -> dict[str, set[str]]:
         raise BenchError(f"--locked {name}: there is no {LOCKS / name}.txt; leave it out, or run in a checkout")
     pins: dict[str, set[str]] = {}
     for path in paths:
-        for package, version in _PIN.findall(path.read_text()):
+        for package, version in _PIN.findall(path.read_text(encoding="utf-8")):
             pins.setdefault(package, set()).add(version)
     return pins
 
@@ -136,7 +144,7 @@ def _installed_commit(package: str) -> str | None:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -144,4 +152,6 @@ def _processor() -> str:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    # A git hook sets GIT_DIR and its like, which name its own repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()

@@ -6,12 +6,15 @@ import re
 import runpy
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from pais_bench import plugins
+from pais_bench.annotations.store import dataset_folder
+from pais_bench.cli import prepared
 from pais_bench.errors import BenchError
 from pais_bench.reports import external
 from pais_bench.splits.split import split_path
@@ -20,13 +23,27 @@ from pais_bench.study.resources import resources_for
 from pais_bench.study.run import suffix
 from pais_bench.study.split import IMPORTED
 
+SOURCE, RES = str(config.get("study", "demo")), str(config.get("results", "results"))
+if set("{}") & set(RES):
+    raise WorkflowError(
+        f"results={RES}: Snakemake takes braces for wildcards; choose a folder without them"
+    )
 try:
-    STUDY = load_study(config.get("study", "demo"))
+    STUDY = load_study(SOURCE)
     DESCRIPTIONS = external.read_all(STUDY)
+    prepared.require_before_jobs(STUDY, SOURCE, Path(RES))
 except BenchError as error:
     raise WorkflowError(str(error)) from None
 
-RES = config.get("results", "results")
+# Packages of a cluster's module would come before the pinned ones; the user's interpreter may need them.
+if "python" not in config:
+    shell.prefix("unset PYTHONPATH PYTHONHOME; ")
+
+# Environments lie in the project, wherever Snakemake runs; relative there, so that a moved project keeps its runs.
+BUILD = runpy.run_path(os.path.join(workflow.basedir, "envs", "build.py"))
+HOME = str(BUILD["HOME"] if BUILD["INSTALLED"] else workflow.basedir)
+PROJECT = "" if os.path.realpath(HOME) == os.path.realpath(os.curdir) else HOME
+
 LOGS = os.path.join(RES, "logs")
 DATASET = os.path.join("datasets", "{dataset}")
 NOISE = f"-{STUDY.split.label_noise.name}" if STUDY.split.label_noise else ""
@@ -77,10 +94,9 @@ wildcard_constraints:
     checkpoint=f"(?:{'|'.join(suffix(checkpoint) for checkpoint in STUDY.checkpoints)})",
 
 
-BUILD = runpy.run_path(os.path.join(workflow.basedir, "envs", "build.py"))
 try:
     FOLDERS = {
-        network.backend: BUILD["folder"](network.backend)
+        network.backend: Path(PROJECT, BUILD["folder"](network.backend))
         for network in STUDY.networks.values()
     }
 except FileNotFoundError as error:
@@ -101,6 +117,20 @@ def environment(wildcards):
     if "python" in config or CONDA:
         return []
     return ancient(str(FOLDERS[wildcards.backend] / "READY"))
+
+
+@cache
+def dataset_identity():
+    """Return what prepare reads, as text: other files below the root, or other options, prepare the dataset again."""
+    choice = STUDY.dataset
+    try:
+        origin, _ = prepared.read_present(
+            choice, dataset_folder(Path(RES), choice.label)
+        )
+    except BenchError as error:
+        raise WorkflowError(str(error)) from None
+    identity = [choice.name, choice.options, *([origin.sha256] if origin.root else [])]
+    return json.dumps(identity, sort_keys=True)
 
 
 def trained_teacher(wildcards):
@@ -130,7 +160,7 @@ def locked(wildcards):
 # Resources, not params: another path of the study, the interpreter or the results repeats no training.
 COMMON = {
     "python": sys.executable,
-    "study": str(config.get("study", "demo")),
+    "study": SOURCE,
     "results": RES,
 }
 

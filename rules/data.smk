@@ -7,15 +7,16 @@ localrules:
 
 rule environment:
     output:
-        os.path.join(".envs", "{backend}-{pins}", "READY"),
+        os.path.join(PROJECT, ".envs", "{backend}-{pins}", "READY"),
     log:
         os.path.join(LOGS, "environment", "{backend}-{pins}.log"),
     conda:
         "../envs/python.yaml"
     resources:
         **COMMON,
+        build=os.path.join(workflow.basedir, "envs", "build.py"),
     shell:
-        "{resources.python:q} envs/build.py {wildcards.backend} 2>&1 | tee -i {log:q}"
+        "{resources.python:q} {resources.build:q} {wildcards.backend} 2>&1 | tee -i {log:q}"
 
 
 rule prepare:
@@ -33,7 +34,7 @@ rule prepare:
         **COMMON,
         **cluster_resources("prepare"),
     params:
-        dataset=json.dumps([STUDY.dataset.name, STUDY.dataset.options], sort_keys=True),
+        dataset=lambda wildcards: dataset_identity(),
     shell:
         "{resources.python:q} -m pais_bench prepare {resources.study:q} --results {resources.results:q} 2>&1 | tee -i {log:q}"
 

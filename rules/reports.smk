@@ -20,6 +20,8 @@ rule import_predictions:
         " --results {resources.results:q} 2>&1 | tee -i {log:q}"
 
 
+# Only the page is an output, and it is enough that it is written: Snakemake deletes the outputs of a failed job, and a
+# figure that fails, which the page and the log name, must not cost the tables.
 rule report:
     input:
         [
@@ -33,33 +35,6 @@ rule report:
             for checkpoint in STUDY.checkpoints
         ],
     output:
-        expand(
-            os.path.join(RES, "reports", STUDY.name, "{table}.{kind}"),
-            table=[
-                "main_table",
-                "per_class",
-                "cost",
-                "significance",
-                "paper_ledger",
-                "checkpoints",
-                "protocols",
-            ],
-            kind=["csv", "md", "tex"],
-        ),
-        report(
-            expand(
-                os.path.join(RES, "reports", STUDY.name, "{figure}.{kind}"),
-                figure=[
-                    "convergence",
-                    "convergence_images",
-                    "convergence_time",
-                    "label_efficiency",
-                    "accuracy_cost",
-                ],
-                kind=["pdf", "png"],
-            ),
-            category="figures",
-        ),
         report(
             os.path.join(RES, "reports", STUDY.name, "report.html"),
             category="tables, figures and runs",
@@ -76,3 +51,4 @@ rule report:
         reports=plugins.names("reports"),
     shell:
         "{resources.python:q} -m pais_bench report {resources.study:q} --results {resources.results:q} 2>&1 | tee -i {log:q}"
+        " || [ -f {output:q} ]"

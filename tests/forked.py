@@ -81,7 +81,12 @@ def assert_ends_like(training: Training, reference: Training) -> None:
     weights = training.weights()
     assert all(torch.equal(weights[name], value) for name, value in reference.weights().items())
     assert training.log() == reference.log()
-    assert sorted(path.name for path in training.folder.iterdir()) == ["checkpoint.pt", "log.jsonl", "run.json"]
+    assert sorted(path.name for path in training.folder.iterdir()) == [
+        "checkpoint.pt",
+        "data.json",
+        "log.jsonl",
+        "run.json",
+    ]
 
 
 def until_step(training: Training, step: int) -> Callable[[], object]:

@@ -1,29 +1,21 @@
-"""Mutate a small valid annotation file at random: nodes are replaced, deleted, nested or duplicated."""
+"""Mutate small valid inputs at random: nodes of JSON or YAML, bytes of files, lines of texts."""
 
 from __future__ import annotations
 
 import copy
 import json
 import random
-import tempfile
-from pathlib import Path
 from typing import Any
-
-from PIL import Image
-
-from pais_bench.annotations.rle import decode_mask
-from pais_bench.annotations.store import Store
-from pais_bench.datasets.coco import Dataset, Options
-from pais_bench.errors import BenchError
 
 HEIGHT, WIDTH = 9, 11
 TRIANGLE = [1, 1.5, 8, 1, 6.25, 7]
-SEGMENTATIONS: tuple[Any, ...] = (
-    [TRIANGLE],
-    {"size": [HEIGHT, WIDTH], "counts": [10, 5, 84]},
-    {"size": [HEIGHT, WIDTH], "counts": ":59O0j1"},
-    [TRIANGLE, [0, 0, 3, 0, 3, 3, 0, 3]],
+MASKS: tuple[tuple[Any, list[float], float], ...] = (
+    ([TRIANGLE], [1, 1, 7, 6], 20.5),
+    ({"size": [HEIGHT, WIDTH], "counts": [10, 5, 84]}, [1, 1, 1, 5], 5),
+    ({"size": [HEIGHT, WIDTH], "counts": ":59O0j1"}, [1, 0, 10, 9], 71),
+    ([TRIANGLE, [0, 0, 3, 0, 3, 3, 0, 3]], [0, 0, 8, 7], 29),
 )
+"""Segmentations, and box and area of each."""
 VALID: dict[str, Any] = {
     "info": {"year": 2017},
     "images": [
@@ -36,11 +28,11 @@ VALID: dict[str, Any] = {
             "image_id": (30, 5)[number % 2],
             "category_id": 7,
             "iscrowd": number // 3,
-            "area": 12.5,
-            "bbox": [1, 1.5, 7, 5.5],
+            "area": area,
+            "bbox": box,
             "segmentation": segmentation,
         }
-        for number, segmentation in enumerate(SEGMENTATIONS)
+        for number, (segmentation, box, area) in enumerate(MASKS)
     ],
     "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat", "supercategory": "animal"}],
 }
@@ -52,64 +44,34 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-class Trial:
-    """Prepare one mutated file after another in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        """Write the images and a valid validation set."""
-        self.root, self.out = folder / "root", folder / "out"
-        for name in ("train2017", "val2017", "annotations"):
-            (self.root / name).mkdir(parents=True)
-        for image in VALID["images"]:
-            for name in ("train2017", "val2017"):
-                Image.new("L", (WIDTH, HEIGHT)).save(self.root / name / image["file_name"])
-        (self.root / "annotations" / "instances_val2017.json").write_text(json.dumps(VALID))
-        self.out.mkdir()
-
-    def run(self, content: bytes, repair: bool) -> str:
-        """Return 'refused', 'repaired' or 'prepared'; raise AssertionError if the message or the store is invalid."""
-        (self.root / "annotations" / "instances_train2017.json").write_bytes(content)
-        with tempfile.TemporaryDirectory(dir=self.out) as parent:
-            folder = Path(parent) / "store"
-            try:
-                Dataset(Options(), self.root).prepare(folder, "mine", repair)
-            except BenchError as error:
-                assert len(str(error).splitlines()) == 1, error
-                assert "; " in str(error), error
-                assert not folder.exists(), "nothing is written"
-                return "refused"
-            assert not list(folder.glob("*.partial"))
-            store = Store.open(folder, "train")
-            store.verify()
-            for image_id in store.image_ids:
-                for annotation in store.annotations(image_id):
-                    assert decode_mask(annotation["segmentation"], store.size(image_id)).shape == store.size(image_id)
-            if (folder / "repaired.json").exists():
-                return "repaired"
-            source = json.loads(content)
-            if not any(word in content for word in (b"NaN", b"Infinity", b"1e400")):  # NaN differs from itself
-                assert store.coco_dict() == source
-            return "prepared"
-
-
-def mutate(rng: random.Random) -> bytes:
-    """Return a file with one to four mutated nodes, and rarely mutated bytes."""
-    content = copy.deepcopy(VALID)
-    try:
-        for _ in range(rng.choice((1, 1, 1, 2, 4))):
-            mutate_node(content, rng)
-        text = json.dumps(content).encode()
-    except RecursionError:  # nested deeper than Python can write it
-        return mutate(rng)
+def mutate(rng: random.Random, valid: Any = VALID) -> bytes:
+    """Return JSON with one to four mutated nodes, and rarely mutated bytes."""
+    text = json.dumps(mutate_nodes(valid, rng)).encode()
     if rng.random() < 0.1:
         start = rng.randrange(len(text) + 1)
         text = text[:start] + rng.choice((b"", b"\xff", b"\x00" + text[start:], text[start + 1 :]))
     return text
 
 
-def mutate_node(content: dict[str, Any], rng: random.Random) -> None:
-    """Mutate one node below the root."""
-    parent, key = content, rng.choice(list(content) or ["images"])
+def mutate_nodes(valid: Any, rng: random.Random) -> Any:
+    """Return a copy with one to four mutated nodes that JSON can express."""
+    while True:
+        content = copy.deepcopy(valid)
+        try:
+            for _ in range(rng.choice((1, 1, 1, 2, 4))):
+                mutate_node(content, rng)
+            json.dumps(content)
+        except RecursionError:  # nested deeper than Python can write it
+            continue
+        return content
+
+
+def mutate_node(content: Any, rng: random.Random) -> None:
+    """Mutate one node below the root, if there is any."""
+    if not content:
+        return
+    parent: Any = content
+    key: Any = rng.choice(list(content)) if isinstance(content, dict) else rng.randrange(len(content))
     while isinstance(parent.get(key) if isinstance(parent, dict) else parent[key], (dict, list)):
         inner = parent[key]
         keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
@@ -133,3 +95,26 @@ def mutate_node(content: dict[str, Any], rng: random.Random) -> None:
     else:
         other = rng.choice(VALID["annotations"])
         parent[key] = copy.deepcopy(other[rng.choice(list(other))])
+
+
+def mutate_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Return a file that is cut, or has changed, missing, repeated or foreign bytes."""
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        start = rng.randrange(len(content) + 1)
+        end = min(len(content), start + rng.choice((1, 1, 4, 100)))
+        middle = rng.choice((b"", rng.randbytes(end - start), content[start:end] * 2, b"\x00" * 4, b"\xff" * 4))
+        content = content[:start] if rng.random() < 0.15 else content[:start] + middle + content[end:]
+    return content
+
+
+def mutate_lines(lines: list[str], rng: random.Random) -> bytes:
+    """Return a text with lines that are repeated, missing, foreign or written otherwise, in any encoding."""
+    lines = list(lines)
+    for _ in range(rng.choice((0, 1, 1, 2, 4))):
+        position = rng.randrange(len(lines) + 1)
+        line = rng.choice(
+            (*lines, "", " ", "0", "-1", "99999", "1e3", "٣", "../x.png", "a/b.png", "\x00", "é", "9" * 30)
+        )
+        lines[position : position + rng.choice((0, 1))] = [rng.choice(("", " ", "./", "#")) + line]
+    text = rng.choice(("\n", "\n", "\r\n", ",", " ")).join(lines)
+    return text.encode(rng.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1")), errors="replace")

@@ -61,7 +61,7 @@ def test_help_lists_the_six_commands_with_examples() -> None:
     text = cli("--help").stdout
     for command in ("prepare", "split", "train", "predict", "evaluate", "report"):
         assert f"pais-bench {command}" in text
-    assert "snakemake --workflow-profile profiles/local" in text
+    assert "pais-bench run      demo" in text
 
 
 def test_a_closed_standard_output_is_no_fault() -> None:
@@ -212,7 +212,7 @@ def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Pa
     names = {file.name for file in folder.iterdir()}
     ends = ("", "-student-last", "-teacher-best")
     assert names == {f"{stem}{end}.json" for stem in ("predictions", "metrics", "examples") for end in ends} | {
-        *("log.jsonl", "checkpoint.pt", "best-teacher.pt", "run.json", "bootstrap.json")
+        *("log.jsonl", "checkpoint.pt", "best-teacher.pt", "run.json", "data.json", "bootstrap.json")
     }
     metrics = json.loads((folder / "metrics-teacher-best.json").read_text())
     assert (metrics["model"], metrics["checkpoint"]) == ("teacher", "best")

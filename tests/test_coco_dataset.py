@@ -23,7 +23,8 @@ def root(tmp_path: Path) -> Path:
         for number in ids:
             Image.new("RGB", (6, 4)).save(root / year / f"{number}.png")
         images = [{"id": number, "file_name": f"{number}.png", "height": 4, "width": 6} for number in ids]
-        write(root, year, {"images": images, "annotations": [], "categories": [{"id": 1, "name": "car"}]})
+        square = {"id": 1, "image_id": ids[0], "category_id": 1, "segmentation": [[1, 1, 3, 1, 3, 3, 1, 3]]}
+        write(root, year, {"images": images, "annotations": [square], "categories": [{"id": 1, "name": "car"}]})
     return root
 
 
@@ -62,7 +63,7 @@ def test_root_is_missing_or_absent(tmp_path: Path) -> None:
 def test_a_mapping_instead_of_a_list(root: Path, tmp_path: Path) -> None:
     """Check the one fault of a file that test_validate.py does not have."""
     write(root, "train2017", {"images": {}, "annotations": [], "categories": []})
-    with pytest.raises(BenchError, match=r"instances_train2017\.json: .*has no list 'images'"):
+    with pytest.raises(BenchError, match=r"instances_train2017\.json: .*has a dict as 'images'; an instances file"):
         prepare(root, tmp_path / "out")
 
 
@@ -106,8 +107,20 @@ def test_an_unlabelled_subset(root: Path, tmp_path: Path) -> None:
     assert store.path(9).is_file()
 
 
+def test_unlabelled_images_have_numbers_of_their_own(root: Path, tmp_path: Path) -> None:
+    unlabelled(root, 2)
+    prepare(root, tmp_path / "out", unlabelled_annotations="annotations/image_info_unlabeled2017.json")
+    paths = {name: Store.open(tmp_path / "out", name).path(2) for name in ("train", "unlabelled")}
+    assert paths["train"].parent.name == "train2017" and paths["unlabelled"].parent.name == "unlabeled2017"
+
+
 def test_an_unlabelled_image_is_no_training_image(root: Path, tmp_path: Path) -> None:
     unlabelled(root, 2)
-    with pytest.raises(BenchError, match=r"unlabeled2017\.json: image 2 is in .*instances_train2017\.json too; remove"):
+    name = json.loads((root / "annotations" / "instances_train2017.json").read_text())["images"][0]["file_name"]
+    path = root / "annotations" / "image_info_unlabeled2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"id": 77, "file_name": f"../train2017/{name}"}
+    path.write_text(json.dumps(content))
+    with pytest.raises(BenchError, match=r"unlabeled2017\.json: .*train2017.* is an image of .* too; remove"):
         prepare(root, tmp_path / "out", unlabelled_annotations="annotations/image_info_unlabeled2017.json")
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,10 @@ from tiny import write_study
 
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
+from pais_bench.cli.commands import import_split
 from pais_bench.cli.main import main
+from pais_bench.errors import BenchError
+from pais_bench.splits.family import ImagePool
 from pais_bench.splits.split import check_split, read_split
 from pais_bench.study.load import load_study
 from pais_bench.study.split import SplitChoice
@@ -194,3 +197,32 @@ def test_a_source_is_relative_to_its_study(tmp_path: Path) -> None:
     study = load_study(path)
     assert study.split.source == tmp_path / "lists" / "a.txt"
     assert "lists" not in study.runs()[0].model_dump_json()
+
+
+def test_lists_with_a_byte_order_mark_and_negative_ids_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes("-5\r\n7\r\n-5.png\r\n".encode("utf-8-sig"))
+    assert import_split._entries(path.read_bytes(), path) == [-5, 7, "-5.png"]
+    path = tmp_path / "list.json"
+    path.write_bytes(b"\xef\xbb\xbf[-5, 7]")
+    assert import_split._entries(path.read_bytes(), path) == [-5, 7]
+
+
+@pytest.mark.parametrize("entry", ["a.png ./a.png", "b.png,30, x/a.png", "30; x/b.png"])
+def test_an_entry_that_names_several_images_is_refused(entry: str) -> None:
+    """Only the last of them would be a file name, and the others would be lost."""
+    pool = ImagePool((1, 2, 30), {1: "a.png", 2: "b.png", 30: "my photo.png"}.__getitem__, pytest.fail)
+    assert import_split.resolve(["x/my photo.png", "x y/a.png"], pool, Path("list.txt")) == [30, 1]
+    with pytest.raises(BenchError, match=r"list\.txt: . images in one entry.*list one a line"):
+        import_split.resolve([entry], pool, Path("list.txt"))
+
+
+def test_labelled_images_without_an_object_are_refused(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [tiny(tmp_path, "soft_teacher", label_noise={"missing": 99.9}), "--percent", "10", "--fold", "1"]
+    assert main(["split", *arguments, "--results", str(results)]) == 2
+    message = capsys.readouterr().err
+    assert "split soft_teacher 10 % fold 1: its 4 labelled images have no object to learn from" in message
+    assert "lost to label noise); choose a larger percent or another fold" in message
+    assert not (results / "splits/shapes/soft_teacher/10pct-fold1-missing99.9.json").exists()

@@ -1,8 +1,10 @@
-"""Run the real workflow end to end, on synthetic and on real images."""
+"""Run the real workflow end to end by `pais-bench run`, on synthetic and on real images."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,21 +20,27 @@ from pais_bench.study.load import STUDIES
 ROOT = Path(__file__).parent.parent
 
 
-def snakemake(path: Path, results: Path) -> subprocess.CompletedProcess[str]:
-    """Run the workflow with the interpreter of this test, in a folder of its own."""
-    config = [f"study={path}", f"results={results}", f"python={sys.executable}"]
-    options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(path.parent), "--cores", "2"]
+def run(path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a study in its own folder, with the interpreter of this test."""
+    command = [sys.executable, "-m", "pais_bench", "run", path.name, "--", "--cores", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", *options, "--scheduler", "greedy", "--config", *config],
+        [*command, "--config", f"python={sys.executable}"],
+        cwd=path.parent,
+        env=environment,
         capture_output=True,
         text=True,
-        check=False,
     )
 
 
 def test_shapes_end_to_end(tmp_path: Path) -> None:
-    done = snakemake(write_study(tmp_path, split={"percents": [5, 10]}), tmp_path / "results")
+    done = run(write_study(tmp_path, split={"percents": [5, 10]}))
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[0] == "tiny: 6 runs; 0 trained, 0 predicted, 0 evaluated, 0 started"
+    assert done.stdout.endswith("page: results/reports/tiny/report.html\n")
+    assert re.search(r"^mask_rcnn +pais +\d+\.\d", done.stdout, re.MULTILINE), "the main table"
+    assert len(re.findall(r" torchvision/mask_rcnn \w+: done, mask AP \d+\.\d$", done.stderr, re.MULTILINE)) == 6
+    assert done.stderr.splitlines()[-1].endswith("6 of 6 runs done")
     report = tmp_path / "results/reports/tiny"
     table = pd.read_csv(report / "main_table.csv")
     assert set(table["method"]) == {"supervised", "mean_teacher", "pais"} and set(table["percent"]) == {5, 10}
@@ -47,8 +55,10 @@ def test_shapes_end_to_end(tmp_path: Path) -> None:
         assert all(("class_weight" in record) == ("supervised" not in str(path)) for record in records)
     names = {path.name for path in report.iterdir()}
     assert {"examples.png", "pseudo_label_quality.pdf", "score_iou.csv", "calibration.png", "report.html"} <= names
-    again = snakemake(tmp_path / "tiny.yaml", tmp_path / "results")
-    assert "Nothing to be done" in again.stdout + again.stderr
+    again = run(tmp_path / "tiny.yaml")
+    assert again.stdout.splitlines()[0] == "tiny: 6 runs; 6 trained, 6 predicted, 6 evaluated, 0 started"
+    assert again.stdout.split("Mask AP", 1)[1] == done.stdout.split("Mask AP", 1)[1]
+    assert "Nothing to be done" in (tmp_path / "results/logs/workflow/tiny.log").read_text()
 
 
 def test_real_coco_images_end_to_end(shared_data: Path, tmp_path: Path) -> None:
@@ -62,7 +72,7 @@ def test_real_coco_images_end_to_end(shared_data: Path, tmp_path: Path) -> None:
     values["training"] |= {"steps": 12, "milestones": [10]}  # after 4 steps the masks are all empty
     path = tmp_path / "coco_mini.yaml"
     path.write_text(yaml.safe_dump(values))
-    done = snakemake(path, tmp_path / "results")
+    done = run(path)
     assert done.returncode == 0, done.stderr[-3000:]
     runs = tmp_path / "results/runs/coco_mini/10pct-fold1/torchvision-mask_rcnn"
     for method in ("supervised", "pais"):

@@ -242,3 +242,46 @@ def test_doctor_reports_an_installed_backend_or_its_install_command(capsys: pyte
     assert expected in capsys.readouterr().out
     assert main(["doctor", "caffe"]) == 2
     assert "caffe: there is no such backend; choose one of detectron2, mmdet, torchvision" in capsys.readouterr().err
+
+
+def test_the_commit_is_none_of_a_repository_that_holds_a_copy(tmp_path: Path) -> None:
+    """Copy the package into somebody else's repository, as a venv in it has it, and then commit it there."""
+    package = tmp_path / "site" / "pais_bench"
+    package.mkdir(parents=True)
+    for name in ("__init__", "errors", "provenance"):
+        (package / f"{name}.py").write_bytes((ROOT / "pais_bench" / f"{name}.py").read_bytes())
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    script = "from pais_bench import provenance; print(provenance.commit())"
+
+    def commit(**environment: str) -> str:
+        variables = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), **environment}
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True).stdout.strip()
+
+    assert commit() == f"pais-bench {__version__}"
+    subprocess.run([*git, "add", "site"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "a copy"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    assert commit() == commit(GIT_DIR=str(ROOT / ".git")) == head
+    with (package / "errors.py").open("a") as file:
+        file.write("# edited\n")
+    assert commit() == f"{head}+changes"
+
+
+def test_a_missing_package_is_named_with_the_environment_that_has_it(tmp_path: Path) -> None:
+    """Hide what a plain installation lacks."""
+    for package, environment, words in (
+        ("jinja2", "workflow", ["report", "demo"]),
+        ("pandas", "workflow", ["report", "demo"]),
+        ("torch", "torchvision", ["train", "demo", "--percent", "1", "--fold", "1", "--network", "mask_rcnn"]),
+    ):
+        words = [*words, "--method", "pais"] if package == "torch" else words
+        script = f"import sys; sys.modules[{package!r}] = None; from pais_bench.cli.main import main; sys.exit(main())"
+        command = [sys.executable, "-c", script, *words, "--results", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        (message, *_) = done.stderr.splitlines()
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert f"the package '{package}' is not installed in {sys.executable}; install it there" in message
+        assert f"`python3 envs/build.py {environment}`" in message

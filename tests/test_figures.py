@@ -110,7 +110,7 @@ def test_a_figure_without_points_is_omitted_and_its_old_files_are_removed(
     (tmp_path / "score_iou.png").touch()
     known = plugins.names
     monkeypatch.setattr(plugins, "names", lambda group: ["score_iou"] if group == "reports" else known(group))
-    names = {path.name for path in write_reports(study, results, tmp_path)}
+    names = {path.name for path in write_reports(study, results, tmp_path).paths}
     assert names == {"report.html"} and not (tmp_path / "score_iou.png").exists()
     assert "has logged pseudo-labels yet" in (tmp_path / "report.html").read_text()
 
@@ -244,6 +244,8 @@ def test_a_figure_is_drawn_again_from_its_csv_to_the_byte(name: str, reported: P
         ("calibration", "network,method,of\na,b,c\n", "has no column 'bin'; take the calibration.csv of a report"),
         ("calibration", "network,method,of,bin,count,predicted,true\na,b,c,x,1,1,1\n", "not a CSV of numbers"),
         ("calibration", "", "not a CSV of numbers"),
+        ("calibration", "network,method,of,bin,count,predicted,true\n", "no row has a network of the study; take"),
+        ("examples", None, "no such file"),
     ],
 )
 def test_another_csv_is_refused(

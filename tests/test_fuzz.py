@@ -1,47 +1,94 @@
-"""Check that every mutated annotation file is refused in one line, or prepared so that every mask can be decoded."""
+"""Check that mutated inputs of every kind are refused in one line, or accepted so that nothing of them is lost.
+
+benchmarks/fuzz.py runs any number of them.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import random
+import signal
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from conftest import ROOT
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import VALID, Trial, mutate
+from mutations import VALID, mutate
 from pycocotools import mask as rle
+from trials import TRIALS, Annotations, Trial
 
 from pais_bench.annotations.rle_columns import counts_cover
 
+SEEDS = {"annotations": 200, "images": 100, "results": 100, "lists": 30, "studies": 40, "streets": 30}
+
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    """Return a folder for mutated files."""
-    return Trial(tmp_path_factory.mktemp("fuzz"))
+def annotations(tmp_path_factory: pytest.TempPathFactory) -> Annotations:
+    """Return a folder for mutated annotation files."""
+    return Annotations(tmp_path_factory.mktemp("fuzz") / "annotations")
 
 
-def test_the_original_file_is_valid(trial: Trial) -> None:
-    assert trial.run(json.dumps(VALID).encode(), repair=False) == "prepared"
+def test_the_original_file_is_accepted(annotations: Annotations) -> None:
+    assert annotations.run_file(json.dumps(VALID).encode(), repair=False) == "accepted"
 
 
 @pytest.mark.parametrize("seed", [101847, 104532, 104900])
-def test_a_name_or_id_with_a_line_break_stays_in_one_line(trial: Trial, seed: int) -> None:
+def test_a_name_or_id_with_a_line_break_stays_in_one_line(annotations: Annotations, seed: int) -> None:
     """Run seeds at which benchmarks/fuzz.py found a message of two lines."""
-    assert trial.run(mutate(random.Random(seed)), repair=seed % 2 == 1) == "refused"
+    assert annotations.run_file(mutate(random.Random(seed)), repair=seed % 2 == 1) == "refused"
 
 
 @pytest.mark.parametrize("seed", [8012, 15129])
-def test_an_rle_with_empty_counts_is_invalid(trial: Trial, seed: int) -> None:
+def test_an_rle_with_empty_counts_is_invalid(annotations: Annotations, seed: int) -> None:
     """Run seeds at which it found counts of "" prepared: pycocotools decodes them into uninitialised memory."""
-    assert trial.run(mutate(random.Random(seed)), repair=False) == "refused"
-    assert trial.run(mutate(random.Random(seed)), repair=True) == "repaired"
+    assert annotations.run_file(mutate(random.Random(seed)), repair=False) == "refused"
+    assert annotations.run_file(mutate(random.Random(seed)), repair=True) == "repaired"
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 2**32), repair=st.booleans())
-def test_a_mutated_file_is_refused_or_prepared(trial: Trial, seed: int, repair: bool) -> None:
-    trial.run(mutate(random.Random(seed)), repair)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", TRIALS)
+def test_mutated_inputs_are_refused_or_keep_every_object(kind: str, tmp_path: Path) -> None:
+    trial = TRIALS[kind](tmp_path / kind)
+    outcomes = {trial.run(seed) for seed in range(SEEDS[kind])}
+    assert {"accepted", "refused"} <= outcomes
+
+
+class Deadly(Trial):
+    """Hang, die or raise at some seeds, as inputs of native code can."""
+
+    def run(self, seed: int) -> str:
+        """Accept all seeds but three."""
+        if seed == 3:
+            time.sleep(60)
+        if seed == 7:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if seed == 5:
+            raise AssertionError("an object is lost")
+        return "accepted"
+
+
+def test_the_benchmark_survives_every_input_and_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    fuzz = importlib.import_module("fuzz")
+    monkeypatch.setitem(fuzz.TRIALS, "deadly", Deadly)
+    options = ["deadly", "--log", str(tmp_path / "log.jsonl"), "--timeout", "0.5", "--inputs"]
+    expected = ["seed 3: hangs", "seed 5: AssertionError: an object is lost", "seed 7: dies of signal 11"]
+    for inputs in (fuzz.BLOCK, fuzz.BLOCK + 4):
+        monkeypatch.setattr(sys, "argv", ["fuzz.py", *options, str(inputs)])
+        assert fuzz.main() == 1
+        first, *findings = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"deadly: {{'accepted': {inputs - 3}, 'finding': 3}}")
+        assert [line.strip().split("\n")[0] for line in findings] == expected
+    blocks = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(block["start"], block["stop"]) for block in blocks] == [(0, fuzz.BLOCK), (fuzz.BLOCK, fuzz.BLOCK + 4)]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

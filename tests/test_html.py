@@ -127,7 +127,7 @@ def test_a_missing_run_has_its_reason_and_the_commands_that_make_it(
         f"pais-bench {command} {start} {tmp_path} {rest}" for command in ("train", "predict", "evaluate")
     )
     assert missing["worse", 10, 1].reason == "not started"
-    assert grid_command("try.yaml", tmp_path).endswith(f"--config study=try.yaml results={tmp_path}")
+    assert grid_command("try.yaml", tmp_path) == f"pais-bench run try.yaml --results {tmp_path}"
 
 
 def test_the_remaining_commands_start_at_the_first_missing_file(tmp_path: Path) -> None:

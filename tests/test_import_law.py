@@ -18,23 +18,28 @@ GROUND = {"errors", "plugins", "provenance", "types"}
 """Every room may import these files of the ground floor; geometry knows the types alone."""
 LAW: dict[str, set[str]] = {
     "study": set(),
+    "images": set(),
     "annotations": set(),
     "geometry": set(),
     "layers": set(),
+    "downloads": {"study"},
     "methods": {"study"},
     "splits": {"annotations", "study"},
-    "datasets": {"annotations", "study"},
+    "datasets": {"annotations", "images", "study"},
     "evaluation": {"annotations"},
     "backends": {"layers", "study", "geometry"},
-    "data": {"splits", "annotations", "study", "geometry"},
-    "reports": {"evaluation", "annotations", "study"},
+    "data": {"splits", "annotations", "images", "study", "geometry"},
+    "reports": {"evaluation", "annotations", "images", "study"},
     "training": {"data", "methods", "splits", "annotations", "evaluation", "layers", "study", "geometry"},
-    "cli": {"training", "reports", "evaluation", "splits", "annotations", "study"},
+    "init": {"splits", "annotations", "images"},
+    "workflow": {"annotations", "study"},
+    "cli": {"downloads", "training", "reports", "evaluation", "init", "splits", "annotations", "images", "study"}
+    | {"workflow"},
 }
 """What each room imports, in an order in which no room imports a later one."""
 FRAMEWORKS = {"torchvision", "mmdet", "mmcv", "mmengine", "detectron2"}
 TORCH = FRAMEWORKS | {"torch", "lightning_fabric"}
-WITHOUT_TORCH = ("study", "annotations", "splits", "datasets", "methods", "evaluation", "reports", "cli")
+WITHOUT_TORCH = set(LAW) - {"geometry", "layers", "backends", "data", "training"}
 PLUGINS = ("methods", "datasets", "splits/families", "evaluation/metrics", "reports/tables", "reports/figures")
 
 

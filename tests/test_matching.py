@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import coco_random
 import numpy as np
 import pytest
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from pais_bench.evaluation.coco.average_precision import evaluate_fast, summarize
 from pais_bench.evaluation.coco.ground_truth import GroundTruth
@@ -56,11 +61,33 @@ def test_no_detections_are_zero_and_no_objects_are_undefined() -> None:
     assert set(summarize(match({**ground_truth, "annotations": []}, records)).values()) == {None}
 
 
-def test_an_object_of_id_0_is_never_matched_as_in_pycocotools() -> None:
-    ground_truth, records = coco_random.generate(5)
+@pytest.mark.parametrize("new_id", [lambda old: old - 1, lambda old: 7], ids=["from 0", "repeated"])
+def test_the_ids_of_objects_do_not_enter(new_id: Callable[[int], int]) -> None:
+    """Check that an object of id 0 is found, although COCOeval on its own takes the id for "no match"."""
+    ground_truth, records = coco_random.generate(7)
+    expected = evaluate(ground_truth, records)
+    alone = bare_pycocotools(ground_truth, records)
+    assert alone == pytest.approx(expected["segm"]["AP"], abs=1e-12)
     for annotation in ground_truth["annotations"]:
-        annotation["id"] -= 1
-    assert summarize(match(ground_truth, records)) == approx(evaluate(ground_truth, records)["segm"])
+        annotation["id"] = new_id(annotation["id"])
+    assert bare_pycocotools(ground_truth, records) < alone - 1e-4
+    assert evaluate(ground_truth, records) == expected
+    assert summarize(match(ground_truth, records)) == approx(expected["segm"])
+
+
+def bare_pycocotools(ground_truth: dict[str, Any], records: list[dict[str, Any]]) -> float:
+    """Return the mask AP of COCOeval with the ids as they are."""
+    gt, results = COCO(), COCO()
+    areas = [{**record, "id": number, "iscrowd": 0} for number, record in enumerate(records, 1)]
+    areas = [{**record, "area": float(rle.area(record["segmentation"]))} for record in areas]
+    for coco, objects in ((gt, ground_truth["annotations"]), (results, areas)):
+        coco.dataset = {**ground_truth, "annotations": [dict(record) for record in objects]}
+        coco.createIndex()
+    evaluation = COCOeval(gt, results, "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return float(evaluation.stats[0])
 
 
 def test_matches_are_sorted_by_category_image_and_rank() -> None:

@@ -40,6 +40,30 @@ def test_a_plan_before_the_first_run_has_the_grid_and_no_times(
     assert "device hours left: unknown" in plan and "disk: unknown" in plan
 
 
+def test_a_plan_refuses_what_would_stop_the_study_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    results = tmp_path / "results"
+    other = write_study(tmp_path, title="another").rename(tmp_path / "other.yaml")
+    (results / "reports/tiny").mkdir(parents=True)
+    (results / "reports/tiny/study.json").write_text(json.dumps({"study": str(other)}))
+    (results / "datasets/shapes").mkdir(parents=True)
+    classes = {"classes": [{"id": 1, "name": "disc"}]}
+    (results / "datasets/shapes/dataset.json").write_text(json.dumps(classes))
+    for changes, folder, message in (
+        ({}, results, "other.yaml, another study of the name 'tiny'; give this study a name of its own"),
+        ({"name": "mine", "metrics": ["coco", "cityscapes"]}, results, "category 1 'disc' is not a Cityscapes class"),
+        ({"name": "mine"}, tmp_path / "file/results", "file: is a file; let --results name a folder"),
+    ):
+        assert main(["plan", str(write_study(tmp_path, **changes)), "--results", str(folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+    write_study(tmp_path)
+    other.write_text((tmp_path / "tiny.yaml").read_text())
+    assert main(["plan", str(tmp_path / "tiny.yaml"), "--results", str(results)]) == 0, "a copy of the same study"
+    other.unlink()
+    assert main(["plan", str(write_study(tmp_path, title="edited")), "--results", str(results)]) == 0, "renamed"
+
+
 def test_a_plan_measures_the_rest_and_chains_teachers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     methods = {"supervised": {}, "data_distillation": {"teacher": "supervised"}}
     training = study()["training"] | {"steps": 1000}

@@ -203,7 +203,9 @@ def test_every_report_is_written_for_any_grid(
     folds: tuple[int, ...], progress: Callable[[Run], float], tmp_path: Path
 ) -> None:
     study = make_study(folds, networks=("small", "k_net"))
-    paths = write_reports(study, fabricate(study, tmp_path / "results", progress), tmp_path / "new" / "reports")
+    written = write_reports(study, fabricate(study, tmp_path / "results", progress), tmp_path / "new" / "reports")
+    paths = written.paths
+    assert not written.failures
     assert {"convergence.pdf", "convergence.png", "label_efficiency.csv", "main_table.tex"} <= {p.name for p in paths}
     assert sorted(p.name for p in (tmp_path / "new" / "reports").iterdir()) == sorted(p.name for p in paths)
     assert all(path.stat().st_size for path in paths)

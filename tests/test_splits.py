@@ -21,7 +21,12 @@ def store(tmp_path: Path) -> Store:
     """Return a store of 40 images whose ids are neither sorted nor dense."""
     ids = random.Random(0).sample(range(1000), 40)
     images = [{"id": number, "file_name": f"{number}.png", "height": 8, "width": 8} for number in ids]
-    subset = Subset("file.json", tmp_path, images, [], [{"id": 1, "name": "car"}])
+    annotations = [
+        {"id": number, "image_id": number, "category_id": 1, "iscrowd": int(number != ids[0]), "area": 4}
+        | {"bbox": [0, 0, 2, 2], "segmentation": {"size": [8, 8], "counts": [0, 2, 6, 2, 54]}}
+        for number in ids
+    ]
+    subset = Subset("file.json", tmp_path, images, annotations, [{"id": 1, "name": "car"}])
     write_store(tmp_path, "mine", {"train": subset, "val": subset})
     return Store.open(tmp_path, "train")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,9 +20,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from forked import Training, assert_ends_like, until_step
+from forked import RUN, Training, assert_ends_like, until_step
 from tiny import study, write_study
 
+from pais_bench.cli.main import main
 from pais_bench.errors import BenchError
 from pais_bench.study.load import load_study
 from pais_bench.training import lock, predict
@@ -141,6 +144,73 @@ def test_a_signal_in_a_long_evaluation_saves_and_the_evaluation_is_repeated(
     assert "stopped after step 2 of 4; run the same command to continue" in training.stderr.read_text()
     assert [line["event"] for line in training.log()] == ["step", "step"]
     assert_ends_like(training, whole)
+
+
+def deaf_evaluation() -> None:
+    """Let every evaluation of a forked training, which leads a group of its own, take a minute whatever it is told."""
+    os.setpgrp()
+    predict.Validation.evaluate = lambda *_: time.sleep(60)  # type: ignore[method-assign, assignment, return-value]
+
+
+def group_of_its_own() -> None:
+    os.setpgrp()
+    slow_evaluation()
+
+
+def test_ctrl_c_saves_and_reaches_the_loader_processes_without_a_traceback(training: Training, whole: Training) -> None:
+    pid = training.start("--workers", "1", before=group_of_its_own)
+    wait_until(lambda: (training.folder / "log.jsonl").exists() and len(training.log()) == 2)
+    os.killpg(pid, signal.SIGINT)
+    assert training.wait(pid) == INTERRUPTED
+    first, second = training.stderr.read_text().splitlines()
+    assert first.endswith("step 0 of 4")
+    assert second.endswith("saved and stopped after step 2 of 4; run the same command to continue")
+    assert_ends_like(training, whole)
+
+
+def test_a_second_ctrl_c_ends_without_saving(training: Training, whole: Training) -> None:
+    pid = training.start("--workers", "1", before=deaf_evaluation)
+    wait_until(lambda: (training.folder / "log.jsonl").exists() and len(training.log()) == 2)
+    begin = time.monotonic()
+    for _ in range(2):
+        time.sleep(0.3)
+        os.killpg(pid, signal.SIGINT)
+    assert training.wait(pid) == 130 and time.monotonic() - begin < 20
+    text = training.stderr.read_text()
+    assert "ended by Ctrl-C; run the same command to continue" in text and "Traceback" not in text, text
+    assert_ends_like(training, whole)
+
+
+def test_a_training_that_ctrl_c_stops_in_a_terminal_has_not_failed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Check the shell command of the workflow's rule in a terminal, which signals shell, tee and Python at once."""
+    training = Training(tmp_path, steps=2000)
+    study, results = shlex.quote(str(training.path)), shlex.quote(str(training.results))
+    log = training.results / "logs" / training.folder.relative_to(training.results) / "train.log"
+    log.parent.mkdir(parents=True)
+    command = f"{sys.executable} -m pais_bench train {study} --results {results} {' '.join(RUN)} --workers 1"
+    script = f"set -euo pipefail; trap '' TERM USR1; {command} 2>&1 | tee -i {shlex.quote(str(log))}"
+    pid, terminal = pty.fork()
+    if not pid:
+        os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        os.execlp("bash", "bash", "-c", script)
+    wait_until(lambda: (training.folder / "log.jsonl").exists() and len(training.log()) >= 2)
+    os.write(terminal, b"\x03")
+    assert training.wait(pid) == INTERRUPTED
+    os.close(terminal)
+    lines = log.read_text().splitlines()
+    first, second = lines[0], lines[-1]
+    assert first.endswith("step 0 of 2000") and "Traceback" not in str(lines)
+    assert "saved and stopped after step " in second and second.endswith("run the same command to continue")
+    step = torch.load(training.folder / "checkpoint.pt", weights_only=True)["step"]
+    assert f"after step {step} of 2000" in second
+    assert main(["failures", str(training.path), "--results", str(training.results)]) == 0
+    out = capfd.readouterr().out
+    assert out.splitlines()[-2:] == [
+        "no run failed",
+        f"1 of the runs of {training.path} stopped; run the same command to continue",
+    ]
 
 
 def test_a_second_trainer_of_a_run_is_refused_and_names_the_first(training: Training, whole: Training) -> None:
@@ -283,7 +353,7 @@ def test_an_image_that_disappears_during_training_is_named(workers: str, trainin
     for path in images:
         path.unlink()
     assert training.train("--workers", workers) == 2
-    training.assert_refused(".png: unreadable image", "No such file", "replace the file")
+    training.assert_refused(".png: no such image", "put it there")
     for path, content in images.items():
         path.write_bytes(content)
     assert_ends_like(training, whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import math
 from collections.abc import Callable
@@ -51,29 +52,46 @@ def counts(value: Any) -> Change:
     return mask({"size": [4, 6], "counts": value})
 
 
+def rewrite(path: Path, **lists: Any) -> None:
+    """Replace lists of a file."""
+    path.write_text(json.dumps({**CONTENT, **lists}))
+
+
 FAULTS: dict[str, Change] = {
     "missing annotation file": lambda content, root: (root / VAL).unlink(),
     "missing image folder": lambda content, root: (root / "val2017").rename(root / "val"),
     "truncated JSON": lambda content, root: json.dumps(content).encode()[:40],
     "not UTF-8": lambda content, root: b'{"images": "\xff\xff"}',
+    "empty file": lambda content, root: b" ",
+    "compressed file": lambda content, root: gzip.compress(json.dumps(content).encode()),
+    "web page": lambda content, root: b"<!DOCTYPE html><html>404</html>",
+    "pointer of Git LFS": lambda content, root: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+    "number of thousands of digits": lambda content, root: b'{"images": 1' + b"0" * 5000 + b"}",
+    "key that is there twice": lambda content, root: json.dumps(content).encode()[:-1] + b', "annotations": []}',
     "huge nesting": lambda content, root: b'{"images": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     "wrong top-level type": lambda content, root: b"[1]",
     "missing list": lambda content, root: b'{"images": []}',
+    "mapping for a list": lambda content, root: content.update(images={"2": content["images"][0]}),
     "empty image list": lambda content, root: content.update(images=[]),
     "empty category list": lambda content, root: content.update(categories=[]),
     "classes that differ between the subsets": at("categories", 0, name="horse"),
+    "no annotation": lambda content, root: content.update(annotations=[]),
+    "crowd regions alone": lambda content, root: [record.update(iscrowd=1) for record in content["annotations"]],
+    "validation set without an object": lambda content, root: rewrite(root / VAL, annotations=[]),
     "not a record": lambda content, root: content["images"].insert(1, 5),
-    "text for an id": at("images", 0, id="2"),
-    "boolean for an id": at("annotations", 2, id=True),
+    "annotation that is no record": lambda content, root: content["annotations"].insert(1, 5),
+    "text for an id": at("images", 0, id="two"),
+    "boolean for an id": at("images", 0, id=True),
     "id of more than 64 bits": at("categories", 1, id=2**63),
-    "missing key": lambda content, root: content["annotations"][0].pop("area"),
+    "missing key": lambda content, root: content["images"][0].pop("file_name"),
     "duplicate image id": at("images", 1, id=2),
     "duplicate category id": at("categories", 1, id=9),
-    "duplicate annotation id": at("annotations", 2, id=8),
+    "annotation that is there twice": lambda content, root: content["annotations"].append(content["annotations"][0]),
+    "two categories of one name": at("categories", 0, name="dog "),
     "category without a name": at("categories", 0, name=3),
     "height of zero": at("images", 0, height=0),
     "negative width": at("images", 0, width=-6),
-    "text for a size": at("images", 0, width="6"),
+    "text for a size": at("images", 0, width="six"),
     "empty file name": at("images", 0, file_name=""),
     "missing image file": lambda content, root: (root / "train2017/1.png").unlink(),
     "unreadable image": lambda content, root: (root / "train2017/1.png").write_bytes(b"torn"),
@@ -85,10 +103,11 @@ FAULTS: dict[str, Change] = {
     "iscrowd that is neither 0 nor 1": at("annotations", 0, iscrowd=2),
     "box that is not finite": at("annotations", 0, bbox=[0, 0, math.nan, 5]),
     "box with a negative side": at("annotations", 0, bbox=[0, 0, 5, -1]),
-    "text for a number": at("annotations", 0, bbox=[0, 0, "5", 1]),
+    "text for a number": at("annotations", 0, bbox=[0, 0, "five", 1]),
     "area that is negative or not finite": at("annotations", 0, area=-1),
     "empty segmentation": mask([]),
     "polygon of fewer than 3 points": mask([[1, 2, 3, 4]]),
+    "short polygon beside a valid one": mask([TRIANGLE, [1, 2, 3, 4]]),
     "polygon of an odd count": mask([[*TRIANGLE, 1]]),
     "polygon that is not finite": mask([[*TRIANGLE[:5], math.nan]]),
     "polygon far outside of its image": mask([[*TRIANGLE[:5], 1e9]]),
@@ -132,7 +151,7 @@ def test_a_valid_dataset_is_kept_and_not_repaired(root: Path, tmp_path: Path) ->
 
 def test_the_documentation_lists_these_faults() -> None:
     assert [title for title, _, _ in ROWS] == list(FAULTS)
-    assert {repair for _, _, repair in ROWS} == {"dropped", "no"}
+    assert {repair for _, _, repair in ROWS} == {"dropped", "changed", "no"}
 
 
 @pytest.mark.parametrize(("title", "message", "repair"), ROWS, ids=[row[0] for row in ROWS])
@@ -152,14 +171,99 @@ def test_a_fault_is_refused_in_these_words_and_repaired_or_not(
             Dataset(Options(), root).prepare(tmp_path / "out", "mine", repair=True, progress=lines.append)
         return
     Dataset(Options(), root).prepare(tmp_path / "out", "mine", repair=True, progress=lines.append)
-    dropped = json.loads((tmp_path / "out" / "repaired.json").read_text())["train"]
+    repaired = json.loads((tmp_path / "out" / "repaired.json").read_text())["train"]
     manifest = json.loads((tmp_path / "out" / "dataset.json").read_text())["subsets"]
-    assert manifest["train"]["repaired"] == len(dropped) >= 1
+    assert manifest["train"]["repaired"] == len(repaired) >= 1
     assert manifest["val"]["repaired"] == 0
-    assert any(line.startswith("dropped ") and dropped[0]["reason"] in line for line in lines)
+    assert any(line.startswith(f"{repair} ") and repaired[0]["reason"] in line for line in lines)
     kept = Store.open(tmp_path / "out", "train").coco_dict()
-    assert len(kept["images"]) + len(kept["annotations"]) + len(dropped) == 5
-    assert all(entry["record"] not in kept[entry["list"]] for entry in dropped)
+    dropped = [entry for entry in repaired if "replacement" not in entry]
+    assert len(dropped) == (len(repaired) if repair == "dropped" else 0)
+    total = len(content["images"]) + len(content["annotations"])
+    assert len(kept["images"]) + len(kept["annotations"]) + len(dropped) == total, "what can be kept is kept"
+    for entry in repaired:
+        assert repr(entry["record"]) not in map(repr, kept[entry["list"]][entry["position"] :])
+        assert "replacement" not in entry or entry["replacement"] in kept[entry["list"]]
+
+
+MASK = {"size": [4, 6], "counts": [5, 2, 2, 2, 13]}
+ACCEPTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "no iscrowd": ({"iscrowd": None}, {"iscrowd": 0}),
+    "iscrowd as text": ({"iscrowd": "0"}, {"iscrowd": 0}),
+    "no area": ({"segmentation": MASK, "area": None}, {"segmentation": MASK, "area": 4}),
+    "no box": ({"segmentation": MASK, "bbox": None}, {"segmentation": MASK, "bbox": [1, 1, 2, 2]}),
+    "no id": ({"id": None}, {"id": 1}),
+    "text for an id": ({"id": "note_8"}, {"id": 1}),
+    "huge id": ({"id": 2**63}, {"id": 1}),
+    "repeated id": ({"id": 3}, {"id": 3}),
+    "fractions of 0": ({"image_id": 2.0, "category_id": 7.0, "iscrowd": 0.0}, {}),
+    "texts": ({"image_id": "2", "category_id": "7", "area": "5", "bbox": ["1", "1", "4", "2.5"]}, {}),
+    "polygon of texts": ({"segmentation": [[str(value) for value in TRIANGLE]]}, {}),
+    "flat polygon": ({"segmentation": TRIANGLE}, {}),
+    "flat polygon of texts": ({"segmentation": [str(value) for value in TRIANGLE]}, {}),
+    "pairs": ({"segmentation": [[1, 1], [5, 1], [5, 3.5]]}, {}),
+    "pairs in a list": ({"segmentation": [[[1, 1], [5, 1], [5, 3.5]]]}, {}),
+    "polygon in one list too many": ({"segmentation": [[TRIANGLE]]}, {}),
+}
+"""Changes of the first annotation that are accepted, and what it then differs in from the valid one."""
+
+
+@pytest.mark.parametrize("form", ACCEPTED)
+def test_what_needs_no_decision_is_accepted_with_a_note(form: str, root: Path, tmp_path: Path) -> None:
+    content, (change, expected) = copy.deepcopy(CONTENT), ACCEPTED[form]
+    content["annotations"][0] |= change
+    for key in [key for key, value in change.items() if value is None]:
+        del content["annotations"][0][key]
+    (root / TRAIN).write_text(json.dumps(content))
+    lines: list[str] = []
+    Dataset(Options(), root).prepare(tmp_path / "out", "mine", progress=lines.append)
+    first, *others = Store.open(tmp_path / "out", "train").coco_dict()["annotations"]
+    assert first == {**CONTENT["annotations"][0], **expected}
+    assert others == [{**CONTENT["annotations"][1], "id": 1}, others[1]] if form == "repeated id" else True
+    assert others[1] == CONTENT["annotations"][2]
+    notes = json.loads((tmp_path / "out" / "dataset.json").read_text())["subsets"]["train"]["notes"]
+    assert notes and set(notes) <= set(lines)
+    assert all("1 annotation with " in note and note.startswith(str(root / TRAIN)) for note in notes)
+
+
+def test_integers_of_images_and_categories_are_read_in_other_spellings(root: Path, tmp_path: Path) -> None:
+    text = json.dumps(CONTENT).replace('"id": 2', '"id": "2"').replace('"height": 4', '"height": 4.0')
+    (root / TRAIN).write_bytes(b"\xef\xbb\xbf" + text.replace('"id": 7', '"id": 7e0').encode())
+    (root / VAL).write_bytes(json.dumps(CONTENT).encode("utf-16"))
+    Dataset(Options(), root).prepare(tmp_path / "out", "mine")
+    for name in ("train", "val"):
+        assert Store.open(tmp_path / "out", name).coco_dict() == CONTENT
+
+
+@pytest.mark.parametrize("number", [lambda position: 0, lambda position: position % 2])
+def test_different_annotations_of_one_id_are_all_kept(number: Callable[[int], int], root: Path, tmp_path: Path) -> None:
+    content = copy.deepcopy(CONTENT)
+    for position, record in enumerate(content["annotations"]):
+        record["id"] = number(position)
+    (root / TRAIN).write_text(json.dumps(content))
+    for repair in (False, True):
+        Dataset(Options(), root).prepare(tmp_path / "out", "mine", repair=repair)
+        kept = Store.open(tmp_path / "out", "train").coco_dict()["annotations"]
+        assert [{**record, "id": 0} for record in kept] == [{**record, "id": 0} for record in CONTENT["annotations"]]
+        assert len({record["id"] for record in kept}) == 3
+        assert not (tmp_path / "out" / "repaired.json").exists()
+
+
+def test_a_parent_category_is_no_class(root: Path, tmp_path: Path) -> None:
+    """Check Roboflow's export: its first category has no object, and the name of the project or of a class."""
+    for parent in ("dog", "pets"):
+        classes = [{**record, "supercategory": parent} for record in CONTENT["categories"]]
+        for path in (root / TRAIN, root / VAL):
+            rewrite(path, categories=[{"id": 0, "name": parent, "supercategory": "none"}, *classes])
+        Dataset(Options(), root).prepare(tmp_path / "out", "mine")
+        assert Store.open(tmp_path / "out", "val").categories == ((7, "dog"), (9, "cat"))
+    rewrite(root / VAL, categories=classes)
+    Dataset(Options(), root).prepare(tmp_path / "out", "mine")
+    used = [*CONTENT["annotations"], {**CONTENT["annotations"][0], "id": 99, "category_id": 0}]
+    for path in (root / TRAIN, root / VAL):
+        rewrite(path, categories=[{"id": 0, "name": "pets", "supercategory": "none"}, *classes], annotations=used)
+    Dataset(Options(), root).prepare(tmp_path / "out", "mine")
+    assert Store.open(tmp_path / "out", "val").categories == ((0, "pets"), (7, "dog"), (9, "cat"))
 
 
 def test_annotations_of_a_dropped_image_are_dropped_with_it(root: Path, tmp_path: Path) -> None:

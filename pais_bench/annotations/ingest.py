@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES
+from pais_bench.annotations.complete import as_integer
+from pais_bench.annotations.repair import AnnotationRepair, ChangedRecord, DroppedRecord
 from pais_bench.annotations.rle_columns import IntArray, InvalidRecords
 from pais_bench.annotations.validate import (
     FAULTS,
     Annotations,
     Images,
     Record,
-    annotation_columns,
+    abbreviate,
     canonical_json,
     category_ids,
     fault_message,
@@ -28,26 +30,15 @@ from pais_bench.annotations.validate import (
 )
 from pais_bench.errors import BenchError
 
-CHUNK_SIZE = 20_000
-"""Records that are searched for faults at a time: a repair of many faults then costs no more than one of few."""
-
-
-@dataclass(frozen=True)
-class DroppedRecord:
-    """Hold a record that a repair left out, its position in the source's list 'images' or 'annotations', and why."""
-
-    list: str
-    position: int
-    fault: str
-    reason: str
-    record: Any
+__all__ = ["ChangedRecord", "Converted", "DroppedRecord", "Subset", "convert", "drop_parents", "require_objects"]
 
 
 @dataclass(frozen=True)
 class Subset:
     """Hold the COCO records of a subset, such as the training set; source is the file that messages name.
 
-    extra is what the file holds beside its lists (info, licenses) | dropped is what the dataset itself left out.
+    extra is what the file holds beside its lists (info, licenses) | dropped is what the dataset itself left out | notes
+    says in a line each what was accepted although COCO's format does not have it.
     """
 
     source: str
@@ -57,31 +48,87 @@ class Subset:
     categories: Sequence[Record]
     extra: Mapping[str, Any] = field(default_factory=dict)
     dropped: Sequence[DroppedRecord] = ()
+    notes: Sequence[str] = ()
 
 
 class Converted(NamedTuple):
-    """Hold the tables of a subset, its classes {id, name} sorted by id, and what a repair dropped."""
+    """Hold the tables of a subset, its classes {id, name} sorted by id, what a repair did, and notes of a line.
+
+    annotations are the records as they are stored.
+    """
 
     tables: dict[str, pa.RecordBatch]
     classes: list[dict[str, Any]]
-    dropped: list[DroppedRecord]
+    annotations: list[Record]
+    repaired: list[DroppedRecord]
+    notes: list[str]
 
 
 def convert(subset: Subset, repair: bool = False) -> Converted:
     """Convert a subset; raise BenchError that names the file and the id of the first invalid record.
 
-    A repair drops annotations whose fault is repairable, and refuses the others.
+    A repair does what FAULTS has for a fault, and refuses the others.
     """
     categories = _category_ids(subset)
     images = _image_columns(subset)
-    annotations, dropped = _annotation_columns(subset, images, categories, repair)
+    dropped = {image["id"] for record in subset.dropped if type((image := record.record).get("id")) is int}
+    work = AnnotationRepair(subset.source, subset.annotations, images, categories, dropped, repair)
+    annotations = work.columns()
     try:
         metadata = {key: canonical_json(getattr(subset, key)).encode() for key in ("categories", "extra")}
     except InvalidRecords as error:
         raise BenchError(f"{subset.source}: {FAULTS[error.fault].problem}; {FAULTS[error.fault].remedy}") from error
     by_id = sorted(subset.categories, key=lambda category: category["id"])
-    classes = [{"id": category["id"], "name": category["name"]} for category in by_id]
-    return Converted(_tables(images, annotations, metadata), classes, [*subset.dropped, *dropped])
+    return Converted(
+        _tables(images, annotations, metadata),
+        [{"id": category["id"], "name": category["name"]} for category in by_id],
+        work.kept_records(),
+        [*subset.dropped, *work.repaired()],
+        [*subset.notes, *work.lines],
+    )
+
+
+def drop_parents(subsets: Mapping[str, Subset]) -> dict[str, Subset]:
+    """Return subsets without categories that are parents of others alone, as Roboflow exports one.
+
+    Such a category has no annotation in any subset, and its name is the supercategory of another one.
+    """
+    used = {
+        as_integer(annotation.get("category_id"))
+        for subset in subsets.values()
+        for annotation in subset.annotations
+        if isinstance(annotation, Mapping)
+    }
+    return {name: _drop_parents(subset, used) for name, subset in subsets.items()}
+
+
+def _drop_parents(subset: Subset, used: Collection[int | None]) -> Subset:
+    supercategories: set[object] = set()
+    unused: dict[int, str] = {}
+    for position, category in enumerate(subset.categories):
+        if isinstance(category, Mapping):
+            name, supercategory = category.get("name"), category.get("supercategory")
+            if as_integer(category.get("id")) in used:
+                supercategories |= {supercategory} if isinstance(supercategory, str) else set()
+            elif isinstance(name, str):
+                unused[position] = name
+    parents = {position: name for position, name in unused.items() if name in supercategories}
+    if not parents:
+        return subset
+    names = ", ".join(abbreviate(name) for name in parents.values())
+    note = f"{subset.source}: no class: {names}, which has no annotation and is the supercategory of others"
+    kept = [category for position, category in enumerate(subset.categories) if position not in parents]
+    return replace(subset, categories=kept, notes=[*subset.notes, note])
+
+
+def require_objects(name: str, source: str, tables: Mapping[str, pa.RecordBatch]) -> None:
+    """Raise BenchError where a training or validation set has nothing to learn or to find."""
+    crowd = tables["annotations"].column("iscrowd")
+    if name not in ("train", "val") or pc.any(pc.equal(crowd, 0)).as_py():
+        return
+    reason = f"all of its {len(crowd)} annotations are crowd regions" if len(crowd) else "it has no annotation"
+    remedy = "set iscrowd to 0 for single objects" if len(crowd) else "annotate some of its images"
+    raise BenchError(f"{source}: no object to {'learn' if name == 'train' else 'find'}: {reason}; {remedy}")
 
 
 def _category_ids(subset: Subset) -> IntArray:
@@ -91,6 +138,13 @@ def _category_ids(subset: Subset) -> IntArray:
     ids = category_ids(subset.categories)
     for position in find_duplicates(ids):
         raise _error(subset, "category", position, "duplicate id")
+    by_name: dict[str, int] = {}
+    for category in subset.categories:
+        if (other := by_name.setdefault(category["name"].strip(), category["id"])) != category["id"]:
+            raise BenchError(
+                f"{subset.source}: category {category['id']} has the name {abbreviate(category['name'])} of category "
+                f"{other}; give every class a name of its own"
+            )
     return ids
 
 
@@ -115,52 +169,6 @@ def _require_any(subset: Subset, records: Sequence[Record], noun: str) -> None:
 def _error(subset: Subset, noun: str, position: int, fault: str) -> BenchError:
     record = {"image": subset.images, "category": subset.categories}[noun][position]
     return BenchError(fault_message(subset.source, noun, position, record, fault))
-
-
-def _annotation_columns(
-    subset: Subset, images: Images, categories: IntArray, repair: bool
-) -> tuple[Annotations, list[DroppedRecord]]:
-    """Convert annotations; those with a repairable fault are dropped by a repair."""
-    columns = partial(annotation_columns, images=images, categories=categories)
-    drop = partial(_drop, subset, images, repair)
-    records, positions = subset.annotations, list(range(len(subset.annotations)))
-    dropped: list[DroppedRecord] = []
-    try:
-        annotations = columns(records)
-    except InvalidRecords:
-        for start in range(0, len(records), CHUNK_SIZE):
-            for position, fault in find_faults(records[start : start + CHUNK_SIZE], columns):
-                dropped.append(drop(start + position, fault))
-        if not dropped:
-            raise
-        positions = sorted(set(positions) - {record.position for record in dropped})
-        annotations = columns([records[position] for position in positions])
-    duplicates = {positions[row] for row in find_duplicates(annotations.id)}
-    if duplicates:
-        dropped += [drop(position, "duplicate annotation id") for position in sorted(duplicates)]
-        annotations = columns([records[position] for position in positions if position not in duplicates])
-    return annotations, dropped
-
-
-def _drop(subset: Subset, images: Images, repair: bool, position: int, fault: str) -> DroppedRecord:
-    record = subset.annotations[position]
-    message = _annotation_message(subset, images, position, record, fault)
-    if not (repair and FAULTS[fault].repairable):
-        raise BenchError(message)
-    return DroppedRecord("annotations", position, fault, message, record)
-
-
-def _annotation_message(subset: Subset, images: Images, position: int, record: Any, fault: str) -> str:
-    size, image_id = (0, 0), record.get("image_id") if isinstance(record, Mapping) else None
-    if fault == "unknown image" and image_id in [dropped.record.get("id") for dropped in subset.dropped]:
-        return f"{subset.source}: annotation {record['id']} is of image {image_id}, which was dropped"
-    if type(image_id) is int and fault != "unknown image":
-        try:
-            row = images.rows(np.array([image_id]))[0]
-            size = int(images.height[row]), int(images.width[row])
-        except (InvalidRecords, OverflowError):
-            pass
-    return fault_message(subset.source, "annotation", position, record, fault, size)
 
 
 def _tables(images: Images, annotations: Annotations, metadata: Mapping[str, bytes]) -> dict[str, pa.RecordBatch]:

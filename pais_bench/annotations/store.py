@@ -20,7 +20,15 @@ import numpy as np
 import pyarrow as pa
 
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES, Table, digest, map_table, write_table
-from pais_bench.annotations.ingest import Converted, DroppedRecord, Subset, convert
+from pais_bench.annotations.ingest import (
+    ChangedRecord,
+    Converted,
+    DroppedRecord,
+    Subset,
+    convert,
+    drop_parents,
+    require_objects,
+)
 from pais_bench.errors import BenchError
 
 __all__ = [
@@ -38,6 +46,9 @@ __all__ = [
 MANIFEST, REPAIRED = "dataset.json", "repaired.json"
 SCHEMAS = {"images": IMAGES, "annotations": ANNOTATIONS}
 PREPARE = "run `pais-bench prepare` for this dataset"
+
+Moved = tuple[Path, Path]
+"""A root as it was when its dataset was prepared, and as it is now."""
 
 ProgressCallback = Callable[[str], None]
 """Takes one line about the progress of a preparation."""
@@ -67,11 +78,13 @@ class Store:
     to 0..C-1. A copy in another process maps the same files.
     """
 
-    def __init__(self, folder: Path, subset: str, entry: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, subset: str, entry: Mapping[str, Any], moved: Moved | None = None) -> None:
         """Map the tables that a subset's entry in the manifest names."""
         self.digest: str = entry["sha256"]
-        self._location = folder, subset
-        self._folder: Path = folder / entry["folder"]
+        self._location = folder, subset, moved
+        images = folder / entry["folder"]
+        follow = moved is not None and images.is_relative_to(moved[0])
+        self._folder: Path = moved[1] / images.relative_to(moved[0]) if follow and moved else images
         tables = {name: _map(folder / file, entry["files"][file]) for name, file in _files(subset).items()}
         self._images, self._annotations = tables["images"], tables["annotations"]
         metadata = self._images.batch.schema.metadata
@@ -82,16 +95,16 @@ class Store:
         self.label_of: dict[int, int] = {number: label for label, (number, _) in enumerate(self.categories)}
 
     @staticmethod
-    def open(folder: Path, subset: str) -> Store:
+    def open(folder: Path, subset: str, moved: Moved | None = None) -> Store:
         """Open a subset, such as 'train'; raise BenchError if it is not prepared or a file has another size.
 
-        The values are not read: verify() does that.
+        The values are not read: verify() does that. Images below the first folder of moved are read below the second.
         """
         entries = _read_entries(folder)
         if subset not in entries:
             raise BenchError(f"{folder}: there is no subset '{subset}'; choose one of {', '.join(entries)}")
         try:
-            return Store(folder, subset, entries[subset])
+            return Store(folder, subset, entries[subset], moved)
         except (KeyError, TypeError, ValueError) as error:
             raise _manifest_error(folder) from error
 
@@ -158,7 +171,7 @@ class Store:
         except (pa.ArrowException, ValueError):
             unchanged = False
         if not unchanged:
-            folder, subset = self._location
+            folder, subset, _ = self._location
             raise BenchError(f"{folder}: the records of subset '{subset}' were changed since; {PREPARE} again")
 
     def _row(self, image_id: int) -> int:
@@ -187,14 +200,16 @@ def write_store(
 ) -> None:
     """Validate and write the subsets of a dataset, the manifest last.
 
-    A repair drops the annotations with a repairable fault (validate.FAULTS), lists them in repaired.json, and reports
-    the number of each fault to progress. Raises BenchError that names the file and the id of the first invalid record,
-    or two subsets whose classes differ; then nothing is written.
+    A repair drops or changes annotations (validate.FAULTS), lists them in repaired.json, and reports the number of each
+    fault to progress, like the notes about what was accepted. Raises BenchError that names the file and the id of the
+    first invalid record, two subsets whose classes differ, or a file without an object; then nothing is written.
     """
+    subsets = drop_parents(subsets)
     converted: dict[str, Converted] = {}
     for name, subset in subsets.items():
         progress(f"{subset.source}: checking {len(subset.images)} images, {len(subset.annotations)} annotations")
         converted[name] = convert(subset, repair)
+        require_objects(name, subset.source, converted[name].tables)
     classes = _same_classes({subset.source: converted[name].classes for name, subset in subsets.items()})
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
@@ -205,11 +220,15 @@ def write_store(
         entries[name] = {
             "folder": _relative(subset.folder, folder),
             **{table: batch.num_rows for table, batch in converted[name].tables.items()},
-            "repaired": len(converted[name].dropped),
+            "repaired": len(converted[name].repaired),
+            "notes": converted[name].notes,
             "files": {path.name: path.stat().st_size for path in files.values()},
             "sha256": digest(converted[name].tables),
         }
-    _write_repaired(folder, {name: tables.dropped for name, tables in converted.items()}, progress)
+    for tables in converted.values():
+        for line in tables.notes:
+            progress(line)
+    _write_repaired(folder, {name: tables.repaired for name, tables in converted.items()}, progress)
     manifest = {"label": label, "classes": classes, "subsets": entries}
     write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
@@ -222,15 +241,16 @@ def write_text(path: Path, content: str) -> None:
     os.replace(partial, path)
 
 
-def _write_repaired(folder: Path, dropped: Mapping[str, list[DroppedRecord]], progress: ProgressCallback) -> None:
+def _write_repaired(folder: Path, repaired: Mapping[str, list[DroppedRecord]], progress: ProgressCallback) -> None:
     (folder / REPAIRED).unlink(missing_ok=True)
-    if any(dropped.values()):
-        content = {name: [asdict(record) for record in records] for name, records in dropped.items() if records}
+    if any(repaired.values()):
+        content = {name: [asdict(record) for record in records] for name, records in repaired.items() if records}
         write_text(folder / REPAIRED, json.dumps(content, indent=1) + "\n")
-    for records in dropped.values():
-        for fault, count in Counter(record.fault for record in records).items():
-            first = next(record.reason for record in records if record.fault == fault)
-            progress(f"dropped {count} {'record' if count == 1 else 'records'} ({fault}), the first: {first}")
+    for records in repaired.values():
+        kinds = [("changed" if isinstance(record, ChangedRecord) else "dropped", record.fault) for record in records]
+        for (kind, fault), count in Counter(kinds).items():
+            first = records[kinds.index((kind, fault))].reason
+            progress(f"{kind} {count} {'record' if count == 1 else 'records'} ({fault}), the first: {first}")
 
 
 def _files(subset: str) -> dict[str, str]:

@@ -7,8 +7,9 @@ records are alone.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,17 +33,23 @@ Record = Mapping[str, Any]
 
 
 class Fault(NamedTuple):
-    """Hold the words for a fault of a record {r} or an image {h} high and {w} wide, and whether --repair drops it."""
+    """Hold the words for a fault of a record {r} or an image {h} high and {w} wide, and what --repair does.
+
+    It can drop the record; drop the polygon, or the record where no other one is left; or measure bbox or area in the
+    mask. None: it refuses the record.
+    """
 
     problem: str
     remedy: str
-    repairable: bool = False
+    repair: Literal["drop", "polygon", "measure"] | None = None
 
 
+_IN_PIXELS = "give x0, y0, x1, y1, x2, y2, ... in pixels"
 FAULTS = {
-    "no id": Fault("", "give it an integer"),
+    "no record": Fault("is {value}, no mapping of keys", "write a record, as the COCO format has it"),
+    "no id": Fault("has {id}", "give it an integer"),
     "duplicate id": Fault("is there twice", "give every {noun} an id of its own"),
-    "duplicate annotation id": Fault("is there twice", "give every annotation an id of its own", repairable=True),
+    "duplicate annotation": Fault("is there twice", "remove one of the two", "drop"),
     "missing key": Fault("has no '{missing}'", "add the key, as the COCO format has it"),
     "nested": Fault("is nested too deeply to be kept", "remove what the COCO format does not have"),
     "size": Fault("has height {r[height]} and width {r[width]}", "give the size of the file in whole pixels"),
@@ -51,37 +58,29 @@ FAULTS = {
     "unknown image": Fault(
         "has image_id {r[image_id]}, which the file does not list",
         "remove the annotation, or add what it refers to",
-        repairable=True,
+        "drop",
     ),
     "unknown category": Fault(
         "has category_id {r[category_id]}, which the file does not list",
         "remove the annotation, or add what it refers to",
-        repairable=True,
+        "drop",
     ),
     "crowd": Fault("has iscrowd {r[iscrowd]}", "give 0, or 1 for a crowd region"),
     "box": Fault(
-        "has bbox {r[bbox]}", "give x, y, width, height in pixels, none negative or infinite", repairable=True
+        "has bbox {r[bbox]}",
+        "give x, y, width, height in pixels, none negative or infinite, or no bbox at all",
+        "measure",
     ),
-    "area": Fault("has area {r[area]}", "give the number of its pixels", repairable=True),
-    "no mask": Fault("has no segmentation", "give polygons or an RLE, or remove it", repairable=True),
-    "polygon": Fault(
-        "has a polygon with fewer than 3 points, or an odd or infinite coordinate",
-        "give x0, y0, x1, y1, x2, y2, ... in pixels",
-        repairable=True,
-    ),
+    "area": Fault("has area {r[area]}", "give the number of its pixels, or no area at all", "measure"),
+    "no mask": Fault("has no segmentation", "give polygons or an RLE, or remove it", "drop"),
+    "polygon": Fault("has {polygon}", _IN_PIXELS, "polygon"),
     "far polygon": Fault(
-        "has a polygon that leaves its image of {w} x {h} by more than its longer side",
-        "give x0, y0, x1, y1, x2, y2, ... in pixels",
-        repairable=True,
+        "has a polygon that leaves its image of {w} x {h} by more than its longer side", _IN_PIXELS, "polygon"
     ),
     "RLE size": Fault(
-        "has an RLE of size {size} on an image of [{h}, {w}]",
-        "encode the mask at the image's height and width",
-        repairable=True,
+        "has an RLE of size {size} on an image of [{h}, {w}]", "encode the mask at the image's height and width", "drop"
     ),
-    "RLE counts": Fault(
-        "has an RLE whose counts are not those of {pixels} pixels", "encode the mask again", repairable=True
-    ),
+    "RLE counts": Fault("has an RLE whose counts are not those of {pixels} pixels", "encode the mask again", "drop"),
 }
 """Every fault of a record."""
 
@@ -182,20 +181,47 @@ def fault_message(
     source: str, noun: str, position: int, record: Any, fault: str, size: tuple[int, int] = (0, 0)
 ) -> str:
     """Return the message about an invalid record: file, record, problem and remedy; size: (H, W) of its image."""
-    if fault == "no id":
-        return f"{source}: {noun} number {position} of the list has no 'id'; {FAULTS[fault].remedy}"
-    segmentation = record.get("segmentation")
-    values = {
-        "r": {key: abbreviate(record[key]) for key in KEYS[noun] if key in record},
-        "missing": next((key for key in KEYS[noun] if key not in record), ""),
-        "size": abbreviate(segmentation.get("size")) if isinstance(segmentation, dict) else "",
-        "noun": noun,
-        "h": size[0],
-        "w": size[1],
-        "pixels": size[0] * size[1],
-    }
+    values: dict[str, Any] = {"noun": noun, "h": size[0], "w": size[1], "pixels": size[0] * size[1]}
+    if isinstance(record, Mapping):
+        mask = record.get("segmentation")
+        values |= {
+            "r": {key: abbreviate(record[key]) for key in KEYS[noun] if key in record},
+            "missing": next((key for key in KEYS[noun] if key not in record), ""),
+            "size": abbreviate(mask.get("size")) if isinstance(mask, dict) else "",
+            "id": f"the id {abbreviate(record['id'])}, no integer of 64 bits" if "id" in record else "no 'id'",
+            "polygon": _describe_polygon(mask),
+        }
+    else:
+        fault, values["value"] = "no record", abbreviate(record)
     problem, remedy = (text.format(**values) for text in FAULTS[fault][:2])
-    return f"{source}: {noun} {record['id']} {problem}; {remedy}"
+    return f"{source}: {name_record(noun, position, record)} {problem}; {remedy}"
+
+
+def name_record(noun: str, position: int, record: Any) -> str:
+    """Return what a message calls a record: by its id, or by its position in the list where it has no valid one."""
+    has_id = isinstance(record, Mapping) and type(record.get("id")) is int and abs(record["id"]) < 2**63
+    return f"{noun} {record['id']}" if has_id else f"{noun} number {position} of the list"
+
+
+def _describe_polygon(mask: Any) -> str:
+    """Return what is wrong with the first invalid polygon of a segmentation."""
+    for polygon in mask if isinstance(mask, list) else ():
+        if not isinstance(polygon, list):
+            return f"{abbreviate(polygon)} where a polygon, a list of numbers, is expected"
+        if others := [value for value in polygon if type(value) not in (int, float)]:
+            return f"{abbreviate(others[0])} where a number of a polygon is expected"
+        if infinite := [value for value in polygon if not is_finite(value)]:
+            return f"a polygon with the coordinate {abbreviate(infinite[0])}"
+        if len(polygon) % 2:
+            return f"a polygon of {len(polygon)} numbers, which are no pairs"
+        if len(polygon) < 6:
+            return f"a polygon of only {len(polygon) // 2} points, {abbreviate(polygon)}"
+    return "a polygon that cannot be read"
+
+
+def is_finite(number: float) -> bool:
+    """Return whether a number is finite as a float: math.isfinite raises OverflowError for an int of 400 digits."""
+    return -sys.float_info.max <= number <= sys.float_info.max
 
 
 def abbreviate(value: Any) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations.store import Store, dataset_folder, write_text
+from pais_bench.annotations.store import Store, write_text
+from pais_bench.cli.prepared import open_stores
 from pais_bench.errors import BenchError
-from pais_bench.splits.split import Split, check_split, read_split, split_path
+from pais_bench.splits.split import Split, check_split, read_split, require_objects, split_path
 from pais_bench.study.load import load_study, shipped
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.study.split import SplitChoice
@@ -95,14 +96,15 @@ def find_checkpoint(study: Study, arguments: Namespace) -> ModelCheckpoint:
 
 
 def open_store(study: Study, results: Path, subset: str) -> Store:
-    """Open a subset (train, val, unlabelled) of the study's prepared dataset."""
-    return Store.open(dataset_folder(results, study.dataset.label), subset)
+    """Open a subset (train, val, unlabelled) of the study's prepared dataset, which must be of the study's files."""
+    return open_stores(study, results, subset)[subset]
 
 
 def read_checked_split(dataset: str, choice: SplitChoice, results: Path, store: Store) -> Split:
-    """Read a split and check that it was drawn from the store."""
+    """Read a split and check that it was drawn from the store and has an object to learn from."""
     split = read_split(split_path(results, dataset, choice))
     check_split(split, store, choice)
+    require_objects(split, store)
     return split
 
 
@@ -119,7 +121,7 @@ def print_progress(text: str) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise BenchError where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BenchError(f"{path}: missing; run the command before this one first") from None
     except ValueError as error:

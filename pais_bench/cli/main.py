@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import select
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from pais_bench import __version__, plugins
+from pais_bench import __version__, plugins, provenance
+from pais_bench.cli.prepared import require_folder
 from pais_bench.errors import BenchError, describe_fault
 
 WORKFLOW = ("prepare", "split", "train", "predict", "evaluate", "report")
@@ -24,7 +27,7 @@ EXAMPLES = """examples, in the order of the workflow (a study is a YAML file or 
   pais-bench report   demo
 
 all of them at once, in parallel and only what is missing:
-  snakemake --workflow-profile profiles/local --config study=demo
+  pais-bench run      demo
 """
 
 
@@ -52,10 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0: done | 85: a training saved and stopped before its last step | 2: a fault, described on stderr in one sentence |
-    1: the reader of standard output has closed the pipe, as `head` does.
+    1: the reader of standard output has closed the pipe, as `head` does | 130: ended by Ctrl-C.
     """
     try:
-        status = run_command(sys.argv[1:] if argv is None else argv)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding
+        status = run_command(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except BrokenPipeError:
         if not _stdout_is_closed():
@@ -66,13 +72,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def run_command(argv: Sequence[str]) -> int:
+def run_command(argv: list[str]) -> int:
     """Run the command and describe a fault of the input or the machine; a fault of the program is raised."""
-    arguments = build_parser().parse_args(argv)
+    # What follows -- is for Snakemake; argparse cannot tell its flags from those of the command.
+    own = argv.index("--") if argv[:1] == ["run"] and "--" in argv else len(argv)
+    arguments = build_parser().parse_args(argv[:own], argparse.Namespace(flags=argv[own + 1 :]))
     try:
+        require_folder(getattr(arguments, "results", Path()))
         return arguments.module.run(arguments) or 0
-    except (BenchError, OSError, MemoryError, RuntimeError) as error:
-        fault = str(error) if isinstance(error, BenchError) else describe_fault(error)
+    except KeyboardInterrupt:
+        print(f"pais-bench {arguments.command}: ended by Ctrl-C; run the same command to continue", file=sys.stderr)
+        return 130
+    except (BenchError, ModuleNotFoundError, OSError, MemoryError, RuntimeError) as error:
+        fault = _missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+        fault = fault or (str(error) if isinstance(error, BenchError) else describe_fault(error))
         if fault is None:
             raise
     print(f"pais-bench {arguments.command}: error: {fault}", file=sys.stderr)
@@ -80,6 +93,18 @@ def run_command(argv: Sequence[str]) -> int:
         command = shlex.join([sys.executable, "-m", "pais_bench", *argv])
         print(f"once that is fixed, this continues from the last checkpoint: {command}", file=sys.stderr)
     return 2
+
+
+def _missing_package(error: ModuleNotFoundError) -> str | None:
+    """Return which package is missing and how to get it; None for a module of this project."""
+    package = (error.name or "").split(".")[0]
+    if package in ("", "pais_bench"):
+        return None
+    training = package in ("torch", "torchvision", "lightning_fabric")
+    return (
+        f"the package '{package}' is not installed in {sys.executable}; install it there, or use the Python that "
+        f"`{provenance.install_command('torchvision' if training else 'workflow')}` prints, which has all of them"
+    )
 
 
 def _stdout_is_closed() -> bool:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from pais_bench import geometry
 from pais_bench.annotations.rle import decode_mask
 from pais_bench.annotations.store import Store
-from pais_bench.errors import BenchError
+from pais_bench.images.pixels import read_pixels
 from pais_bench.splits import label_noise
 from pais_bench.splits.split import Split
 from pais_bench.types import Instances
@@ -20,23 +19,13 @@ from pais_bench.types import Instances
 
 def read_file(path: Path) -> Tensor:
     """Read an image file as RGB u8[3,H,W]; raise BenchError that names the file if it cannot be read."""
-    try:
-        with Image.open(path) as file:
-            return torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).contiguous()
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise BenchError(f"{path}: unreadable image ({error}); replace the file") from error
+    return torch.from_numpy(read_pixels(path)).permute(2, 0, 1)
 
 
 def read_image(store: Store, image_id: int) -> Tensor:
     """Read an image of a store as RGB u8[3,H,W]; raise BenchError where its size is not that of its record."""
-    image, (height, width) = read_file(store.path(image_id)), store.size(image_id)
-    if tuple(image.shape[-2:]) != (height, width):
-        pixels = f"{image.shape[-1]} x {image.shape[-2]}"
-        raise BenchError(
-            f"{store.path(image_id)}: {pixels} pixels, but image {image_id} is {width} x {height} in the annotations; "
-            f"replace the file"
-        )
-    return image
+    pixels = read_pixels(store.path(image_id), store.size(image_id), f"image {image_id}")
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def read_instances(store: Store, image_id: int, split: Split | None = None) -> Instances:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from pycocotools import mask as rle
 
 from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress
 from pais_bench.errors import BenchError
+from pais_bench.images.pixels import verify
 
 # Names and ids: github.com/mcordts/cityscapesScripts, helpers/labels.py. The id is the index in the list.
 _NAMES = (
@@ -77,9 +79,12 @@ def find_annotations(frames: Sequence[Frame], annotations: Path) -> dict[Frame, 
     return paths
 
 
-def read_subset(images: Path, sources: Mapping[Frame, Path], progress: ProgressCallback = ignore_progress) -> Subset:
+def read_subset(
+    images: Path, sources: Mapping[Frame, Path], decode: bool = False, progress: ProgressCallback = ignore_progress
+) -> Subset:
     """Read frames and their annotation files, several at a time; only the encoded masks are kept.
 
+    decode: decode the images too, to find damaged ones.
     Image ids are 1..n in the order of the frames, annotation ids 1..m. Raises BenchError that names the first faulty
     file.
     """
@@ -87,7 +92,8 @@ def read_subset(images: Path, sources: Mapping[Frame, Path], progress: ProgressC
     annotations: list[dict[str, Any]] = []
     paths = [images / frame.image for frame in sources]
     with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as executor:
-        for frame, (size, described) in zip(sources, executor.map(_read_frame, paths, sources.values()), strict=True):
+        read = executor.map(partial(_read_frame, decode=decode), paths, sources.values())
+        for frame, (size, described) in zip(sources, read, strict=True):
             number = len(records) + 1
             records.append({"id": number, "file_name": frame.image, "height": size[0], "width": size[1]})
             for record in described:
@@ -98,9 +104,11 @@ def read_subset(images: Path, sources: Mapping[Frame, Path], progress: ProgressC
     return Subset(str(images), images, records, annotations, categories)
 
 
-def _read_frame(image: Path, annotation: Path) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+def _read_frame(image: Path, annotation: Path, decode: bool) -> tuple[tuple[int, int], list[dict[str, Any]]]:
     """Return (height, width) of an image and the records of its annotation file, without ids."""
     size = _image_size(image)
+    if decode:
+        verify(image)
     values = _read_instances(annotation) if annotation.name.endswith(INSTANCES) else _read_polygons(annotation)
     if values.shape != size:
         actual, expected = (f"{width} x {height}" for height, width in (values.shape, size))
@@ -115,7 +123,7 @@ def _image_size(path: Path) -> tuple[int, int]:
             width, height = file.size
             content.seek(-min(64, path.stat().st_size), os.SEEK_END)
             complete = b"IEND" in content.read()
-    except (OSError, SyntaxError) as error:
+    except Exception as error:  # Pillow's readers raise anything for a damaged header
         raise BenchError(f"{path}: unreadable PNG ({error}); {UNZIP_AGAIN}") from error
     if not complete:
         raise BenchError(f"{path}: unreadable PNG (it is truncated); {UNZIP_AGAIN}")
@@ -127,7 +135,7 @@ def _read_instances(path: Path) -> npt.NDArray[np.int32]:
     try:
         with Image.open(path, formats=["PNG"]) as file:
             mode, values = file.mode, np.asarray(file)
-    except (OSError, SyntaxError) as error:
+    except Exception as error:  # Pillow's readers raise anything for a damaged header
         raise BenchError(f"{path}: unreadable PNG ({error}); {UNZIP_AGAIN}") from error
     if mode not in ("I", "I;16", "I;16B"):
         raise BenchError(

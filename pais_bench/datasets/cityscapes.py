@@ -9,9 +9,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from pais_bench.annotations.sources import Sources
 from pais_bench.annotations.store import DroppedRecord, ProgressCallback, Subset, ignore_progress, write_store
 from pais_bench.datasets._cityscapes import Frame, find_annotations, find_frames, read_subset
+from pais_bench.datasets._image_files import report_copies
 from pais_bench.errors import BenchError
+from pais_bench.images.check import verify_if
 from pais_bench.study.base import StrictConfig
 
 CITIES = {
@@ -43,11 +46,25 @@ class Dataset:
             raise BenchError(f"dataset.root: missing; give the folder that {_CONTENT}")
         self.options, self.root = options, root
 
+    def sources(self) -> Sources:
+        """Return the folders that the dataset is read from, in either layout."""
+        gt, images = (
+            tuple(str(Path(*base, kind, subset)) for base in ((), (ARCHIVES[kind],)) for subset in CITIES)
+            for kind in ("gtFine", "leftImg8bit")
+        )
+        return Sources(self.root, gt, images)
+
     def prepare(
-        self, folder: Path, label: str, repair: bool = False, progress: ProgressCallback = ignore_progress
+        self,
+        folder: Path,
+        label: str,
+        repair: bool = False,
+        progress: ProgressCallback = ignore_progress,
+        verify_images: bool | None = None,
     ) -> None:
         """Write the store of both subsets into a folder; the images stay where they are.
 
+        verify_images: decode every image; None does so too, unless there are more than images.check allows by default.
         A repair leaves images without an annotation file out, and lists them in repaired.json. Raises BenchError that
         names the archive, the city or the file of the first thing that is missing or wrong.
         """
@@ -58,6 +75,7 @@ class Dataset:
         if self.options.complete:
             for name, (images, _) in folders.items():
                 _require_cities(images, name, frames[name])
+        decode = verify_if(verify_images, sum(map(len, frames.values())), progress)
         subsets: dict[str, Subset] = {}
         for name, (images, gt) in folders.items():
             sources = find_annotations(frames[name], gt)
@@ -69,7 +87,8 @@ class Dataset:
                     f"leave these images out with --repair"
                 )
             dropped = [DroppedRecord("images", index, *_NO_FILE, {"file_name": image}) for index, image in missing]
-            subsets[name] = replace(read_subset(images, sources, progress), dropped=dropped)
+            subsets[name] = replace(read_subset(images, sources, decode, progress), dropped=dropped)
+        report_copies(subsets, progress)
         write_store(folder, label, subsets, repair, progress)
 
     def _folder(self, kind: str, subset: str) -> Path:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from pydantic import Field
 
-from pais_bench.annotations.store import DroppedRecord, ProgressCallback, Subset, ignore_progress, write_store
+from pais_bench.annotations.complete import Notes, complete_integers
+from pais_bench.annotations.json_file import read_json_file
+from pais_bench.annotations.sources import Sources
+from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress, write_store
+from pais_bench.annotations.validate import abbreviate
+from pais_bench.datasets._image_files import check_images, report_copies
 from pais_bench.errors import BenchError
+from pais_bench.images.check import verify_if
 from pais_bench.study.base import StrictConfig
 
 LISTS = ("images", "annotations", "categories")
 
 
 class Options(StrictConfig):
-    """Set the paths of annotation files and image folders below the root; unlabelled images may have no file."""
+    """Set the paths below the root, and the largest image; unlabelled images may have no annotation file."""
 
     train_annotations: str = "annotations/instances_train2017.json"
     train_images: str = "train2017"
@@ -26,6 +31,7 @@ class Options(StrictConfig):
     val_images: str = "val2017"
     unlabelled_annotations: str | None = None
     unlabelled_images: str = "unlabeled2017"
+    max_megapixels: float = Field(default=200, gt=0)
 
 
 class Dataset:
@@ -37,12 +43,28 @@ class Dataset:
             raise BenchError(f"dataset.root: missing; give the folder that holds {', '.join(_paths(options))}")
         self.options, self.root = options, root
 
+    def sources(self) -> Sources:
+        """Return the files and folders that the dataset is read from."""
+        options, annotations, images = self.options, [], []
+        annotations += [options.train_annotations, options.val_annotations]
+        images += [options.train_images, options.val_images]
+        if options.unlabelled_annotations is not None:
+            annotations.append(options.unlabelled_annotations)
+            images.append(options.unlabelled_images)
+        return Sources(self.root, tuple(annotations), tuple(images))
+
     def prepare(
-        self, folder: Path, label: str, repair: bool = False, progress: ProgressCallback = ignore_progress
+        self,
+        folder: Path,
+        label: str,
+        repair: bool = False,
+        progress: ProgressCallback = ignore_progress,
+        verify_images: bool | None = None,
     ) -> None:
         """Write the store of all subsets into a folder; the images stay where they are.
 
-        A repair drops the records that docs/reference/faults.md lists as dropped, and writes them to repaired.json.
+        verify_images: decode every image; None decodes them where they are at most images.check.VERIFIED_BY_DEFAULT.
+        A repair drops or changes what docs/reference/faults.md says so of, and lists it in repaired.json.
         Raises BenchError that names the file, and if possible the id, of the first thing that is missing or invalid.
         """
         if not self.root.is_dir():
@@ -55,12 +77,19 @@ class Dataset:
         }
         if options.unlabelled_annotations is not None:
             paths["unlabelled"] = (options.unlabelled_annotations, options.unlabelled_images, ("images", "categories"))
-        subsets = {}
+        subsets: dict[str, Subset] = {}
         for name, (file, images, required) in paths.items():
             progress(f"{self.root / file}: reading")
-            subsets[name] = _check_images(read(self.root / file, self.root / images, required), repair)
+            subsets[name] = read(self.root / file, self.root / images, required)
+        count = sum(len(subset.images) for subset in subsets.values())
+        decode = verify_if(verify_images, count, progress)
+        for name, subset in subsets.items():
+            subsets[name] = check_images(subset, repair, decode, options.max_megapixels, progress)
         if "unlabelled" in subsets:
             _require_disjoint(subsets["train"], subsets["unlabelled"])
+        report_copies(subsets, progress)
+        for subset in subsets.values():
+            _report_repeated(subset, progress)
         write_store(folder, label, subsets, repair, progress)
 
 
@@ -70,86 +99,65 @@ def read(annotations: Path, images: Path, required: Sequence[str] = LISTS) -> Su
         raise BenchError(f"{annotations}: no such annotation file; put it there, or name it in dataset.options")
     if not images.is_dir():
         raise BenchError(f"{images}: no such image folder; put the images there, or name it in dataset.options")
-    try:
-        content = json.loads(annotations.read_bytes())
-    except RecursionError as error:
-        raise BenchError(f"{annotations}: not valid JSON (nested too deeply); fetch the file again") from error
-    except ValueError as error:
-        raise BenchError(f"{annotations}: not valid JSON ({error}); fetch the file again") from error
+    content = read_json_file(annotations)
     remedy = f"an instances file in COCO format is a mapping with the lists {', '.join(required)}"
     if not isinstance(content, dict):
         raise BenchError(f"{annotations}: holds a {type(content).__name__}; {remedy}")
     lists = {key: content.pop(key, None if key in required else []) for key in LISTS}
     for key, records in lists.items():
         if not isinstance(records, list):
-            raise BenchError(f"{annotations}: has no list '{key}'; {remedy}")
-    return Subset(str(annotations), images, lists["images"], lists["annotations"], lists["categories"], extra=content)
+            held = f"has a {type(records).__name__} as '{key}'" if records is not None else f"has no list '{key}'"
+            raise BenchError(f"{annotations}: {held}; {remedy}")
+    notes = {noun: Notes(str(annotations), noun) for noun in ("image", "category")}
+    return Subset(
+        source=str(annotations),
+        folder=images,
+        images=complete_integers(lists["images"], "image", notes["image"]),
+        annotations=lists["annotations"],
+        categories=complete_integers(lists["categories"], "category", notes["category"]),
+        extra=content,
+        notes=[line for found in notes.values() for line in found.lines()],
+    )
 
 
-def _check_images(subset: Subset, repair: bool) -> Subset:
-    """Return a subset without the images that a repair drops; raise BenchError for a missing or faulty image file.
-
-    The folder is listed once, because looking for every file is slow on a network drive. Invalid records pass, because
-    the store reports them.
-    """
-    present = {path.relative_to(subset.folder).as_posix() for path in subset.folder.rglob("*")}
-    kept, dropped, missing = [], [], []
-    for position, image in enumerate(subset.images):
-        name = image.get("file_name") if isinstance(image, dict) else None
-        reason = ""
-        if isinstance(name, str) and name:
-            if name not in present:
-                missing.append(name)
-                reason = f"{subset.folder / _escape(name)}: no such image; put it there"
-            else:
-                reason = _unreadable(subset, image)
-        if not reason:
-            kept.append(image)
-        elif repair:
-            dropped.append(DroppedRecord("images", position, "image file", reason, image))
-        elif not missing:
-            raise BenchError(reason)
-    if missing and not repair:
-        first = ", ".join(map(_escape, missing[:3]))
-        raise BenchError(
-            f"{subset.folder}: {len(missing)} of the {len(subset.images)} images of {subset.source} are missing, "
-            f"the first: {first}; put them there"
+def _report_repeated(subset: Subset, progress: ProgressCallback) -> None:
+    """Report objects that are there twice: annotations of one image with the same class, box and mask."""
+    first: dict[Any, Any] = {}
+    repeated: list[tuple[Any, Any]] = []
+    for annotation in subset.annotations:
+        try:
+            box, mask = annotation.get("bbox"), annotation.get("segmentation")
+            key = (annotation["image_id"], annotation["category_id"], tuple(box) if box else str(mask))
+            if (earlier := first.setdefault(key, annotation)) is not annotation and earlier.get("segmentation") == mask:
+                repeated.append((annotation.get("id"), earlier.get("id")))
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+            continue  # not a record of the format, which the store repairs or refuses
+    if repeated:
+        examples = ", ".join(f"annotation {abbreviate(one)} = {abbreviate(other)}" for one, other in repeated[:3])
+        progress(
+            f"warning: {subset.source}: objects that are there twice, of one class, box and mask: {len(repeated)}, the "
+            f"first: {examples}; remove one of each"
         )
-    return replace(subset, images=kept, dropped=dropped)
-
-
-def _escape(name: str) -> str:
-    """Return a name, escaped if it is not printable."""
-    return name if name.isprintable() else ascii(name)
-
-
-def _unreadable(subset: Subset, image: Mapping[str, Any]) -> str:
-    """Return why an image file cannot be read, or ""; raise BenchError if its size is not the recorded one."""
-    path = subset.folder / image["file_name"]
-    try:
-        with Image.open(path) as file:
-            width, height = file.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"{path}: unreadable image ({' '.join(str(error).split())}); replace the file"
-    sides = (image.get("width"), image.get("height"))
-    if all(type(side) is int and side > 0 for side in sides) and sides != (width, height):
-        image_id, recorded = _escape(str(image.get("id"))), f"{sides[0]} x {sides[1]} in {subset.source}"
-        raise BenchError(
-            f"{path}: {width} x {height} pixels, but image {image_id} is {recorded}; replace the file, or "
-            f"correct the record"
-        )
-    return ""
 
 
 def _require_disjoint(train: Subset, unlabelled: Subset) -> None:
-    """Raise BenchError if an unlabelled image is a training image too: its labels would not be held out."""
-    train_ids = {image["id"] for image in train.images if isinstance(image, dict) and type(image.get("id")) is int}
-    for image in unlabelled.images:
-        image_id = image.get("id") if isinstance(image, dict) else None
-        if type(image_id) is int and image_id in train_ids:
+    """Raise BenchError if an unlabelled image is a training image too: its labels would not be held out.
+
+    Two records are of one image where they name the same file. Each file numbers its images on its own.
+    """
+    train_files = set(_files(train))
+    for path in _files(unlabelled):
+        if path in train_files:
             raise BenchError(
-                f"{unlabelled.source}: image {image_id} is in {train.source} too; remove it, or give it another id"
+                f"{unlabelled.source}: {path} is an image of {train.source} too; remove it from one of them"
             )
+
+
+def _files(subset: Subset) -> list[str]:
+    """Return the path of every image's file without links in the folder; records without a file name are left out."""
+    folder = subset.folder.resolve()
+    names = (image.get("file_name") for image in subset.images if isinstance(image, dict))
+    return [os.path.normpath(folder / name) for name in names if isinstance(name, str) and name]
 
 
 def _paths(options: Options) -> list[str]:

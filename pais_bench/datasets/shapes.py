@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from pais_bench.annotations import rle
-from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress, write_store
+from pais_bench.annotations.store import Subset, write_store
 from pais_bench.study.base import StrictConfig
 
 SHAPES = ("disc", "ring", "triangle", "star")
@@ -63,10 +63,8 @@ class Dataset:
         """Keep the options; root is not needed."""
         self.options = options
 
-    def prepare(
-        self, folder: Path, label: str, repair: bool = False, progress: ProgressCallback = ignore_progress
-    ) -> None:
-        """Write the images and the store of both subsets into a folder; there is nothing to repair."""
+    def prepare(self, folder: Path, label: str, **ignored: object) -> None:
+        """Write the images and the store of both subsets into a folder; there is nothing to repair or to verify."""
         drawing, images = folder / "images.partial", folder / "images"
         shutil.rmtree(drawing, ignore_errors=True)
         subsets = {
@@ -75,7 +73,7 @@ class Dataset:
         }
         shutil.rmtree(images, ignore_errors=True)
         drawing.replace(images)
-        write_store(folder, label, subsets, repair, progress)
+        write_store(folder, label, subsets)
 
     def _draw(self, drawing: Path, images: Path, name: str, number: int, count: int) -> Subset:
         (drawing / name).mkdir(parents=True)

@@ -13,7 +13,7 @@ import numpy as np
 from pais_bench.annotations.store import Store, write_text
 from pais_bench.evaluation import significance
 from pais_bench.evaluation.coco.bootstrap import bootstrap_ap
-from pais_bench.evaluation.coco.check import check_records
+from pais_bench.evaluation.coco.check import checked_records
 from pais_bench.evaluation.coco.ground_truth import GroundTruth
 from pais_bench.evaluation.coco.matching import match
 from pais_bench.evaluation.results_file import named_in_errors, read_records
@@ -52,7 +52,7 @@ class BootstrapAP:
     def _compute(self, predictions: Path) -> Floats:
         records = read_records(predictions)
         with named_in_errors(predictions):
-            check_records(self._content, records)
+            records = checked_records(self._content, records)
         return bootstrap_ap(match(self._ground_truth, records), self._counts)
 
     @cached_property
@@ -71,7 +71,7 @@ class BootstrapAP:
 def _read(path: Path) -> dict[str, Any]:
     """Return the content of a cache; nothing where it is absent or damaged, as it can be computed again."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return content if isinstance(content, dict) and len(content.get("AP", ())) == 1 + significance.SAMPLES else {}
     except (FileNotFoundError, ValueError, TypeError):
         return {}

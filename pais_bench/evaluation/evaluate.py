@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pais_bench import plugins
+from pais_bench.errors import BenchError
+from pais_bench.evaluation.coco.check import checked_records, have_masks
 
 
 @cache
@@ -19,17 +22,38 @@ def protocols() -> dict[str, str]:
     return printed
 
 
+def in_percent(fraction: float | None, digits: int = 1) -> str:
+    """Return a number 0..1 as text in percent; a dash where it is undefined, None or NaN."""
+    return "–" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.{digits}f}"
+
+
+def require(metrics: Sequence[str], classes: Sequence[dict[str, Any]] | None = None) -> None:
+    """Raise BenchError where a metric cannot be computed here, for want of a package, or for a dataset's classes.
+
+    classes are the categories of a COCO annotation file; None where they are not known yet.
+    """
+    for name in metrics:
+        metric = plugins.load("metrics", name)
+        if hasattr(metric, "require"):
+            metric.require(classes)
+
+
 def evaluate(
     metrics: Sequence[str], ground_truth: dict[str, Any], records: Sequence[dict[str, Any]], root: Path | None = None
 ) -> dict[str, Any]:
     """Return the numbers of COCO result records by the keys of protocols() and per_class.
 
     ground_truth is the content of a COCO annotation file, root the folder of the dataset's raw data, where official
-    ground truth may lie. Raises BenchError for an unknown metric, and for records that do not fit the ground truth.
+    ground truth may lie. Records are checked and their masks encoded here; those of boxes alone have box AP alone.
+    Raises BenchError for an unknown metric, for records that do not fit the ground truth, and for a metric of masks
+    where there are none.
     """
     numbers: dict[str, Any] = {}
+    records = checked_records(ground_truth, records)
     for name in metrics:
         metric = plugins.load("metrics", name)
+        if name != "coco" and not have_masks(records):
+            raise BenchError(f"the results are boxes alone, and metric '{name}' is of masks; leave it out")
         options = metric.options(root) if hasattr(metric, "options") else {}
         numbers |= metric.evaluate(ground_truth, records, **options)
     return numbers

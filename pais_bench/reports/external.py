@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from pais_bench import plugins
@@ -14,6 +13,7 @@ from pais_bench.study.base import StrictConfig, parse
 from pais_bench.study.run import Label
 from pais_bench.study.split import Fold, Percent
 from pais_bench.study.study import Study
+from pais_bench.study.yaml_file import read_yaml
 
 UNKNOWN = "unknown"
 """The family of a split that is not known."""
@@ -48,11 +48,9 @@ class External(StrictConfig):
 def read(path: Path, study: Study) -> External:
     """Read a description; raise BenchError that names the file and the key of anything wrong or not in the study."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path)
     except OSError as error:
         raise BenchError(f"{path}: cannot be read ({error.strerror}); describe the predictions there") from error
-    except yaml.YAMLError as error:
-        raise BenchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise BenchError(f"{path}: holds no mapping; give {', '.join(External.model_fields)}")
     description = parse(External, values, str(path))

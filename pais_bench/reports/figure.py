@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
 
-from pais_bench.errors import BenchError
+from pais_bench.errors import BenchError, NothingToShow
 from pais_bench.reports.report import Report, Section
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import write_csv
 from pais_bench.study.study import Study
+
+
+def shown(labels: Iterable[str], column: pd.Series) -> list[str]:
+    """Return the labels that a column of points has; raise NothingToShow where it has none of them."""
+    present = [label for label in labels if (column == label).any()]
+    if not present:
+        raise NothingToShow(f"no row has a {column.name} of the study")
+    return present
 
 
 class FigureReport(Report):
@@ -27,7 +36,7 @@ class FigureReport(Report):
 
     @abstractmethod
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
-        """Draw every figure into a folder; return the paths."""
+        """Draw every figure into a folder; return the paths. Raises NothingToShow where no point is of the study."""
 
     def write(self, study: Study, results: Results, folder: Path) -> Section:
         """Write the CSV and the figures."""
@@ -37,7 +46,10 @@ class FigureReport(Report):
         return Section(self.name, self.title, files, captions=self.captions)
 
     def redraw(self, study: Study, csv: Path, folder: Path) -> list[Path]:
-        """Draw the figures of a CSV that write() made, edited or not; raise BenchError where it is another one."""
+        """Draw the figures of a CSV that write() made, edited or not; raise BenchError where it is another one.
+
+        Raises NothingToShow where no row is one of the study.
+        """
         texts, numbers = list(self.text_columns), self.number_columns
         try:
             points = pd.read_csv(csv, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from pais_bench import __version__
 from pais_bench.annotations.store import write_text
+from pais_bench.evaluation.evaluate import in_percent
 from pais_bench.reports.missing_runs import grid_command, missing_runs
 from pais_bench.reports.report import Section
 from pais_bench.reports.results import Results
@@ -38,7 +39,7 @@ def write_page(study: Study, results: Results, sections: Sequence[Section], path
     """Write the page; source is the study as named on a command line. All content is escaped."""
     rank = {name: index for index, name in enumerate(FIRST)}
     ordered = sorted(sections, key=lambda section: (rank.get(section.name, len(FIRST)), section.name))
-    style, script = ((SOURCES / name).read_text() for name in ("page.css", "page.js"))
+    style, script = ((SOURCES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     html = (
         _environment()
         .get_template("page.html")
@@ -49,6 +50,7 @@ def write_page(study: Study, results: Results, sections: Sequence[Section], path
             total=len(results.runs),
             sections=[_section(section) for section in ordered if section.files],
             omitted=[section for section in ordered if section.reason],
+            failed=[section for section in ordered if section.failure],
             missing_runs=missing_runs(study, results, source),
             grid_command=grid_command(source, results.root),
             runs=list(_runs(results)),
@@ -121,7 +123,7 @@ def _runs(results: Results) -> Iterator[dict[str, Any]]:
         }
         yield {
             **{name: row[name] for name in ("network", "method", "percent", "fold", "digest", "state")},
-            "numbers": [_percent(row[name]) for name in ("segm_AP", "segm_AP50", "bbox_AP")],
+            "numbers": [in_percent(row[name]) for name in ("segm_AP", "segm_AP50", "bbox_AP")],
             "time": _clock(row["wall_seconds"]),
             # A training writes run.json at its end.
             "warnings": warnings if content or row["state"] == "done" else [],
@@ -131,7 +133,7 @@ def _runs(results: Results) -> Iterator[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return content
 
 
@@ -142,10 +144,6 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
     return flat
-
-
-def _percent(value: float) -> str:
-    return "–" if pd.isna(value) else f"{100 * value:.1f}"
 
 
 def _clock(seconds: float) -> str:

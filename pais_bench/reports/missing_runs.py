@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pais_bench.annotations import run_data
+from pais_bench.annotations.sources import read_content
+from pais_bench.annotations.store import dataset_folder
 from pais_bench.reports.results import Results
 from pais_bench.study.run import Run, suffix
 from pais_bench.study.study import Study
@@ -32,8 +35,12 @@ def missing_runs(study: Study, results: Results, source: str) -> list[MissingRun
         state = str(row["state"])
         if state == "done":
             continue
-        remaining = list(_remaining(results.root / run.folder, state, end))
-        reason = _failure(results.root, run, remaining[0], end) or _progress(run, state, int(row["step"]), remaining[0])
+        remaining = list(_remaining(results.root / str(row["folder"]), state, end))
+        reason = (
+            _other_data(study, results.root, run)
+            or _failure(results.root, run, remaining[0], end)
+            or _progress(run, state, int(row["step"]), remaining[0])
+        )
         commands = tuple(_command(command, source, results.root, run) for command in remaining)
         missing.append(MissingRun(run, state, reason, commands))
     return missing
@@ -41,8 +48,7 @@ def missing_runs(study: Study, results: Results, source: str) -> list[MissingRun
 
 def grid_command(source: str, root: Path) -> str:
     """Return the command that makes everything that is missing."""
-    words = ["snakemake", "--workflow-profile", "profiles/local", "--config", f"study={source}", f"results={root}"]
-    return shlex.join(words)
+    return shlex.join(["pais-bench", "run", source, "--results", str(root)])
 
 
 def _remaining(folder: Path, state: str, end: str) -> Iterator[str]:
@@ -65,6 +71,11 @@ def _failure(root: Path, run: Run, command: str, end: str) -> str:
     if not errors and any(line.startswith("Traceback (most recent call last)") for line in lines):
         errors = lines
     return f"{command} failed: {errors[-1].removeprefix(prefix)}" if errors else ""
+
+
+def _other_data(study: Study, root: Path, run: Run) -> str:
+    other = run_data.is_other(root / run.folder, read_content(dataset_folder(root, study.dataset.label)))
+    return "trained on other data than the prepared one" if other else ""
 
 
 def _progress(run: Run, state: str, step: int, command: str) -> str:

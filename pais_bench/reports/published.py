@@ -43,7 +43,7 @@ class Published(StrictConfig):
 
 def read(path: Path = LEDGER) -> tuple[Row, ...]:
     """Read the ledger; raise BenchError that names the file and the key of anything unknown or out of range."""
-    return parse(Published, yaml.safe_load(path.read_text()), str(path)).rows
+    return parse(Published, yaml.safe_load(path.read_text(encoding="utf-8")), str(path)).rows
 
 
 def normalized(name: str) -> str:

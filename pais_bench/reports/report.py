@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Section:
     """Hold the files and the table that a report wrote, or the reason why it wrote nothing.
 
-    captions: those of the figures, by the stem of their files.
+    captions: those of the figures, by the stem of their files | reason: why there is nothing to show | failure: the
+    error that ended the report.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Section:
     table: Table | None = None
     captions: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    failure: str = ""
 
 
 class Report(ABC):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from pais_bench.annotations import run_data
+from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import MANIFEST, Store, dataset_folder
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.evaluate import protocols
@@ -61,7 +63,8 @@ class Results:
     def of(study: Study, root: Path) -> Results:
         """Read every run of a study below the results folder, finished or not.
 
-        A row's keys come from run.json; a folder without one has the grid's. Raises BenchError for a file that is
+        A row's keys come from run.json; a folder without one has the grid's. A run on other data than the prepared
+        one is missing. Raises BenchError for a file that is
         broken, or that belongs to another run than its folder.
         """
         rows: list[dict[str, Any]] = []
@@ -71,14 +74,15 @@ class Results:
         checkpoints: list[tuple[Any, ...]] = []
         printed = study.checkpoints[0]
         metrics = f"metrics{suffix(printed)}.json"
+        data = read_content(dataset_folder(root, study.dataset.label))
         for expected in study.runs():
-            folder = root / expected.folder
+            folder = run_data.of_content(root / expected.folder, data)
             content = _read(folder / "run.json", "run")
             run = expected if content is None else parse(Run, content["run"], str(folder / "run.json"))
             _check_digest(run.digest, expected, folder / "run.json")
             log, keys = training_log.read(folder / "log.jsonl"), _keys(run)
             values = _values(run, content or {}, folder / metrics)
-            rows.append({**keys, "folder": str(expected.folder), "step": log.step, **values})
+            rows.append({**keys, "folder": str(folder.relative_to(root)), "step": log.step, **values})
             classes.extend(_row(CLASS_COLUMNS, keys, ap) for ap in _classes(folder / metrics))
             checkpoints.extend(_row(CHECKPOINT_COLUMNS, keys, ap) for ap in _checkpoints(study, run, folder))
             points.extend(_row(CURVE_COLUMNS, keys, point) for point in _curve(log))
@@ -146,6 +150,9 @@ def _external(description: external.External, study: Study, root: Path) -> tuple
     metrics = _read(path, "external", "segm", "bbox")
     if metrics is not None and metrics["external"] != description.description:
         raise BenchError(f"{path}: of another description; run `pais-bench import-predictions` again")
+    data = read_content(dataset_folder(root, study.dataset.label))
+    if metrics is not None and data is not None and metrics.get("data", data) != data:
+        raise BenchError(f"{path}: of other data than the prepared one; run `pais-bench import-predictions` again")
     split = (description.split_family, description.percent, description.fold)
     keys = (study.dataset.label, *split, "", description.network, description.method)
     state = "missing" if metrics is None else "done"
@@ -216,7 +223,7 @@ def _read(path: Path, *keys: str) -> dict[str, Any] | None:
         return None
     remedy = "remove the file and make it again"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BenchError(f"{path}: not valid JSON ({error}); {remedy}") from error
     if not isinstance(content, dict):

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from pais_bench.annotations.store import Store, write_text
 from pais_bench.errors import BenchError
 from pais_bench.study.base import CompactConfig
-from pais_bench.study.split import LabelNoise, SplitChoice
+from pais_bench.study.split import IMPORTED, LabelNoise, SplitChoice
 
 
 class Split(CompactConfig):
@@ -39,6 +40,11 @@ class Split(CompactConfig):
     ids: tuple[int, ...]
     sha256: str
     store: str
+
+    @property
+    def title(self) -> str:
+        """Return the name of the split in messages."""
+        return f"split {self.family} {self.percent:g} % fold {self.fold}"
 
     @property
     def description(self) -> str:
@@ -92,13 +98,26 @@ def read_split(path: Path) -> Split:
 def check_split(split: Split, store: Store, choice: SplitChoice) -> None:
     """Raise BenchError unless a split is the chosen one, drawn from the training set that the store holds."""
     actual = SplitChoice(**{key: getattr(split, key) for key in SplitChoice.model_fields})
+    command = "import-split" if choice.family == IMPORTED else "split"
     if actual != choice:
         raise BenchError(
-            f"split {split.family} {split.percent:g} % fold {split.fold}: its file holds {actual.model_dump_json()}, "
-            f"but the study asks for {choice.model_dump_json()}; remove the file and run `pais-bench split` again"
+            f"{split.title}: its file holds {actual.model_dump_json()}, but the study asks for "
+            f"{choice.model_dump_json()}; remove the file and run `pais-bench {command}` again"
         )
     if split.store != store.digest:
         raise BenchError(
-            f"split {split.family} {split.percent:g} % fold {split.fold}: drawn from records {split.store[:8]} of "
-            f"'{split.dataset}', but the prepared ones are {store.digest[:8]}; run `pais-bench split` again"
+            f"{split.title}: drawn from records {split.store[:8]} of '{split.dataset}', but the prepared ones are "
+            f"{store.digest[:8]}; run `pais-bench {command}` again"
+        )
+
+
+def require_objects(split: Split, store: Store) -> None:
+    """Raise BenchError where no labelled image has an object to learn from."""
+    objects = store.objects()
+    labelled = np.isin(objects.image_id, split.ids)
+    if (labelled & ~objects.crowd).sum() <= len(split.dropped or ()):
+        noise = f", {len(split.dropped)} lost to label noise" if split.dropped else ""
+        raise BenchError(
+            f"{split.title}: its {len(split.ids)} labelled images have no object to learn from "
+            f"({int((labelled & objects.crowd).sum())} crowd regions{noise}); choose a larger percent or another fold"
         )

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from pais_bench.errors import BenchError
 
@@ -48,9 +57,19 @@ RENAMED = {
 
 
 class StrictConfig(BaseModel):
-    """Refuse unknown keys, and change after construction."""
+    """Refuse unknown keys, numbers that are not finite, true and false for a number, and change after construction."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse booleans where no bool is declared; pydantic would read 0 and 1."""
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        declared = str(cls.model_fields[str(info.field_name)].annotation)
+        if any(type(part) is bool for part in values) and not re.search(r"\bbool\b|\bAny\b", declared):
+            raise ValueError("true and false are no value of it")
+        return value
 
 
 class CompactConfig(StrictConfig):
@@ -59,6 +78,18 @@ class CompactConfig(StrictConfig):
     @model_serializer(mode="wrap")
     def _omit_unset(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in write(self).items() if value is not None}
+
+
+def each_once(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """Return values; raise ValueError where two are equal, or are numbers with the same name in a path (%g)."""
+    seen: dict[str, Any] = {}
+    for value in values or ():
+        name = f"{value:g}" if isinstance(value, float) else str(value)
+        if name in seen:
+            same = f"{seen[name]!r} and {value!r} have the same name" if seen[name] != value else f"{name} is repeated"
+            raise ValueError(f"{same}; give each once")
+        seen[name] = value
+    return values
 
 
 def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from pais_bench import plugins
@@ -14,6 +13,7 @@ from pais_bench.errors import BenchError
 from pais_bench.study.base import parse, renamed
 from pais_bench.study.run import Options, Training
 from pais_bench.study.study import Study, StudyNetwork
+from pais_bench.study.yaml_file import read_yaml
 
 STUDIES = Path(__file__).parent
 GRIDS = ("networks", "methods")
@@ -50,10 +50,7 @@ def read_values(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
     Under networks and methods null removes an entry of the base. derived are the files that are based on this one.
     Raises BenchError for a file that is no YAML mapping, or is based on itself.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise BenchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise BenchError(f"{path}: a study is a mapping of keys; see {STUDIES / 'demo.yaml'}")
     base = values.pop("base", None)

@@ -7,13 +7,14 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pais_bench.study.base import StrictConfig
 from pais_bench.study.split import SplitChoice
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
 Steps = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=16)]
 Options = dict[str, Any]
 ModelCheckpoint = Literal["teacher-last", "student-last", "teacher-best", "student-best"]
 """Which network of a run predicts: a model, after its last step or at its best evaluation."""
@@ -25,11 +26,18 @@ class InputOptions(StrictConfig):
     The defaults are those of the PAIS release on COCO.
     """
 
-    min_size_train: tuple[int, int] = (400, 1200)
-    max_size_train: int = Field(default=1333, ge=16)
-    min_size_test: int = Field(default=800, ge=16)
-    max_size_test: int = Field(default=1333, ge=16)
+    min_size_train: tuple[Side, Side] = (400, 1200)
+    max_size_train: Side = 1333
+    min_size_test: Side = 800
+    max_size_test: Side = 1333
     flip_prob: float = Field(default=0.5, ge=0, le=1)
+
+    @field_validator("min_size_train")
+    @classmethod
+    def _smaller_first(cls, sides: tuple[int, int]) -> tuple[int, int]:
+        if sides[0] > sides[1]:
+            raise ValueError(f"the range is empty; give [{sides[1]}, {sides[0]}]")
+        return sides
 
 
 class Training(StrictConfig):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from pais_bench.study.base import CompactConfig, StrictConfig
+from pais_bench.study.base import CompactConfig, StrictConfig, each_once
 
 IMPORTED = "imported"
 """The family whose splits are lists of the user."""
@@ -68,7 +68,7 @@ class SplitGrid(StrictConfig):
     """Name the sets of labelled images of a study; source, the published file of a family, changes no number."""
 
     family: str = "soft_teacher"
-    percents: tuple[Percent, ...] = Field(min_length=1)
-    folds: tuple[Fold, ...] = Field(default=(1,), min_length=1)
+    percents: Annotated[tuple[Percent, ...], AfterValidator(each_once)] = Field(min_length=1)
+    folds: Annotated[tuple[Fold, ...], AfterValidator(each_once)] = Field(default=(1,), min_length=1)
     source: Path | None = None
     label_noise: LabelNoise | None = None

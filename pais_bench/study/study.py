@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pais_bench import plugins
-from pais_bench.study.base import StrictConfig
+from pais_bench.study.base import StrictConfig, each_once
 from pais_bench.study.resources import Resources, Rule
 from pais_bench.study.run import (
     InputOptions,
@@ -33,8 +33,8 @@ class DatasetChoice(StrictConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _label_is_the_name(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {"label": values.get("name"), **values}
+    def _label_is_the_name(cls, values: Any) -> Any:
+        return {"label": values.get("name"), **values} if isinstance(values, dict) else values
 
 
 class StudyNetwork(StrictConfig):
@@ -47,7 +47,7 @@ class StudyNetwork(StrictConfig):
     name: str | None = None
     options: Options = {}
     training: Options = {}
-    methods: tuple[str, ...] | None = None
+    methods: Annotated[tuple[str, ...] | None, AfterValidator(each_once)] = None
 
 
 class StudyMethod(StrictConfig):
@@ -86,7 +86,7 @@ class Study(StrictConfig):
     methods: dict[Label, StudyMethod] = Field(min_length=1)
     report: Reported = Reported()
     also_evaluate: tuple[ModelCheckpoint, ...] = ()
-    metrics: tuple[Label, ...] = ("coco",)
+    metrics: Annotated[tuple[Label, ...], AfterValidator(each_once)] = ("coco",)
     external: tuple[Path, ...] = ()
     resources: dict[Rule, Resources] = {}
 

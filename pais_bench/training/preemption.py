@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 INTERRUPTED = 85
 """Exit code of a training that saved and stopped before its last step; the same command continues it."""
+CONTINUE = "run the same command to continue"
+"""The end of the last line of a training that was stopped, by which `pais-bench failures` knows it."""
 
 
 class Interrupted(Exception):
@@ -16,9 +18,21 @@ class Interrupted(Exception):
 
 
 def on_signal(stop: Callable[[], None]) -> None:
-    """Call stop at SIGTERM and SIGUSR1, which SLURM sends before the time limit or a preemption."""
+    """Call stop at SIGTERM and SIGUSR1, which SLURM sends before the time limit or a preemption, and at SIGINT.
+
+    SIGINT is the Ctrl-C of a terminal; a second one raises KeyboardInterrupt. The terminal sends it to the loader
+    processes too, which inherit the handlers and have to go on until the training has saved.
+    """
+    process = os.getpid()
+
+    def interrupt(*_: object) -> None:
+        if os.getpid() == process:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            stop()
+
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: stop())
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def requeue() -> bool:

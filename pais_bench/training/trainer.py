@@ -24,7 +24,7 @@ from pais_bench.training.distributed import any_rank
 from pais_bench.training.log import LogWriter
 from pais_bench.training.models import build_models
 from pais_bench.training.predict import Validation
-from pais_bench.training.preemption import Interrupted
+from pais_bench.training.preemption import CONTINUE, Interrupted
 from pais_bench.training.pseudo_labels import load_pretrained_teacher, require_box_scorer
 from pais_bench.training.step import train_step
 
@@ -132,7 +132,7 @@ class Trainer:
 
     def _interrupted(self) -> Interrupted:
         steps = self.run.training.steps
-        return Interrupted(f"stopped after step {self.step} of {steps}; run the same command to continue")
+        return Interrupted(f"saved and stopped after step {self.step} of {steps}; {CONTINUE}")
 
     def _write(self, line: dict[str, Any], progress: Progress) -> None:
         if self.fabric.is_global_zero:

@@ -5,6 +5,7 @@ A paired bootstrap over the images gives the interval and p; docs/explanation/st
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def run(arguments: Namespace) -> None:
     # here, as every command is loaded at every start
     from pais_bench.evaluation import significance
     from pais_bench.evaluation.coco.ground_truth import GroundTruth
+    from pais_bench.evaluation.evaluate import in_percent
 
     if arguments.samples < 100 or arguments.seed < 0:
         raise BenchError("--samples, --seed: a 95 % interval needs at least 100 samples, and a seed is 0 or more")
@@ -40,7 +42,10 @@ def run(arguments: Namespace) -> None:
     first, second = (_bootstrap(gt, indexed_gt, path, arguments.kind, counts) for path in paths)
     difference = significance.difference([first], [second])
     for path, ap in zip(paths, (first, second), strict=True):
-        print(f"{KINDS[arguments.kind]} {ap[0]:6.2f} %  {path}")
+        print(f"{KINDS[arguments.kind]} {in_percent(ap[0] / 100, 2):>6} %  {path}")
+    if math.isnan(difference.value):
+        print("difference –: AP is undefined, as these images have no object to find")
+        return
     interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
     print(f"difference {difference.value:+.2f} points, 95 % interval {interval}, p = {difference.p:.3f}")
     detectable = significance.detectable_on_images(difference.sd)
@@ -54,10 +59,12 @@ def run(arguments: Namespace) -> None:
 def _bootstrap(gt: dict[str, Any], indexed_gt: Any, path: Path, kind: str, counts: Any) -> Any:
     """Return AP in percent f64[1+B] of a results file, on all images and on each of B samples."""
     from pais_bench.evaluation.coco.bootstrap import bootstrap_ap
-    from pais_bench.evaluation.coco.check import check_records
+    from pais_bench.evaluation.coco.check import checked_records, have_masks
     from pais_bench.evaluation.coco.matching import match
 
     records = read_records(path)
     with named_in_errors(path):
-        check_records(gt, records)
+        records = checked_records(gt, records)
+        if kind == "segm" and not have_masks(records):
+            raise BenchError("boxes alone, so there is no mask AP to compare; give --kind bbox")
     return 100 * bootstrap_ap(match(indexed_gt, records, kind=kind), counts)

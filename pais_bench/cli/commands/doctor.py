@@ -1,7 +1,8 @@
-"""Check every backend: where it is installed, which versions are incompatible, and the command that installs it.
+"""Check backends (where each is installed, which versions are incompatible), or data (photos that are there twice).
 
-The command checks the locked environment of each backend and the Python that runs it, each in a process of its own, so
-that a build that crashes is reported too. The exit code is 1 where a backend is installed and broken.
+Of a backend the command checks the locked environment and the Python that runs it, each in a process of its own, so
+that a build that crashes is reported too. The exit code is 1 where a backend is installed and broken. Of a study or of
+image folders it compares all images of all subsets, and the exit code is 1 where two subsets share a photo.
 """
 
 from __future__ import annotations
@@ -9,30 +10,80 @@ from __future__ import annotations
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from runpy import run_path
 
 from pais_bench import plugins, provenance
+from pais_bench.cli import context
+from pais_bench.cli.prepared import open_stores
 from pais_bench.errors import BenchError
+from pais_bench.images.files import image_subsets
+from pais_bench.images.similar import find_similar
 from pais_bench.provenance import FRAMEWORKS, LOCKS, incompatible_packages, install_command, installed
+from pais_bench.study.load import load_study, shipped
 
 READY, BROKEN, ABSENT = 0, 1, 3
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the backends, and whether other environments are checked."""
-    parser.add_argument("backends", metavar="BACKEND", nargs="*", help="backends to check (default: all)")
+    """Add the backends or data, the results folder, and whether other environments are checked."""
+    parser.add_argument(
+        "names",
+        metavar="BACKEND|DATA",
+        nargs="*",
+        help="backends (default: all), or a study whose dataset is prepared, or image folders, one per subset",
+    )
+    context.add_results(parser)
     parser.add_argument("--here", action="store_true", help="check only the Python that runs this")
 
 
 def run(arguments: Namespace) -> int:
-    """Print a paragraph for each backend; raise BenchError for an unknown one."""
+    """Print a paragraph for each backend, or what each two subsets share; raise BenchError for what is neither."""
     known = sorted({name.split("/")[0] for name in plugins.names("backends")})
-    for backend in arguments.backends:
-        if backend not in known:
-            raise BenchError(f"{backend}: there is no such backend; choose one of {', '.join(known)}")
-    check = _check_this_python if arguments.here else _check_environments
-    return max(check(backend) for backend in arguments.backends or known)
+    others = [name for name in arguments.names if name not in known]
+    if not others:
+        check = _check_this_python if arguments.here else _check_environments
+        return max(check(backend) for backend in arguments.names or known)
+    if len(others) < len(arguments.names):
+        raise BenchError(f"{others[0]}: give either backends or data")
+    return _check_data(_subsets(others, arguments.results, known))
+
+
+def _subsets(names: Sequence[str], results: Path, backends: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the image files of each subset of a study, of a folder of subsets, or of several folders."""
+    folders = [Path(name) for name in names]
+    if len(names) == 1 and (names[0] in shipped().split(", ") or folders[0].suffix in (".yaml", ".yml")):
+        stores = open_stores(load_study(names[0]), results)
+        return {name: [store.path(image_id) for image_id in store.image_ids] for name, store in stores.items()}
+    for name, folder in zip(names, folders, strict=True):
+        if not folder.is_dir():
+            raise BenchError(
+                f"{name}: there is no such backend; choose one of {', '.join(backends)}, or give one study or folders"
+            )
+    found = {str(folder): image_subsets(folder) for folder in folders}
+    for name, subsets in found.items():
+        if not subsets:
+            raise BenchError(f"{name}: holds no image; give the folder of the images")
+    if len(found) == 1:
+        return found[str(folders[0])]
+    return {name: [path for paths in subsets.values() for path in paths] for name, subsets in found.items()}
+
+
+def _check_data(subsets: dict[str, list[Path]]) -> int:
+    """Print which photos two subsets share, or one has twice; return BROKEN where two share one."""
+    print(", ".join(f"{name}: {len(paths)} images" for name, paths in subsets.items()))
+    state = READY
+    for (first, second), count, pairs in find_similar(subsets, context.print_progress):
+        total = len(subsets[second])
+        if first == second:
+            print(f"{first}: {count} of {total} images look like an earlier one")
+        else:
+            print(f"{second}: {count} of {total} images look like one of {first}")
+            state = BROKEN if count else state
+        for pair in pairs:
+            print(f"  {pair.first}  {pair.second}  correlation {pair.correlation:.3f}")
+    return state
 
 
 def _check_environments(backend: str) -> int:
@@ -55,7 +106,7 @@ def _environment_folder(backend: str) -> Path | None:
 
 def _source_note(backend: str) -> str:
     source = LOCKS / f"{backend}.source.txt"
-    return f"  ({source.read_text().splitlines()[0].lstrip('# ')})" if source.exists() else ""
+    return f"  ({source.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')})" if source.exists() else ""
 
 
 def _check_python(backend: str, name: str, python: Path) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pais_bench import plugins
 from pais_bench.cli import context
-from pais_bench.errors import BenchError
+from pais_bench.errors import BenchError, NothingToShow
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -32,5 +32,9 @@ def run(arguments: Namespace) -> None:
         raise BenchError(f"{csv}: no figure has a CSV of this name; the figures are {', '.join(figures)}")
     out = arguments.out or csv.parent
     out.mkdir(parents=True, exist_ok=True)
-    for path in redraw(study, csv, out):
+    try:
+        paths = redraw(study, csv, out)
+    except NothingToShow as error:
+        raise BenchError(f"{csv}: {error}; take the CSV of this study's report") from error
+    for path in paths:
         print(path)

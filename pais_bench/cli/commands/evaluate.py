@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from pais_bench.cli import context
+from pais_bench.cli.prepared import require_trained
 from pais_bench.study.run import suffix
 
 
@@ -17,11 +18,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Write metrics.json and the bootstrap samples of AP; raise BenchError where there are no predictions."""
     from pais_bench.evaluation.bootstrap_cache import BootstrapAP  # scipy takes a second to import
-    from pais_bench.evaluation.evaluate import evaluate
+    from pais_bench.evaluation.evaluate import evaluate, in_percent
 
     study = context.read_study(arguments)
     run, checkpoint = context.find_run(study, arguments), context.find_checkpoint(study, arguments)
     store, folder = context.open_store(study, arguments.results, "val"), arguments.results / run.folder
+    require_trained(run, arguments.results)
     predictions = folder / f"predictions{suffix(checkpoint)}.json"
     metrics = evaluate(study.metrics, store.coco_dict(), context.read_json(predictions), study.dataset.root)
     if checkpoint == study.checkpoints[0]:
@@ -30,4 +32,4 @@ def run(arguments: Namespace) -> None:
     model, _, moment = checkpoint.partition("-")
     header = {"digest": run.digest, "model": model, "checkpoint": moment, "images": len(store.image_ids)}
     context.write_json(path, {**header, **metrics})
-    context.print_progress(f"{path}: mask AP {100 * (metrics['segm']['AP'] or 0):.1f}")
+    context.print_progress(f"{path}: mask AP {in_percent(metrics['segm']['AP'])}")

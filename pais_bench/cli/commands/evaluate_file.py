@@ -1,7 +1,7 @@
 """Measure a COCO results file against a COCO annotation file, and print every number.
 
 It needs no study and no workflow. The results are a list of records with image_id, category_id, score and a
-segmentation in compressed RLE; a missing bbox is computed from the mask.
+segmentation, an RLE or polygons; a missing bbox is computed from the mask. Of boxes alone box AP is measured alone.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Print a line per protocol, each under its name, in percent; raise BenchError for a file that does not fit."""
-    gt, records = read_ground_truth(arguments.ground_truth), read_records(arguments.predictions)
+    gt, records = read_ground_truth(arguments.ground_truth, context.print_progress), read_records(arguments.predictions)
     with named_in_errors(arguments.predictions):
         metrics = evaluate.evaluate(arguments.metrics, gt, records, arguments.root)
     if arguments.out:
         context.write_json(arguments.out, {"images": len(gt["images"]), **metrics})
-    print(f"{len(gt['images'])} images, {len(gt['annotations'])} annotations, {len(records)} results")
+    boxes = "" if "segm" in metrics or "coco" not in arguments.metrics else " of boxes alone: mask AP is not measured"
+    print(f"{len(gt['images'])} images, {len(gt['annotations'])} annotations, {len(records)} results{boxes}")
     for key, name in evaluate.protocols().items():
         if key in metrics:
             print(f"{name} (%)\n  {_line(metrics[key])}")
 
 
 def _line(numbers: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {'–' if value is None else f'{100 * value:.2f}'}" for name, value in numbers.items())
+    return "  ".join(f"{name} {evaluate.in_percent(value, 2)}" for name, value in numbers.items())

@@ -1,7 +1,7 @@
 """List the failed runs of a study: the last lines of each log, and the command that continues the run.
 
-A run has failed if a rule left a log and no result, and no process trains it now. The workflow prints this list when it
-ends with an error.
+A run has failed if a rule left a log and no result, and no process trains it now. Runs that were stopped, by Ctrl-C or
+by SLURM, have not failed, and are counted apart. The workflow prints this list when it ends with an error.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from pais_bench.cli import context
 from pais_bench.study.run import suffix
 from pais_bench.study.study import Study
+from pais_bench.training.preemption import CONTINUE
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,8 +29,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Print the list."""
-    failed = list(failures(context.read_study(arguments), arguments.results))
+    unfinished = list(failures(context.read_study(arguments), arguments.results))
+    failed = [job for job in unfinished if not _was_stopped(job[0])]
     print(f"{len(failed)} of the runs of {arguments.study} failed" if failed else "no run failed")
+    if stopped := len(unfinished) - len(failed):
+        print(f"{stopped} of the runs of {arguments.study} stopped; {CONTINUE}")
     pythons = dict(text.split("=", 1) for text in arguments.python if "=" in text)
     for log, rule, backend, options in failed:
         python = sys.executable if rule == "evaluate" else pythons.get(backend, sys.executable)
@@ -37,6 +41,12 @@ def run(arguments: Namespace) -> None:
         lines = log.read_text(errors="replace").splitlines()[-arguments.lines :]
         print(f"\n{log}", *(f"    {line}" for line in lines or ["(empty)"]), sep="\n")
         print(f"  continue with: {shlex.join([*command, *options])}")
+
+
+def _was_stopped(log: Path) -> bool:
+    """Return whether the last line of a log is that of a command that was stopped."""
+    lines = log.read_text(errors="replace").split("\n")
+    return CONTINUE in next((line for line in reversed(lines) if line.strip()), "")
 
 
 def failures(study: Study, results: Path) -> Iterator[tuple[Path, str, str, list[str]]]:

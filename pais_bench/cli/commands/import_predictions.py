@@ -10,9 +10,12 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from pais_bench.annotations.sources import read_content
+from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
 from pais_bench.evaluation import evaluate
+from pais_bench.evaluation.coco.check import have_masks
 from pais_bench.evaluation.results_file import named_in_errors, read_records
 from pais_bench.reports import external
 from pais_bench.study.study import Study
@@ -37,7 +40,7 @@ def run(arguments: Namespace) -> None:
     for name in names:
         metrics = evaluate_external(study, known[name], arguments.results)
         folder = arguments.results / known[name].folder(study.dataset.label)
-        print(f"{folder}: mask AP {100 * (metrics['segm']['AP'] or 0):.1f}, {known[name].source}")
+        print(f"{folder}: mask AP {evaluate.in_percent(metrics['segm']['AP'])}, {known[name].source}")
 
 
 def evaluate_external(study: Study, description: external.External, results: Path) -> dict[str, Any]:
@@ -50,10 +53,13 @@ def evaluate_external(study: Study, description: external.External, results: Pat
     records = read_records(description.predictions)
     store = context.open_store(study, results, "val")
     with named_in_errors(description.predictions):
+        if not have_masks(records):
+            raise BenchError("boxes alone, but the tables print mask AP; `pais-bench evaluate-file` measures box AP")
         metrics = evaluate.evaluate(study.metrics, store.coco_dict(), records, study.dataset.root)
     folder = results / description.folder(study.dataset.label)
     context.write_json(folder / "predictions.json", records)
     BootstrapAP(store).of(folder / "predictions.json")
-    content = {"external": description.description, "images": len(store.image_ids), **metrics}
+    data = read_content(dataset_folder(results, study.dataset.label))
+    content = {"external": description.description, "data": data, "images": len(store.image_ids), **metrics}
     context.write_json(folder / "metrics.json", content)
     return content

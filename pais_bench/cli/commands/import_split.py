@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pais_bench.cli import context
 from pais_bench.errors import BenchError
 from pais_bench.splits.draw import make_split
 from pais_bench.splits.family import ImagePool, LabelledSet
-from pais_bench.splits.split import split_path, write_split
+from pais_bench.splits.split import require_objects, split_path, write_split
 from pais_bench.study.split import IMPORTED
 
 
@@ -39,6 +40,7 @@ def run(arguments: Namespace) -> None:
     ids = resolve(_entries(content, arguments.file), ImagePool.of(store), arguments.file)
     note, sha256 = f"imported from {arguments.file.name}", hashlib.sha256(content).hexdigest()
     split = make_split(store, study.dataset.label, choice, LabelledSet(ids, len(store.image_ids), note, sha256))
+    require_objects(split, store)
     path = split_path(arguments.results, study.dataset.label, choice)
     write_split(path, split)
     print(f"{path}: {split.description}")
@@ -53,6 +55,11 @@ def resolve(entries: Sequence[int | str], pool: ImagePool, source: Path) -> list
     if any(isinstance(entry, str) for entry in entries):
         for image_id in pool.ids:
             names.setdefault(pool.name(image_id), []).append(image_id)
+    for entry in entries:
+        parts = re.split(r"[\s,;]+", str(entry))
+        several = [part for part in parts if Path(part).name in names or (part.isdecimal() and int(part) in known)]
+        if len(several) > 1:
+            raise BenchError(f"{source}: {len(several)} images in one entry, '{entry}'; list one a line")
     matches = [
         ([entry] if entry in known else []) if isinstance(entry, int) else names.get(Path(entry).name, [])
         for entry in entries
@@ -83,10 +90,10 @@ def _read(path: Path) -> bytes:
 
 def _entries(content: bytes, path: Path) -> list[int | str]:
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")
         if path.suffix != ".json":
             lines = (line.strip() for line in text.splitlines())
-            return [int(line) if line.isascii() and line.isdigit() else line for line in lines if line]
+            return [int(line) if re.fullmatch(r"-?[0-9]+", line) else line for line in lines if line]
         entries = json.loads(text)
         if isinstance(entries, dict):
             entries = [image["id"] for image in entries["images"]]

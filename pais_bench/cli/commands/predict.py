@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from pais_bench import provenance
 from pais_bench.cli import context
+from pais_bench.cli.prepared import require_trained
 from pais_bench.study.run import suffix
 
 
@@ -28,6 +29,7 @@ def run(arguments: Namespace) -> None:
     study = context.read_study(arguments)
     run, checkpoint = context.find_run(study, arguments), context.find_checkpoint(study, arguments)
     store, folder = context.open_store(study, arguments.results, "val"), arguments.results / run.folder
+    require_trained(run, arguments.results)
     torch.set_num_threads(arguments.threads)
     context.ignore_srun_hint()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
 from pais_bench import plugins
+from pais_bench.annotations import sources
 from pais_bench.annotations.store import dataset_folder
-from pais_bench.cli import context
+from pais_bench.cli import context, prepared
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the study, the results folder and --repair."""
+    """Add the study, the results folder, --repair and --verify-images."""
     context.add_study(parser)
     context.add_results(parser)
-    parser.add_argument("--repair", action="store_true", help="drop faulty records of a dataset, and list them")
+    parser.add_argument("--repair", action="store_true", help="drop or correct faulty records, and list them")
+    parser.add_argument(
+        "--verify-images",
+        action=BooleanOptionalAction,
+        help="decode every image to find damaged ones (default: of datasets up to 20,000 images)",
+    )
 
 
 def run(arguments: Namespace) -> None:
-    """Write the store; raise BenchError for faulty data."""
+    """Write the store; raise BenchError for faulty data, and for a label that another root has."""
     choice = context.read_study(arguments).dataset
     plugin, folder = plugins.load("datasets", choice.name), dataset_folder(arguments.results, choice.label)
     dataset = plugin.Dataset(plugin.Options(**choice.options), choice.root)
-    dataset.prepare(folder, choice.label, repair=arguments.repair, progress=context.print_progress)
+    origin, hashes = prepared.read_present(choice, folder)
+    prepared.require_own_label(choice, arguments.results, origin)
+    dataset.prepare(
+        folder,
+        choice.label,
+        repair=arguments.repair,
+        progress=context.print_progress,
+        verify_images=arguments.verify_images,
+    )
+    sources.record(folder, origin, hashes)
     context.print_progress(f"{folder}: prepared")

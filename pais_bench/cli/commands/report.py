@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 
 from pais_bench import plugins
-from pais_bench.cli import context
+from pais_bench.cli import context, prepared
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -14,13 +15,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     context.add_results(parser)
 
 
-def run(arguments: Namespace) -> None:
-    """Write every report of the study; missing runs leave empty cells."""
+def run(arguments: Namespace) -> int:
+    """Write every report of the study; missing runs leave empty cells.
+
+    Returns 2 where a report failed: it is named on stderr and on the page, and every other one is written.
+    """
     from pais_bench.reports.results import Results  # pandas and matplotlib, which training environments lack
-    from pais_bench.reports.write import write_reports
+    from pais_bench.reports.write import ERRORS, write_reports
 
     study = context.read_study(arguments)
     results = Results.of(study, arguments.results)
-    for path in write_reports(study, results, arguments.results / "reports" / study.name, arguments.study):
+    folder = arguments.results / "reports" / study.name
+    prepared.require_own_report(study, arguments.study, arguments.results)
+    prepared.record_writer(arguments.study, folder)
+    written = write_reports(study, results, folder, arguments.study)
+    for path in written.paths:
         print(path)
-    print(plugins.load("reports", "main_table").terminal_table(study, results))
+    if "main_table" not in written.failures:
+        print(plugins.load("reports", "main_table").terminal_table(study, results))
+    for name, failure in written.failures.items():
+        print(f"pais-bench report: error: {name} could not be written: {failure}", file=sys.stderr)
+    if written.failures:
+        print(f"every other report is written; {folder / ERRORS} has the tracebacks", file=sys.stderr)
+    return 2 if written.failures else 0

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from pais_bench.cli import context
 from pais_bench.splits.draw import draw_split
-from pais_bench.splits.split import split_path, write_split
+from pais_bench.splits.split import require_objects, split_path, write_split
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -17,12 +17,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the split; raise BenchError where the family cannot draw it."""
+    """Write the split; raise BenchError where the family cannot draw it, or it has no object."""
     study = context.read_study(arguments)
     choice = context.find_split(study, arguments)
     store = context.open_store(study, arguments.results, "train")
     store.verify()
     split = draw_split(store, study.dataset.label, choice, study.split.source)
+    require_objects(split, store)
     path = split_path(arguments.results, study.dataset.label, choice)
     write_split(path, split)
     context.print_progress(f"{path}: {split.description}")

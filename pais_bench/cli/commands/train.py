@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pais_bench import provenance
-from pais_bench.annotations.store import Store, dataset_folder
+from pais_bench.annotations import run_data
+from pais_bench.annotations.sources import read_content
+from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context
+from pais_bench.cli.prepared import open_stores, require_trained
+from pais_bench.evaluation.evaluate import in_percent
 from pais_bench.study.resources import resources_for
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training.lock import lock_folder
-from pais_bench.training.preemption import INTERRUPTED, Interrupted, on_signal, requeue
+from pais_bench.training.preemption import CONTINUE, INTERRUPTED, Interrupted, on_signal, requeue
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -36,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train; return 85 where a signal stopped the run, with everything saved."""
-    on_signal(lambda: sys.exit(INTERRUPTED))
+    on_signal(_stop_before_training)
     import torch
 
     from pais_bench.training.trainer import Trainer
@@ -44,17 +48,22 @@ def run(arguments: Namespace) -> int:
     provenance.require_versions(arguments.locked)
     study, results = context.read_study(arguments), arguments.results
     run = context.find_run(study, arguments)
-    subsets = Store.subsets(dataset_folder(results, study.dataset.label))
-    stores = {subset: context.open_store(study, results, subset) for subset in subsets}
+    stores, content = open_stores(study, results), read_content(dataset_folder(results, study.dataset.label))
     split = context.read_checked_split(run.dataset, run.split, results, stores["train"])
     torch.set_num_threads(arguments.threads)
+    if run.teacher:
+        require_trained(run.teacher, results)
     fabric = _launch(arguments, run)
     folder = results / run.folder
+    name = f"{run.method.label} {run.split.stem} {run.network.label}"
     with lock_folder(folder, fabric) as lock:
+        said = run_data.enter(folder, content) if fabric.is_global_zero else ""
+        if said:
+            context.print_progress(f"{name}: {said}")
+        fabric.barrier()
         best = [name.removesuffix("-best") for name in study.checkpoints if name.endswith("-best")]
         accumulate = arguments.accumulate or resources_for(study.resources, "train").accumulate or 1
         trainer = Trainer(run, stores, split, folder, fabric, results, best, lock.check, accumulate)
-        name = f"{run.method.label} {run.split.stem} {run.network.label}"
         if trainer.fault:
             context.print_progress(f"{name}: {trainer.fault}; continuing from the one before it")
         steps = f"step {trainer.step} of {run.training.steps}"
@@ -67,9 +76,14 @@ def run(arguments: Namespace) -> int:
             context.print_progress(f"{name}: {error}{'; SLURM has requeued the job' if requeued else ''}")
             return INTERRUPTED
         if fabric.is_global_zero:
-            _write_run(folder, run, trainer, split, fabric, arguments.threads)
+            _write_run(folder, run, trainer, split, fabric, arguments.threads, content)
             context.print_progress(f"{name}: trained; {_count_trained(study, results)}")
     return 0
+
+
+def _stop_before_training() -> None:
+    context.print_progress(f"stopped before a step was taken; {CONTINUE}")
+    sys.exit(INTERRUPTED)
 
 
 def _launch(arguments: Namespace, run: Run) -> Fabric:
@@ -90,7 +104,9 @@ def _launch(arguments: Namespace, run: Run) -> Fabric:
     return fabric
 
 
-def _write_run(folder: Path, run: Run, trainer: Trainer, split: Split, fabric: Fabric, threads: int) -> None:
+def _write_run(
+    folder: Path, run: Run, trainer: Trainer, split: Split, fabric: Fabric, threads: int, content: str | None
+) -> None:
     import torch
 
     device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else fabric.device.type
@@ -100,6 +116,7 @@ def _write_run(folder: Path, run: Run, trainer: Trainer, split: Split, fabric: F
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "split": split.summary(),
+        "data": content,
         "hardware": provenance.hardware(device, fabric.world_size, threads),
         "wall_seconds": round(trainer.seconds, 3),
         "steps": trainer.step,
@@ -115,6 +132,6 @@ def _count_trained(study: Study, results: Path) -> str:
 
 def _print_evaluation(name: str, run: Run, line: dict[str, Any]) -> None:
     if line["event"] == "evaluation":
-        ap = {model: 100 * (line[model]["segm_AP"] or 0) for model in ("teacher", "student")}
-        models = ", ".join(f"{model} mask AP {value:.1f}" for model, value in ap.items())
+        ap = {model: in_percent(line[model]["segm_AP"]) for model in ("teacher", "student")}
+        models = ", ".join(f"{model} mask AP {text}" for model, text in ap.items())
         context.print_progress(f"{name}: step {line['step']} of {run.training.steps}, {models}")

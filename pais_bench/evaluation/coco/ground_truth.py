@@ -28,8 +28,7 @@ class GroundTruth:
     """Hold the G objects of a dataset's images, sorted by group, which is category * I + image.
 
     images, categories: ids, sorted | annotations: the objects' COCO annotations | sizes: (height, width) by image id |
-    group i64[G] | crowd bool[G] | area f64[G], as annotated | matchable bool[G]: COCOeval marks a match by the id of
-    the object, so an object of id 0 never counts as matched.
+    group i64[G] | crowd bool[G] | area f64[G], as annotated. The ids of objects do not enter.
     """
 
     images: Ints
@@ -39,7 +38,6 @@ class GroundTruth:
     group: Ints
     crowd: Bools
     area: Floats
-    matchable: Bools
 
     @staticmethod
     def of(content: Record, image_ids: Iterable[int] | None = None) -> GroundTruth:
@@ -52,8 +50,7 @@ class GroundTruth:
         annotations = [annotations[index] for index in order]
         crowd = np.array([bool(annotation.get("iscrowd", 0)) for annotation in annotations], dtype=bool)
         area = np.array([annotation["area"] for annotation in annotations], dtype=np.float64)
-        matchable = np.array([annotation["id"] != 0 for annotation in annotations], dtype=bool)
-        return GroundTruth(images, categories, annotations, sizes, group[order], crowd, area, matchable)
+        return GroundTruth(images, categories, annotations, sizes, group[order], crowd, area)
 
     @cached_property
     def boxes(self) -> Floats:

@@ -222,5 +222,5 @@ def _match_groups(
         n, a, t = np.nonzero(possible)
         column = best[n, a, t]
         taken[here[n], a, t, column] = True
-        matched[a, t, detection[n]] = gt.matchable[objects[here[n], column]]
+        matched[a, t, detection[n]] = True
         ignored[a, t, detection[n]] = ignore[here[n], a, column]

@@ -20,9 +20,13 @@ Numbers = dict[str, float | None]
 def run(
     evaluator: type[COCOeval], ground_truth: Record, records: list[Record], kind: str, image_ids: Sequence[int]
 ) -> COCOeval:
-    """Evaluate records that have id, iscrowd and area; evaluator is COCOeval or a subclass, kind segm or bbox."""
+    """Evaluate records that have id, iscrowd and area; evaluator is COCOeval or a subclass, kind segm or bbox.
+
+    The objects are numbered from 1: COCOeval takes id 0 for "no match", and a repeated id for one object.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
-        gt = _index(ground_truth, [dict(annotation) for annotation in ground_truth["annotations"]])
+        objects = [{**record, "id": number} for number, record in enumerate(ground_truth["annotations"], 1)]
+        gt = _index(ground_truth, objects)
         evaluation = evaluator(gt, _index(ground_truth, records), iouType=kind)
         evaluation.params.imgIds = list(image_ids)
         evaluation.evaluate()

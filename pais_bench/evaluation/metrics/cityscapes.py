@@ -78,6 +78,12 @@ def options(root: Path | None) -> dict[str, Path | None]:
     return {"gtfine": next((folder for folder in folders if folder.is_dir()), None)}
 
 
+def require(classes: Sequence[Record] | None) -> None:
+    """Raise BenchError without cityscapesscripts, and for classes, where they are known, that it does not have."""
+    script = _script()
+    _check_categories({"categories": classes or ()}, script)
+
+
 def _script() -> Any:
     try:
         from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as script

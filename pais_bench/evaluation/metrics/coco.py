@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from pais_bench.errors import BenchError
-from pais_bench.evaluation.coco.check import check_records
+from pais_bench.evaluation.coco.check import have_masks
 from pais_bench.evaluation.coco.ground_truth import boxes, mask_areas
 from pais_bench.evaluation.coco.pycocotools import defined, run, stats
 
@@ -23,18 +23,19 @@ def evaluate(
 ) -> dict[str, Numbers]:
     """Return {"segm": NAMES, "bbox": NAMES, "per_class": {class name: segm AP}}, 0..1, None where undefined.
 
-    ground_truth is the content of a COCO annotation file. records are COCO results: image_id, category_id, segmentation
-    (a compressed RLE), score, and bbox (x y width height in px; taken from the mask where absent). image_ids restricts
-    the evaluation to some of the images. No argument is changed. Raises BenchError for a record that does not fit the
-    ground truth, and for an image id that it does not have.
+    ground_truth is the content of a COCO annotation file. records are COCO results as coco/check.py returns them:
+    image_id, category_id, segmentation (a compressed RLE), score, and bbox (x y width height in px; taken from the mask
+    where absent). Where no record has a mask, "bbox" is returned alone. image_ids restricts the evaluation to some of
+    the images. No argument is changed. Raises BenchError for an image id that the ground truth does not have.
     """
-    check_records(ground_truth, records)
     known = {image["id"] for image in ground_truth["images"]}
     selected = sorted(known if image_ids is None else set(image_ids))
     if unknown := set(selected) - known:
         raise BenchError(f"the ground truth has no image_id {min(unknown)}; evaluate on images that it has")
-    segm = run(COCOeval, ground_truth, _mask_records(records), "segm", selected)
     bbox = run(COCOeval, ground_truth, _box_records(records), "bbox", selected)
+    if not have_masks(records):
+        return {"bbox": stats(bbox)}
+    segm = run(COCOeval, ground_truth, _mask_records(records), "segm", selected)
     return {"segm": stats(segm), "bbox": stats(bbox), "per_class": _per_class(segm, ground_truth)}
 
 

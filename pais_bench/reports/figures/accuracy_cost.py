@@ -39,6 +39,7 @@ class Report(FigureReport):
         """
         done = results.runs[(results.runs["state"] == "done") & results.runs["wall_seconds"].notna()]
         done = done.assign(AP=done["segm_AP"].astype(float) * 100, seconds=done["wall_seconds"].astype(float))
+        done = done.dropna(subset=["AP"])  # undefined without an object to find
         points = (
             done.groupby(CELL, sort=False)
             .agg(

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pais_bench.reports.figure import FigureReport
-from pais_bench.reports.pseudo_label_log import late_pseudo_labels
+from pais_bench.errors import NothingToShow
+from pais_bench.reports.figure import FigureReport, shown
+from pais_bench.reports.pseudo_label_log import NOTHING_KEPT, late_pseudo_labels
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import GREY, draw, legend, marks
 from pais_bench.study.study import Study
@@ -42,12 +43,15 @@ class Report(FigureReport):
             for (network, method), group in log.groupby(["network", "method"], sort=False)
             for name, (_, _, column) in PANELS.items()
         ]
-        return pd.concat(frames, ignore_index=True)
+        points = pd.concat(frames, ignore_index=True)
+        if points.empty:
+            raise NothingToShow(NOTHING_KEPT)
+        return points
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a row of two panels per network and a line per method."""
-        networks = [name for name in study.networks if (points["network"] == name).any()]
-        size = (6.0, 0.6 + 2.6 * max(1, len(networks)))
+        networks = shown(study.networks, points["network"])
+        size = (6.0, 0.6 + 2.6 * len(networks))
         return draw(lambda figure: _paint(figure, study, networks, points), size, folder, self.name)
 
 

@@ -13,13 +13,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 
 from pais_bench.annotations import rle
 from pais_bench.annotations.store import Store
 from pais_bench.errors import BenchError, NothingToShow
+from pais_bench.images.pixels import read_pixels
 from pais_bench.reports.cells import baseline
-from pais_bench.reports.figure import FigureReport
+from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import COLOURS, draw
 from pais_bench.study.study import Study
@@ -58,10 +58,11 @@ class Report(FigureReport):
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw the rows; raise BenchError where an image is not here."""
-        images = points.loc[points["role"] == "image", "image"].drop_duplicates().tolist()
-        methods = [name for name in study.methods if (points["method"] == name).any()]
-        pixels = {path: _read_image(path) for path in images}
-        ratios = [image.shape[0] / image.shape[1] for image in pixels.values()] or [1.0]
+        images = points[points["role"] == "image"]
+        methods = shown(study.methods, images["method"])
+        records = images.drop_duplicates("image")[["image", "height", "width"]].itertuples(index=False)
+        pixels = {path: read_pixels(Path(path), (int(height), int(width))) / 255 for path, height, width in records}
+        ratios = [image.shape[0] / image.shape[1] for image in pixels.values()]
         size = (1.55 * (1 + 2 * len(methods)), 0.35 + sum(1.55 * ratio for ratio in ratios))
         return draw(lambda figure: _paint(figure, points, pixels, methods, ratios), size, folder, self.name)
 
@@ -82,7 +83,7 @@ def _rows(run: pd.Series, path: Path, store: Store) -> Iterator[dict[str, Any]]:
     names = dict(store.categories)
     run_keys = {key: run[key] for key in ("network", "method", "percent", "fold")}
     try:
-        for example in json.loads(path.read_text()):
+        for example in json.loads(path.read_text(encoding="utf-8")):
             image, size = store.path(example["image_id"]), store.size(example["image_id"])
             if not image.exists():
                 raise NothingToShow(f"{image}: the image is not on this machine.")
@@ -95,14 +96,6 @@ def _rows(run: pd.Series, path: Path, store: Store) -> Iterator[dict[str, Any]]:
                     yield {**keys, **record, "role": role, "category": names[record["category_id"]], "counts": mask}
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{path}: not what `pais-bench predict` writes ({error}); predict again") from error
-
-
-def _read_image(path: str) -> Any:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({error}); draw where the dataset's images are") from error
 
 
 def _paint(

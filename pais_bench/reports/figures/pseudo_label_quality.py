@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from pais_bench.reports.figure import FigureReport
+from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.pseudo_label_log import require_log
 from pais_bench.reports.results import PSEUDO_LABEL_MEANS, Results
 from pais_bench.reports.style import draw, empty, legend, marks
@@ -47,8 +47,8 @@ class Report(FigureReport):
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw the rows network by network."""
-        networks = [name for name in study.networks if (points["network"] == name).any()]
-        size = (max(3.5, 1.75 * len(study.split.percents)), 0.8 + 1.25 * len(ROWS) * max(1, len(networks)))
+        networks = shown(study.networks, points["network"])
+        size = (max(3.5, 1.75 * len(study.split.percents)), 0.8 + 1.25 * len(ROWS) * len(networks))
         return draw(lambda figure: _paint(figure, study, networks, points), size, folder, self.name)
 
 
@@ -59,7 +59,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
     panels = figure.subplots(len(rows), len(percents), sharex="col", sharey="row", squeeze=False)
     low, high = points["step"].min(), points["step"].max()
     margin = 0.05 * (high - low) or 1
-    shown = {name: mark for name, mark in marks(study).items() if (points["method"] == name).any()}
+    own_marks = {name: mark for name, mark in marks(study).items() if (points["method"] == name).any()}
     for row, (network, measure, label) in enumerate(rows):
         for axes, percent in zip(panels[row], percents, strict=True):
             cell = points[(points["network"] == network) & (points["percent"] == percent)]
@@ -67,7 +67,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             if cell.empty:
                 empty(axes)
-            for method, mark in shown.items():
+            for method, mark in own_marks.items():
                 line = cell[cell["method"] == method].sort_values("step").dropna(subset=[measure])
                 axes.plot(line["step"], line[measure], color=mark.colour, marker=mark.marker)
             axes.set_xlim(low - margin, high + margin)
@@ -75,4 +75,4 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
             axes.set_title(f"{percent:g} % labels" if row == 0 else "")
         panels[row, 0].set_ylabel(f"{network}\n{label}" if len(networks) > 1 else label)
         panels[row, 0].set_ylim((0, None) if measure == "kept_per_image" else (0, 1.03))
-    legend(figure, [mark.handle(name) for name, mark in shown.items()])
+    legend(figure, [mark.handle(name) for name, mark in own_marks.items()])

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from pais_bench.reports.figure import FigureReport
+from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.pseudo_label_log import late_pseudo_labels
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import GREY, draw
@@ -45,9 +45,8 @@ class Report(FigureReport):
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a column of panels per method, and two rows per network."""
-        networks = [name for name in study.networks if (points["network"] == name).any()]
-        methods = [name for name in study.methods if (points["method"] == name).any()]
-        size = (1.1 + 1.75 * max(1, len(methods)), 0.5 + 3.5 * max(1, len(networks)))
+        networks, methods = shown(study.networks, points["network"]), shown(study.methods, points["method"])
+        size = (1.1 + 1.75 * len(methods), 0.5 + 3.5 * len(networks))
         return draw(lambda figure: _paint(figure, networks, methods, points), size, folder, self.name)
 
 

@@ -165,6 +165,8 @@ def _notes(study: Study, results: Results) -> list[str]:
     if missing:
         marks = "– no fold is finished, † some folds are not."
         notes.append(f"{missing} of {len(results.runs)} runs are missing: {marks}")
+    if results.runs.loc[results.runs["state"] == "done", "segm_AP"].isna().any():
+        notes.append("– although finished: AP is undefined, as the validation images have no object to find.")
     notes += source_notes(results)
     if others := set(results.external["family"]) - {study.split.family}:
         notes.append(

@@ -1,0 +1,193 @@
+"""Look at a folder of photos with COCO annotations, and write a study that suits it, with its reasons.
+
+The rules are in docs/reference/data.md. A single annotation file is divided into a training and a validation file
+beside the study; the folder itself is not changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pais_bench import plugins
+from pais_bench.annotations.json_file import read_json_file
+from pais_bench.annotations.store import REPAIRED, Store, dataset_folder, write_text
+from pais_bench.cli import context
+from pais_bench.errors import BenchError
+from pais_bench.images.files import image_subsets
+from pais_bench.init.device import Device, find_device, find_weights, weight_folders
+from pais_bench.init.division import divide
+from pais_bench.init.layout import Layout, find_layout
+from pais_bench.init.proposal import Proposal, propose, to_yaml
+from pais_bench.init.summary import DataSummary, summarise
+from pais_bench.study.load import load_study
+
+
+class Found(NamedTuple):
+    """Hold the options of the dataset, its summary, and what is to be said about it, a line each."""
+
+    options: dict[str, str]
+    summary: DataSummary
+    notes: list[str]
+    needs_repair: bool
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the folder, the study file, its name, and whether it may be replaced."""
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="holds the images and their COCO annotations")
+    parser.add_argument("--output", type=Path, default=Path("study.yaml"), help="study file (default: study.yaml)")
+    parser.add_argument("--name", help="name of the study and its dataset (default: that of the folder)")
+    parser.add_argument("--force", action="store_true", help="replace files of an earlier init")
+
+
+def run(arguments: Namespace) -> None:
+    """Write the study; raise BenchError for data without a study, and where a file of it is there already."""
+    folder, output = arguments.folder, arguments.output
+    if output.suffix not in (".yaml", ".yml"):
+        raise BenchError(f"--output {output}: not the name of a study; end it in .yaml")
+    name = arguments.name or re.sub(r"[^A-Za-z0-9_.]+", "_", folder.resolve().name).strip("_.") or "data"
+    context.print_progress(f"{folder}: reading")
+    parts = [output.with_name(f"{output.stem}-{subset}.json").resolve() for subset in ("train", "val")]
+    layout = find_layout(folder, ignored=parts if arguments.force else ())  # an earlier init may have written them
+    divided = _divide(layout, parts) if layout.val is None else {}
+    _require_absent([output, *divided], arguments.force)
+    found = _look(folder, layout, divided)
+    device = find_device()
+    proposal = propose(found.summary, device, find_weights(weight_folders()))
+    dataset = {"name": "coco", "label": name, "root": str(folder.resolve()), "options": found.options}
+    facts = _facts(found.summary, device)
+    _write(output, to_yaml(name, dataset, [*facts, *found.notes], proposal), divided)
+    _print_summary(arguments, found, facts, proposal, list(divided))
+
+
+def _divide(layout: Layout, paths: list[Path]) -> dict[Path, str]:
+    """Return the two files that one annotation file is divided into, by their path."""
+    source = layout.train.annotations
+    parts = divide(read_json_file(source), source, layout.train.images)
+    return {path: json.dumps(part) + "\n" for path, part in zip(paths, parts, strict=True)}
+
+
+def _require_absent(paths: list[Path], force: bool) -> None:
+    for path in paths:
+        if path.exists() and not force:
+            raise BenchError(f"{path}: is there already; give --force to replace it, or another --output")
+
+
+def _look(folder: Path, layout: Layout, divided: Mapping[Path, str]) -> Found:
+    """Prepare the dataset in a temporary folder as `prepare --repair` does, so that it is summarised as it is read."""
+    coco = plugins.load("datasets", "coco")
+    options = _options(folder.resolve(), layout, list(divided))
+    with tempfile.TemporaryDirectory() as scratch:
+        drafts = {path: Path(scratch, path.name) for path in divided}
+        for path, content in divided.items():
+            drafts[path].write_text(content, encoding="utf-8")
+        root = folder.resolve()
+        present = {key: str(drafts.get(root / value, value)) for key, value in options.items()}
+        lines: list[str] = []
+        prepared = dataset_folder(Path(scratch), "data")
+        dataset = coco.Dataset(coco.Options(**present), root)
+        try:
+            dataset.prepare(prepared, "data", repair=True, progress=lines.append, verify_images=False)
+        except BenchError as error:
+            raise BenchError(_renamed(str(error), drafts.values(), [layout.train.annotations] * 2)) from error
+        notes = [
+            _renamed(line, drafts.values(), drafts)
+            for line in lines
+            if line.startswith(("warning", "dropped", "changed"))
+        ]
+        notes += [f"not used: {path}" for path in layout.unused]
+        if others := _unnamed(folder, prepared):
+            notes.append(f"image files that no subset names: {others}; unlabelled_annotations can name them")
+        return Found(options, summarise(prepared), notes, (prepared / REPAIRED).exists())
+
+
+def _unnamed(folder: Path, prepared: Path) -> int:
+    """Return the number of image files below the folder that the prepared dataset does not have."""
+    stores = [Store.open(prepared, name) for name in Store.subsets(prepared)]
+    named = {store.path(number).resolve() for store in stores for number in store.image_ids}
+    return len({path.resolve() for paths in image_subsets(folder).values() for path in paths} - named)
+
+
+def _renamed(text: str, drafts: Iterable[Path], paths: Iterable[Path]) -> str:
+    """Return a message that names paths in place of drafts."""
+    for draft, path in zip(drafts, paths, strict=False):
+        text = text.replace(str(draft), str(path))
+    return text
+
+
+def _options(root: Path, layout: Layout, divided: list[Path]) -> dict[str, str]:
+    """Return the options of the dataset: paths below the root, absolute ones of files that are beside the study."""
+    train, val = layout.train, layout.val or layout.train
+    annotations = divided or [train.annotations, val.annotations]
+    options = {
+        "train_annotations": _below(annotations[0], root),
+        "train_images": _below(train.images, root),
+        "val_annotations": _below(annotations[1], root),
+        "val_images": _below(val.images, root),
+    }
+    if layout.unlabelled:
+        options["unlabelled_annotations"] = _below(layout.unlabelled.annotations, root)
+        options["unlabelled_images"] = _below(layout.unlabelled.images, root)
+    return options
+
+
+def _below(path: Path, root: Path) -> str:
+    path = path.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _facts(summary: DataSummary, device: Device) -> list[str]:
+    """Return lines about data and device, for the head of the study and the terminal."""
+    images = ", ".join(f"{count} {name}" for name, count in summary.images.items())
+    ordered = sorted(summary.class_images, key=lambda name: summary.class_images[name])
+    rare = ", ".join(f"{name} {summary.class_images[name]}" for name in ordered[:3])
+    facts = [
+        f"Images: {images}. {summary.objects} training objects of {len(summary.learnable)} classes; training images of "
+        f"the rarest: {rare}.",
+        f"Colour modes: {', '.join(f'{mode} {count}' for mode, count in summary.modes.items())}. Device: {device}.",
+    ]
+    if unknown := [name for name in ordered if not summary.class_images[name]]:
+        facts.append(f"No training image shows {', '.join(unknown[:5])} ({len(unknown)} such classes).")
+    if summary.same_names:
+        facts.append(f"Photos of one name in train and val: {summary.same_names}; `pais-bench doctor` compares them.")
+    return facts
+
+
+def _write(output: Path, text: str, divided: Mapping[Path, str]) -> None:
+    """Write the files, the study last, once it loads."""
+    with tempfile.TemporaryDirectory() as scratch:
+        draft = Path(scratch, output.name)
+        draft.write_text(text, encoding="utf-8")
+        try:
+            load_study(draft)
+        except BenchError as error:
+            raise BenchError(str(error).replace(str(draft), str(output))) from error
+    for path, content in divided.items():
+        write_text(path, content)
+    write_text(output, text)
+
+
+def _print_summary(
+    arguments: Namespace, found: Found, facts: list[str], proposal: Proposal, divided: list[Path]
+) -> None:
+    """Print what was found and chosen, and the next command."""
+    split, training, views, network = (proposal.values(key) for key in ("split", "training", "input", "network"))
+    print("\n".join([*facts, *found.notes]))
+    if divided:
+        print(f"One annotation file, divided by photo into {divided[0].name} and {divided[1].name} beside the study.")
+    print(
+        f"Chosen: {split['family']} splits at {', '.join(map(str, split['percents']))} %, {len(split['folds'])} folds;"
+    )
+    print(f"  Mask R-CNN with {network['backbone']}, views of {views['min_size_test']} px, {training['steps']} steps.")
+    if "pretrained_backbone" not in network:
+        print("  No pretrained weights are at hand; the study says how to get some.")
+    print(f"  {proposal.time}.")
+    study = shlex.quote(str(arguments.output))
+    context.print_progress(f"{arguments.output}: written, with the reasons as comments")
+    print(f"Next: pais-bench prepare {study}{' --repair' if found.needs_repair else ''} && pais-bench plan {study}")

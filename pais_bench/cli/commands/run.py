@@ -1,0 +1,181 @@
+"""Run a whole study: plan, environments, every missing run, tables. Flags of Snakemake follow after `--`.
+
+A terminal shows a table of the runs; anything else, NO_COLOR and TERM=dumb get a line for each thing that happens. The
+exit code is that of the workflow. Ctrl-C saves and stops, and the same command continues.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
+from pathlib import Path
+
+from pais_bench import plugins, provenance
+from pais_bench.cli import context, prepared
+from pais_bench.errors import BenchError
+from pais_bench.study.study import Study
+from pais_bench.workflow import view
+from pais_bench.workflow.controller import Controller
+from pais_bench.workflow.progress import Progress
+
+PACKAGES = ("snakemake", "rich", "pandas", "matplotlib", "jinja2")
+"""What this command needs of the environment `workflow`."""
+SECONDS = 2.0
+"""Between two looks at the runs."""
+ERROR_LINES = 20
+"""Last lines of the workflow that are printed where it ends without an error in one sentence."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the study, the results folder, the profile and the dry-run."""
+    context.add_study(parser)
+    context.add_results(parser)
+    parser.add_argument("--profile", default="local", help="local (default), slurm, or a folder with a config.yaml")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="print what would be done, and do nothing")
+    parser.epilog = "flags of Snakemake: pais-bench run STUDY -- --cores 4 --config backends=torchvision"
+
+
+def run(arguments: Namespace) -> int:
+    """Run the workflow; return its exit code."""
+    study = context.read_study(arguments)
+    prepared.require_before_jobs(study, arguments.study, arguments.results)
+    arguments.dry_run |= not {"-n", "--dry-run"}.isdisjoint(arguments.flags)
+    command = _snakemake(arguments, _profile(arguments.profile), _own_python(study))
+    if any(find_spec(package) is None for package in PACKAGES):
+        return _run_in_environment(arguments, _own_python(study))
+    for line in plugins.load("commands", "plan").plan(study, arguments.results):
+        print(line, flush=True)
+    if arguments.dry_run:
+        return subprocess.run([*command, "--dry-run"]).returncode
+    progress = Progress(study, arguments.results)
+    controller = Controller(command, arguments.results / "logs" / "workflow" / f"{study.name}.log")
+    terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    status = (_show_table if terminal else _print_news)(controller, progress)
+    for error in controller.errors():
+        print(error, file=sys.stderr)
+    if any(one.state == "done" for one in progress.read()):
+        _print_table(study, arguments.results)
+    if not status:
+        page = arguments.results / "reports" / study.name / "report.html"
+        print(f"page: {page}" if page.exists() else f"no page was asked for; `pais-bench report {study.name}` makes it")
+        return 0
+    return _explain(status, controller, arguments)
+
+
+def _profile(name: str) -> Path:
+    """Return the folder of a profile, by its name or path."""
+    for folder in (provenance.PROJECT / "profiles" / name, Path(name)):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise BenchError(f"--profile {name}: no folder with a config.yaml; name local, slurm, or such a folder")
+
+
+def _snakemake(arguments: Namespace, profile: Path, python: list[str]) -> list[str]:
+    """Return the command of Snakemake; all values of --config are joined, since a second --config replaces the first.
+
+    Raises BenchError where they name another study or results folder than is shown.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-C", nargs="*", action="extend", default=[])
+    own, flags = parser.parse_known_args(arguments.flags)
+    for value in own.config:
+        if value.split("=")[0] in ("study", "results"):
+            raise BenchError(f"--config {value}: name the study and --results before `--`")
+    config = [f"study={arguments.study}", f"results={arguments.results}", *python, *own.config]
+    command = [sys.executable, "-m", "snakemake", "--config", *config]
+    command += ["--snakefile", str(provenance.PROJECT / "Snakefile"), "--workflow-profile", str(profile)]
+    return command + (["--quiet", "host", "reason", "rules"] if arguments.dry_run else []) + flags
+
+
+def _own_python(study: Study) -> list[str]:
+    """Return the setting that trains with this Python: where the package was installed with every backend's framework.
+
+    A checkout always has environments of its own, with the versions of the locks.
+    """
+    backends = {network.backend for network in study.networks.values()}
+    needed = ("torch", "torchvision", "lightning_fabric", *backends)
+    mine = provenance.INSTALLED and all(find_spec(module) for module in needed)
+    return [f"python={sys.executable}"] if mine else []
+
+
+def _run_in_environment(arguments: Namespace, python: list[str]) -> int:
+    """Run this command in the environment `workflow`, built on first use; return only where it cannot be built."""
+    build = [sys.executable, str(provenance.LOCKS / "build.py"), "workflow"]
+    done = subprocess.run(build, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        return done.returncode
+    path = str(provenance.PROJECT / done.stdout.strip())
+    words = [arguments.study, "--results", str(arguments.results), "--profile", arguments.profile]
+    words += ["-n"] * arguments.dry_run + ["--", *arguments.flags]
+    words += ["--config", *python] if python else []
+    sys.stdout.flush()
+    os.execv(path, [path, "-m", "pais_bench", "run", *words])
+
+
+def _show_table(controller: Controller, progress: Progress) -> int:
+    """Show the table of the runs until the workflow has ended; return its exit code."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    with Live(console=console, auto_refresh=False) as live:
+        status = None
+        while status is None:
+            status = controller.wait(SECONDS)
+            note = "" if status is not None else _note(controller)
+            live.update(view.table(progress.read(), console.height - 8, note), refresh=True)
+    return status
+
+
+def _print_news(controller: Controller, progress: Progress) -> int:
+    """Print a line for each thing that happens until the workflow has ended; return its exit code."""
+    before, note, status = progress.read(), "", None
+    context.print_progress(view.headline(before))
+    while status is None:
+        status = controller.wait(SECONDS)
+        now = progress.read()
+        for line in view.news(before, now):
+            context.print_progress(line)
+        before, last = now, _note(controller)
+        # The runs say what they do; before the first one environments are built and data is prepared.
+        if last != note and (controller.signals or all(run.state == "waiting" for run in now)):
+            context.print_progress(last)
+        note = last
+    return status
+
+
+def _note(controller: Controller) -> str:
+    """Return what the workflow does now."""
+    if controller.signals:
+        return "saving and stopping; a second Ctrl-C ends without saving"
+    return controller.last_progress()
+
+
+def _print_table(study: Study, results: Path) -> None:
+    from pais_bench.reports.results import Results
+
+    print(plugins.load("reports", "main_table").terminal_table(study, Results.of(study, results)))
+
+
+def _explain(status: int, controller: Controller, arguments: Namespace) -> int:
+    """Say why a workflow ended before its end, and return its exit code."""
+    if signal.SIGINT in controller.signals:
+        raise KeyboardInterrupt
+    if controller.signals:
+        name = controller.signals[-1].name
+        print(f"pais-bench run: stopped by {name}; run the same command to continue", file=sys.stderr)
+        return status
+    if not controller.errors():
+        print(*controller.last_lines(ERROR_LINES), sep="\n", file=sys.stderr)
+    words = ["pais-bench", "failures", arguments.study, "--results", str(arguments.results)]
+    print(
+        f"pais-bench run: error: the workflow ended with exit code {status}; {controller.log} has its whole output, "
+        f"and `{shlex.join(words)}` lists the failed runs with the command that continues each",
+        file=sys.stderr,
+    )
+    return status

@@ -1,0 +1,158 @@
+"""Find the files that the records of images name, in a folder whose layout and spelling may differ from theirs."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from PIL import Image
+
+from pais_bench.errors import BenchError
+
+FORWARD = "/"
+
+
+class ImageFolder:
+    """Hold the files below a folder, linked sub-folders included, by their path relative to it.
+
+    The folder is listed once, because looking for every file is slow on a network drive.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """List the folder; a loop of links is followed once."""
+        self.folder = folder
+        self.files = frozenset(_walk(folder))
+
+    def find(self, names: Sequence[str]) -> list[str | None]:
+        """Return the file of each name, relative to the folder where it lies below it; None where there is none.
+
+        A name that is no path to a file is given the one file that it may mean (`_guesses`), unless the path of another
+        name leads to it, or another name may mean it too.
+        """
+        found = [self._reached(name) for name in names]
+        guesses = {name: self._guesses(name) for name, file in zip(names, found, strict=True) if file is None}
+        taken = {file for file in found if file is not None}
+        claims = Counter(files[0] for files in guesses.values() if len(files) == 1)
+        certain = {
+            name: files[0]
+            for name, files in guesses.items()
+            if len(files) == 1 and files[0] not in taken and claims[files[0]] == 1
+        }
+        return [certain.get(name) if file is None else file for name, file in zip(names, found, strict=True)]
+
+    def hint(self, name: str) -> str:
+        """Return what there is in place of a file that was not found, or nothing."""
+        if len(guesses := self._guesses(name)) > 1:
+            return f"it may be {' or '.join(guesses[:3])}"
+        if guesses:
+            return f"{guesses[0]} is the file of another image"
+        same = self._by_end.get(_key(posixpath.basename(_spellings(name)[-1])), ())
+        return f"{' and '.join(sorted(same)[:3])} has its name in another folder" if same else ""
+
+    def _reached(self, name: str) -> str | None:
+        """Return the file that a name is a path to."""
+        if name in self.files:
+            return name
+        for spelling in _spellings(name):
+            if spelling in self.files:
+                return spelling
+            if spelling.startswith((FORWARD, "..")):
+                path = Path(os.path.abspath(self.folder / spelling))
+                root = Path(os.path.abspath(self.folder))
+                if os.path.isfile(path):
+                    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        return None
+
+    def _guesses(self, name: str) -> list[str]:
+        """Return the files that a name may mean: without its first folders, in a deeper folder, but for its case."""
+        for spelling in _spellings(name):
+            parts = [part for part in spelling.split(FORWARD) if part not in ("", ".", "..")]
+            for start in range(len(parts)):
+                if files := self._spelt(FORWARD.join(parts[start:])):
+                    return files
+            if parts and (files := sorted(self._by_end.get(_key(FORWARD.join(parts)), ()))):
+                return files
+        return []
+
+    def _spelt(self, name: str) -> list[str]:
+        """Return the files whose whole path is a name, but for case and the form of Unicode."""
+        return [name] if name in self.files else sorted(self._by_path.get(_key(name), ()))
+
+    @cached_property
+    def _by_path(self) -> dict[str, list[str]]:
+        """Map the key of every path to the files that have it."""
+        index: dict[str, list[str]] = {}
+        for file in self.files:
+            index.setdefault(_key(file), []).append(file)
+        return index
+
+    @cached_property
+    def _by_end(self) -> dict[str, list[str]]:
+        """Map the key of every end of a path, from the file's own name on, to the files that end so."""
+        index: dict[str, list[str]] = {}
+        for file in self.files:
+            parts = _key(file).split(FORWARD)
+            for start in range(1, len(parts)):
+                index.setdefault(FORWARD.join(parts[start:]), []).append(file)
+        return index
+
+
+def image_subsets(folder: Path) -> dict[str, list[Path]]:
+    """Return the image files below each sub-folder that has some, by its name; {} where there is no image at all.
+
+    A folder that holds images itself is one subset, and of an only sub-folder the sub-folders count.
+    """
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
+    subsets: dict[str, list[Path]] = {}
+    for file in sorted(ImageFolder(folder).files):
+        if posixpath.splitext(file)[1].lower() in suffixes and not posixpath.basename(file).startswith("."):
+            top, _, rest = file.partition(FORWARD)
+            subsets.setdefault(top if rest else "", []).append(folder / file)
+    if "" in subsets:
+        return {folder.name: [path for paths in subsets.values() for path in paths]}
+    if len(subsets) == 1:
+        (name,) = subsets
+        return image_subsets(folder / name)
+    return subsets
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Yield the files below a folder, relative to it, and follow links to folders that are not above themselves."""
+    stack: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
+    while stack:
+        prefix, above = stack.pop()
+        try:
+            with os.scandir(folder / prefix) as listing:
+                entries = list(listing)
+        except PermissionError as error:
+            raise BenchError(f"{folder / prefix}: may not be listed; ask for the right to read it") from error
+        for entry in entries:
+            if entry.is_dir():
+                real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
+                if real not in above:
+                    stack.append((f"{prefix}{entry.name}/", (*above, real)))
+            else:
+                yield f"{prefix}{entry.name}"
+
+
+def _spellings(name: str) -> list[str]:
+    """Return the ways in which exporters write a path: as it is, with backslashes, as an address, with %20."""
+    path = name.replace("\\", FORWARD)
+    if re.match(r"[a-z][a-z0-9+.-]+://", path, re.IGNORECASE):
+        path = urlsplit(path).path
+    elif re.match(r"[A-Za-z]:/", path):
+        path = path[2:]  # the drive of a Windows path
+    spellings = [name, path, unquote(path)]
+    return list(dict.fromkeys(map(posixpath.normpath, spellings)))
+
+
+def _key(name: str) -> str:
+    """Return what names share that differ in case or in the form of Unicode alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

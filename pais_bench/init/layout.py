@@ -1,0 +1,161 @@
+"""Find the COCO annotation files of a folder, the images that they name, and which of them train and which evaluate."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pais_bench.annotations.json_file import read_json_file
+from pais_bench.errors import BenchError
+from pais_bench.images.files import ImageFolder
+
+ROLE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
+OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
+"""What COCO's own files begin with that hold no instances."""
+LISTS = ("images", "annotations", "categories")
+DEPTH = 3
+"""Levels of folders that are searched, the given one included."""
+LARGEST = 20
+"""JSON files that are read; other tools write one a photo, and an annotation file is larger than those."""
+UNLABELLED = "annotations/image_info_unlabeled2017.json", "unlabeled2017"
+OTHER_FORMATS = {".txt": "YOLO", ".xml": "Pascal VOC or CVAT", ".csv": "a table", ".zip": "an archive to unpack"}
+
+
+class Part(NamedTuple):
+    """Hold an annotation file and the folder of its images."""
+
+    annotations: Path
+    images: Path
+
+
+class Layout(NamedTuple):
+    """Hold the parts of a folder. val None: there is one annotation file, to be divided | unused: other COCO files."""
+
+    train: Part
+    val: Part | None
+    unlabelled: Part | None
+    unused: tuple[Path, ...]
+
+
+def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
+    """Return the layout of a folder; raise BenchError where there is no COCO file, or where two have one role.
+
+    The role of a file is the word train, val, valid, validation or test in its name or, before that, in the names of
+    its folders. A test set stands for a validation set that is absent. ignored files, by absolute path, do not count.
+    """
+    if not folder.is_dir():
+        raise BenchError(f"{folder}: no such folder; give the one that holds images and annotations")
+    files = _read_candidates(folder, ignored)
+    roles: dict[str, list[Path]] = {}
+    for path in files:
+        roles.setdefault(_role(path.relative_to(folder)), []).append(path)
+    evaluation = "val" if "val" in roles else "test"
+    if len(files) == 1:
+        train, val = next(iter(files)), None
+    else:
+        train = _only(folder, roles, "train" if "train" in roles else "")
+        val = _only(folder, roles, evaluation) if evaluation in roles else None
+    chosen = {train, val}
+    listing = _Folders(folder)
+    unlabelled = Part(folder / UNLABELLED[0], folder / UNLABELLED[1])
+    return Layout(
+        Part(train, listing.images_of(train, files[train])),
+        Part(val, listing.images_of(val, files[val])) if val else None,
+        unlabelled if unlabelled.annotations.is_file() and unlabelled.images.is_dir() else None,
+        tuple(path for path in files if path not in chosen),
+    )
+
+
+def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list[str]]:
+    """Return the COCO instances files below a folder, each with the file names of its images."""
+    paths = [path for path in _below(folder, DEPTH) if path.suffix.lower() == ".json"]
+    candidates = [path for path in paths if not path.name.startswith(OTHER_TASKS) and path.resolve() not in ignored]
+    largest = sorted(candidates, key=lambda path: -path.stat().st_size)[:LARGEST]
+    found: dict[Path, list[str]] = {}
+    faults: list[BenchError] = []
+    for path in sorted(largest):
+        try:
+            content = read_json_file(path)
+        except BenchError as error:
+            faults.append(error)
+            continue
+        if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS):
+            found[path] = [name for image in content["images"] if (name := _name(image))]
+    if found:
+        return found
+    if faults:
+        raise faults[0]
+    others = sorted(
+        {OTHER_FORMATS[suffix] for path in _below(folder, DEPTH) if (suffix := path.suffix) in OTHER_FORMATS}
+    )
+    seen = f" ({len(paths)} JSON files are not of that format)" if paths else ""
+    seen += f" (some files look like {', '.join(others)})" if others else ""
+    raise BenchError(f"{folder}: no annotation file in COCO format below it{seen}; export the annotations as COCO JSON")
+
+
+def _name(image: Any) -> str:
+    name = image.get("file_name") if isinstance(image, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _role(path: Path) -> str:
+    """Return train, val or test, by the last such word of the last part of a path that has one; else nothing."""
+    for part in reversed(path.parts):
+        if words := ROLE.findall(part.lower()):
+            return str(words[-1])
+    return ""
+
+
+def _only(folder: Path, roles: dict[str, list[Path]], role: str) -> Path:
+    """Return the one file of a role; raise BenchError where there are none or several."""
+    paths = roles.get(role, [])
+    if len(paths) == 1:
+        return paths[0]
+    listed = ", ".join(str(path.relative_to(folder)) for files in roles.values() for path in files)
+    wanted = role or "train"
+    raise BenchError(
+        f"{folder}: {len(paths) or 'none'} of its COCO files ({listed}) can be for '{wanted}'; leave one file whose "
+        f"name or folder has the word train and one with val, or one file in all"
+    )
+
+
+def _below(folder: Path, depth: int) -> list[Path]:
+    """Return the files up to a depth of folders; hidden ones do not count."""
+    files: list[Path] = []
+    for base, folders, names in os.walk(folder, followlinks=True):
+        above = len(Path(base).relative_to(folder).parts)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and above + 1 < depth)
+        files += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
+    return files
+
+
+class _Folders:
+    """Find the image folder of an annotation file; each folder is listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.listed: dict[Path, ImageFolder] = {}
+        near = [path for path in (*root.glob("*/"), *root.glob("*/*/")) if not path.name.startswith(".")]
+        self.near = sorted(path for path in near if path.is_dir())
+
+    def images_of(self, annotations: Path, names: Sequence[str]) -> Path:
+        """Return the folder in which most of the names are files, the nearest of several; BenchError if none is."""
+        role = _role(annotations.relative_to(self.root))
+        same_role = [path for path in self.near if role and _role(path.relative_to(self.root)) == role]
+        folders = [*same_role, annotations.parent / "images", self.root / "images", annotations.parent, self.root]
+        counts = {folder: self._count(folder, names) for folder in dict.fromkeys(folders) if folder.is_dir()}
+        best = max(counts, key=lambda folder: counts[folder])
+        if not counts[best]:
+            example = f", such as '{names[0]}'," if names else ""
+            raise BenchError(
+                f"{annotations}: none of its {len(names)} images{example} is below {self.root}; put them there"
+            )
+        return best
+
+    def _count(self, folder: Path, names: Sequence[str]) -> int:
+        if folder not in self.listed:
+            self.listed[folder] = ImageFolder(folder)
+        return sum(file is not None for file in self.listed[folder].find(names))

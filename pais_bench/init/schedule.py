@@ -1,0 +1,101 @@
+"""State the rules for the training loop: batches, steps and schedule, and what a run takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pais_bench.init.device import Device
+from pais_bench.init.rules import Choice
+from pais_bench.init.summary import DataSummary
+
+EPOCHS = 40
+"""Times that each labelled image of the largest percent is seen."""
+CPU_STEPS, GPU_STEPS = (600, 1500), (2000, 180_000)
+GB_PER_IMAGE = 2.0
+"""Memory of a training image of 800 x 1333 px, assumed."""
+STEP_SECONDS = {"small": 0.22, "mobilenet_v2": 0.5}
+"""Seconds of a step on one core: 7 images of 96 px (docs/benchmarks.md), and 4 of 160 px."""
+STEP_PIXELS = {"small": 7 * 96**2, "mobilenet_v2": 4 * 160**2}
+
+
+def batches(device: Device, name: str, sides: tuple[int, int]) -> Choice:
+    """Return the batch sizes: of a CPU the least that learns, of a GPU what its memory holds, up to 4 + 8.
+
+    sides are the shorter and the longer one of the largest training view.
+    """
+    if not device.gpu:
+        labelled, unlabelled = (3, 4) if name == "small" else (2, 2)
+        reason = "batch norm needs 3 images" if name == "small" else "few, for a CPU; batch norm is frozen"
+    else:
+        needed = GB_PER_IMAGE * sides[0] * sides[1] / (800 * 1333)
+        labelled = min(4, max(1, int(0.8 * device.memory / needed / 3)))
+        unlabelled = 2 * labelled
+        reason = f"{needed:.1f} GB an image (assumed) of {device.memory:.0f} GB; --accumulate saves memory"
+    return Choice({"labelled_batch_size": labelled, "unlabelled_batch_size": unlabelled}, reason)
+
+
+def steps(summary: DataSummary, device: Device, largest: float, batch: int) -> Choice:
+    """Return the number of steps, EPOCHS of the labelled images at the largest percent within the device's bounds."""
+    labelled = max(1, int(largest / 100 * summary.images["train"]))
+    low, high = GPU_STEPS if device.gpu else CPU_STEPS
+    count = min(max(round(EPOCHS * labelled / batch, -2), low), high)
+    epochs = count * batch / labelled
+    reason = f"{epochs:.0f} epochs of the {labelled} photos of {largest:g} %, within {low}..{high} for this device"
+    return Choice({"steps": int(count)}, reason)
+
+
+def optimiser(device: Device, name: str, pretrained: bool) -> Choice:
+    """Return the optimiser: AdamW, with a lower rate for a pretrained backbone."""
+    lr = 0.0001 if device.gpu else 0.0005 if pretrained else 0.0007
+    values: dict[str, Any] = {
+        "optimizer": "adamw",
+        "lr": lr,
+        "weight_decay": 0.05,
+        "backbone_lr_factor": 0.25 if pretrained else 1.0,
+        "grad_clip": 1.0 if device.gpu else 5.0,
+    }
+    if device.gpu and device.capability >= 8:
+        values["precision"] = "bf16-mixed"
+    return Choice(values, f"a {'pretrained' if pretrained else 'random'} backbone, {name}")
+
+
+def milestones(count: int, device: Device, pretrained: bool, val_images: int) -> Choice:
+    """Return what depends on the number of steps: decays at 80 and 93 %, a warm-up of 10 %, an EMA over 1 % of them.
+
+    The burn-in is 40 % of a run from pretrained weights and 60 % of one from random ones, at most 2,000 steps.
+    """
+    values = {
+        "warmup_steps": min(1000, count // 10),
+        "milestones": [round(0.8 * count), round(0.93 * count)],
+        "ema_decay": min(0.999, round(1 - 10 / count, 3)),
+        "burn_in": min(2000, round((0.4 if pretrained else 0.6) * count)),
+        "log_every": 50 if device.gpu else 20,
+        "evaluate_every": max(1, count // 10),
+        "evaluate_images": min(val_images, 500 if device.gpu else 50),
+        "checkpoint_every": max(1, count // 10),
+    }
+    return Choice(
+        values, "decays at 80 and 93 %, an EMA over 1 % of the steps; no teacher is good enough before burn_in"
+    )
+
+
+def expected_time(device: Device, name: str, pixels: float, images: int, count: int, runs: int) -> str:
+    """Return in words how long a semi-supervised run takes, an order of magnitude; a GPU was not measured.
+
+    pixels are those of a mean training view, images those of a step.
+    """
+    if device.gpu or name not in STEP_SECONDS:
+        return f"{runs} runs; `pais-bench plan` tells the hours once one run has begun"
+    seconds = STEP_SECONDS[name] * images * pixels / STEP_PIXELS[name] * count
+    together = max(1, min(device.cores, runs))
+    minutes, hours = seconds / 60, seconds * runs / together / 3600
+    return (
+        f"{runs} runs of about {minutes:.0f} min, {hours:.1f} hours for {together} at a time; an order of "
+        f"magnitude, `pais-bench plan` tells more once one run has begun"
+    )
+
+
+def methods(device: Device) -> dict[str, dict[str, Any]]:
+    """Return the methods: on a CPU with the thresholds of the study `demo`, for runs of few steps."""
+    pais: dict[str, Any] = {} if device.gpu else {"options": {"score_threshold": 0.65, "unlabelled_weight": 0.5}}
+    return {"supervised": {}, "mean_teacher": {}, "pais": pais}

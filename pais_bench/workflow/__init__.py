@@ -1,0 +1,1 @@
+"""Follow a workflow while it runs: the progress of its runs, as a table of a terminal or as lines."""

@@ -1,0 +1,66 @@
+"""Run Snakemake as a process of its own: its output goes to a file, and signals go to it and to its jobs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that are passed on: the Ctrl-C of a terminal, its end, and a polite kill."""
+
+_PROGRESS = re.compile(r"^(?:\d\d:\d\d:\d\d |(?=environment |uv: ))(.+)$", re.MULTILINE)
+_ERROR = re.compile(r"^pais-bench \S+: error: .+$", re.MULTILINE)
+
+
+class Controller:
+    """Hold a running Snakemake and the signals that came meanwhile, in their order.
+
+    Snakemake leads a session, so that a signal reaches all jobs of this machine exactly once: the trainings save at the
+    first Ctrl-C, and end without saving at the second.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        """Start the command; log is the file of its output, written anew."""
+        self.log = log
+        self.signals: list[signal.Signals] = []
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self._before = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
+
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit code of Snakemake, or None where it goes on after this time."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        return code
+
+    def last_progress(self) -> str:
+        """Return the last line in which a command or envs/build.py says what it does; nothing before the first one."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - 65536))
+            lines = _PROGRESS.findall(file.read().decode(errors="replace"))
+        return lines[-1] if lines else ""
+
+    def errors(self) -> list[str]:
+        """Return the errors of all commands in one sentence each, once each."""
+        return list(dict.fromkeys(_ERROR.findall(self.log.read_text(errors="replace"))))
+
+    def last_lines(self, count: int) -> list[str]:
+        """Return the last lines of the output."""
+        return self.log.read_text(errors="replace").splitlines()[-count:]
+
+    def _pass_on(self, number: int, _: object) -> None:
+        self.signals.append(signal.Signals(number))
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)

@@ -1,0 +1,164 @@
+"""Follow the runs of a study by the files that they write, on this machine or by jobs of a cluster."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pais_bench.annotations import run_data
+from pais_bench.annotations.sources import read_content
+from pais_bench.annotations.store import dataset_folder
+from pais_bench.study.run import Run, suffix
+from pais_bench.study.study import Study
+
+STATES = ("waiting", "training", "stopped", "trained", "predicted", "done")
+"""States of a run; stopped: a training that no process continues now."""
+
+_STEP, _EVALUATION = b'{"event": "step"', b'{"event": "evaluation"'
+_END = b"\n"
+
+Kind = tuple[str, str]
+"""Network with its backend, and method: what the time of a step depends on."""
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Hold the progress of one run.
+
+    folder: where its files are | state: one of STATES | step: the last one logged | seconds: time of the steps up to
+    it, without evaluations | ap: mask AP 0..1 of the study's reported model, at its newest evaluation or, of a run that
+    is done, as the tables have it; None where there is none.
+    """
+
+    run: Run
+    folder: Path
+    state: str
+    step: int
+    seconds: float
+    ap: float | None
+
+    @property
+    def is_trained(self) -> bool:
+        """Return whether the training has ended."""
+        return self.state in ("trained", "predicted", "done")
+
+    @property
+    def kind(self) -> Kind:
+        """Return network and method."""
+        return f"{self.run.network.backend}/{self.run.network.label}", self.run.method.label
+
+    def seconds_left(self, step_seconds: Mapping[Kind, float]) -> float | None:
+        """Return the time that the steps left take; None where the time of such a step is not known."""
+        left = 0 if self.is_trained else max(0, self.run.training.steps - self.step)
+        if not left:
+            return 0.0
+        return left * step_seconds[self.kind] if self.kind in step_seconds else None
+
+
+class Progress:
+    """Read the progress of a study's runs again and again; of a log only the lines that are new are read."""
+
+    def __init__(self, study: Study, results: Path) -> None:
+        self.study, self.results = study, results
+        self._runs = {run.digest: run for run in study.runs()}
+        self._logs: dict[Path, _Log] = {}
+
+    def read(self) -> list[RunProgress]:
+        """Return the progress of every run, in the order of the grid. A line that is being written does not count."""
+        data = read_content(dataset_folder(self.results, self.study.dataset.label))
+        folders = ((run, run_data.of_content(self.results / run.folder, data)) for run in self._runs.values())
+        return [self._read_run(run, folder) for run, folder in folders]
+
+    def _read_run(self, run: Run, folder: Path) -> RunProgress:
+        end = suffix(self.study.checkpoints[0])
+        log = self._logs.setdefault(folder, _Log(folder / "log.jsonl", self.study.report.model))
+        log.update()
+        ap = log.ap
+        if not (folder / "run.json").exists():
+            training = (folder / run_data.LOCK).exists()
+            state = "training" if training else "stopped" if log.step else "waiting"
+        elif not (folder / f"predictions{end}.json").exists():
+            state = "trained"
+        elif not (folder / f"metrics{end}.json").exists():
+            state = "predicted"
+        else:
+            state = "done"
+            with suppress(OSError, ValueError, KeyError):  # a broken file is named by the report
+                ap = _number(json.loads((folder / f"metrics{end}.json").read_bytes())["segm"]["AP"])
+        return RunProgress(run, folder, state, log.step, log.seconds, ap)
+
+
+def measured_step_seconds(runs: Iterable[RunProgress]) -> dict[Kind, float]:
+    """Return the median seconds a step of each network and method that has a log."""
+    measured: dict[Kind, list[float]] = {}
+    for run in runs:
+        if run.step and run.seconds:
+            measured.setdefault(run.kind, []).append(run.seconds / run.step)
+    return {kind: statistics.median(values) for kind, values in measured.items()}
+
+
+def training_seconds_left(runs: list[RunProgress]) -> float | None:
+    """Return the time until all runs are trained, if as many train at once as now; None before the first step.
+
+    A network and method without a log counts as the mean of the others.
+    """
+    measured = measured_step_seconds(runs)
+    if not measured:
+        return 0.0 if all(run.is_trained for run in runs) else None
+    mean = statistics.fmean(measured.values())
+    left = [run.seconds_left({run.kind: mean, **measured}) or 0.0 for run in runs]
+    at_once = max(1, sum(run.state == "training" for run in runs))
+    return max([sum(left) / at_once, *left])
+
+
+@dataclass
+class _Log:
+    """Hold what was read of a log.jsonl, and up to where."""
+
+    path: Path
+    model: str
+    step: int = 0
+    seconds: float = 0.0
+    ap: float | None = None
+    _offset: int = field(default=0, repr=False)
+    _inode: int = field(default=0, repr=False)
+
+    def update(self) -> None:
+        """Read the new lines; a log that a resumed training wrote anew is read again."""
+        try:
+            state = self.path.stat()
+        except OSError:
+            state = None
+        if state is None or state.st_ino != self._inode or state.st_size < self._offset:
+            self.step, self.seconds, self.ap, self._offset = 0, 0.0, None, 0
+            self._inode = state.st_ino if state else 0
+        if state is None or state.st_size == self._offset:
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            content = file.read()
+        content = content[: content.rfind(_END) + 1]
+        self._offset += len(content)
+        for line in _parse_last_step_and_evaluations(content.split(_END)):
+            if line["event"] == "step":
+                self.step, self.seconds = int(line["step"]), float(line["seconds"])
+            else:
+                self.ap = _number(line.get(self.model, {}).get("segm_AP"))
+
+
+def _parse_last_step_and_evaluations(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    steps = [line for line in lines if line.startswith(_STEP)]
+    for text in (*steps[-1:], *(line for line in lines if line.startswith(_EVALUATION))):
+        with suppress(ValueError):  # a broken line is named by the report
+            yield json.loads(text)
+
+
+def _number(value: float | None) -> float | None:
+    """Return an AP; None where it is undefined, as without an object."""
+    return None if value is None or math.isnan(value) else float(value)

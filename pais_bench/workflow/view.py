@@ -1,0 +1,83 @@
+"""Show the progress of a study's runs: a table for a terminal, or a line for each thing that happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pais_bench.workflow.progress import STATES, RunProgress, training_seconds_left
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_STYLES = {"training": "bold", "stopped": "yellow", "waiting": "dim", "done": "green"}
+_INTEREST = ("training", "stopped", "predicted", "trained", "done", "waiting")
+"""Which runs a table shows first where the terminal has no room for all."""
+
+
+def headline(runs: list[RunProgress]) -> str:
+    """Return how many runs are done and left, and the time to the end of the trainings."""
+    counts = Counter(run.state for run in runs)
+    parts = [f"{counts['done']} of {len(runs)} runs done"]
+    parts += [f"{counts[state]} {state}" for state in reversed(STATES[:-1]) if counts[state]]
+    left = training_seconds_left(runs)
+    if left != 0:
+        parts.append(_duration(left))
+    return ", ".join(parts)
+
+
+def table(runs: list[RunProgress], rows: int, note: str = "") -> Table:
+    """Return the table of a grid, of at most `rows` runs: those that train come before those that wait.
+
+    note is a line below it: what the workflow does now.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = sorted(range(len(runs)), key=lambda index: _INTEREST.index(runs[index].state))[: max(1, rows)]
+    grid = Table(box=SIMPLE_HEAD, title=Text(headline(runs)), title_justify="left", caption_justify="left")
+    for name in ("split", "network", "method", "state"):
+        grid.add_column(name, no_wrap=True)
+    for name in ("step", "mask AP"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for run in (runs[index] for index in sorted(shown)):
+        split, network, method = _names(run)
+        cells = (split, network, method, run.state, f"{run.step} of {run.run.training.steps}", _percent(run.ap))
+        grid.add_row(*map(Text, cells), style=_STYLES.get(run.state))
+    hidden = Counter(runs[index].state for index in set(range(len(runs))) - set(shown))
+    more = ", ".join(f"{count} {state}" for state, count in hidden.items())
+    lines = [f"and {hidden.total()} more: {more}"] if hidden else []
+    grid.caption = Text("\n".join(lines + [note] * bool(note)), no_wrap=True, overflow="ellipsis")
+    return grid
+
+
+def news(before: list[RunProgress], now: list[RunProgress]) -> Iterator[str]:
+    """Yield a line for each run that began, was evaluated or ended, and the headline where one is done."""
+    finished = False
+    for old, new in zip(before, now, strict=True):
+        if new.state != old.state or new.ap != old.ap:
+            step = f", step {new.step} of {new.run.training.steps}" if new.state in ("training", "stopped") else ""
+            ap = "" if new.ap is None else f", mask AP {_percent(new.ap)}"
+            yield f"{' '.join(_names(new))}: {new.state}{step}{ap}"
+            finished = finished or new.state == "done" != old.state
+    if finished:
+        yield headline(now)
+
+
+def _names(run: RunProgress) -> tuple[str, str, str]:
+    return run.run.split.stem, run.kind[0], run.kind[1]
+
+
+def _percent(ap: float | None) -> str:
+    return "–" if ap is None else f"{100 * ap:.1f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "time left unknown before the first logged step"
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"about {minutes // 60} h {minutes % 60} min of training left"
+    return f"about {minutes} min of training left" if minutes else "less than a minute of training left"

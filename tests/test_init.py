@@ -1,0 +1,328 @@
+"""Check that `init` finds the usual layouts, and that the study which it writes fits the data, plans and trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pais_bench.annotations.store import Store
+from pais_bench.cli.main import main
+from pais_bench.init.device import find_device
+from pais_bench.splits.draw import draw
+from pais_bench.splits.family import ImagePool
+from pais_bench.study.load import load_study
+from pais_bench.study.study import Study
+
+
+@pytest.fixture(autouse=True)
+def _bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the machine have no pretrained weights, and no driver of a GPU."""
+    for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    install_driver(tmp_path, monkeypatch, "exit 9")
+
+
+def install_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a program nvidia-smi before all others."""
+    program = folder / "bin" / "nvidia-smi"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def test_the_first_gpu_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_device().gpu is None
+    install_driver(tmp_path, monkeypatch, "echo 'NVIDIA H100 80GB HBM3, 81559, 9.0'; echo 'other, 1, 5.0'")
+    device = find_device()
+    assert device[1:] == ("NVIDIA H100 80GB HBM3", 81559 / 1024, 9.0) and str(device) == "NVIDIA H100 80GB HBM3, 80 GB"
+    install_driver(tmp_path, monkeypatch, "echo 'a card without figures, [N/A], [N/A]'")
+    assert find_device().gpu is None
+
+
+def coco(names: list[str], classes: int = 2, first: int = 1) -> dict[str, Any]:
+    """Return the content of a COCO file of 64 x 48 images with a square of class 1 + k mod classes."""
+    images = [{"id": first + k, "file_name": name, "width": 64, "height": 48} for k, name in enumerate(names)]
+    square = [10, 8, 34, 8, 34, 32, 10, 32]
+    annotations = [
+        {"id": i + 1, "image_id": one["id"], "category_id": 1 + i % classes, "segmentation": [square], "iscrowd": 0,
+         "area": 576, "bbox": [10, 8, 24, 24]}
+        for i, one in enumerate(images)
+    ]  # fmt: skip
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1 + k, "name": f"c{k}"} for k in range(classes)],
+    }
+
+
+def photo(path: Path, seed: int) -> None:
+    """Draw a photo with a square."""
+    pixels = np.random.default_rng(seed).integers(0, 120, (48, 64, 3), dtype=np.uint8)
+    pixels[8:32, 10:34] += 100
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def lay_out(root: Path, files: dict[str, tuple[str, int]], classes: int = 2) -> Path:
+    """Write annotation files, each with a number of images in a folder; return the root."""
+    seed = 0
+    for file, (folder, count) in files.items():
+        names = [f"{seed + k:03}.png" for k in range(count)]
+        for name in names:
+            photo(root / folder / name, seed)
+            seed += 1
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(json.dumps(coco(names, classes)))
+    return root
+
+
+def init(root: Path, output: Path, *options: str) -> Study:
+    """Run the command and return the study, which loads."""
+    assert main(["init", str(root), "--output", str(output), *options]) == 0
+    return load_study(output)
+
+
+LAYOUTS = {
+    "Roboflow": {"train/_annotations.coco.json": ("train", 12), "valid/_annotations.coco.json": ("valid", 4)},
+    "COCO": {
+        "annotations/instances_train2017.json": ("train2017", 12),
+        "annotations/instances_val2017.json": ("val2017", 4),
+    },
+    "COCO, images in one folder": {
+        "annotations/instances_train2017.json": ("images/train2017", 12),
+        "annotations/instances_val2017.json": ("images/val2017", 4),
+    },
+    "without a validation set": {
+        "train/_annotations.coco.json": ("train", 12),
+        "test/_annotations.coco.json": ("test", 4),
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_two_files(layout: str, tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "my photos", LAYOUTS[layout])
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations" / "captions_train2017.json").write_text("{}")
+    study = init(root, tmp_path / "study.yaml")
+    (train, (folder, _)), (val, (val_folder, _)) = LAYOUTS[layout].items()
+    options = study.dataset.options
+    assert study.name == study.dataset.label == "my_photos" and study.dataset.root == root
+    assert (options["train_annotations"], options["train_images"]) == (train, folder)
+    assert (options["val_annotations"], options["val_images"]) == (val, val_folder)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "prefix"),
+    [("result.json", "images/"), ("result.json", "../../label-studio/data/media/upload/1/"),
+     ("annotations/instances_default.json", "")],
+    ids=["Label Studio", "Label Studio with its server's paths", "CVAT"],
+)  # fmt: skip
+def test_one_file_is_divided_by_photo(annotations: str, prefix: str, tmp_path: Path) -> None:
+    """Photo 0 has two augmented copies, and photo 1 a copy of its file; the originals stay as they are."""
+    root = tmp_path / "root"
+    names = [f"{k:02}.png" for k in range(17)] + ["00.rf.aB1.png", "00.rf.c2.png", "again.png"]
+    for seed, name in enumerate(names):
+        photo(root / "images" / name, seed)
+    (root / "images" / "00.png").rename(root / "images" / "00.rf.d3.png")
+    names[0] = "00.rf.d3.png"
+    shutil.copy(root / "images" / "01.png", root / "images" / "again.png")
+    source = root / annotations
+    source.parent.mkdir(exist_ok=True)
+    content = {**coco([prefix + name for name in names]), "info": {"year": 2026}}
+    source.write_text(json.dumps(content))
+    before = source.read_bytes()
+    study = init(root, tmp_path / "out" / "mine.yaml", "--name", "mine")
+    assert source.read_bytes() == before
+    paths = [Path(study.dataset.options[f"{subset}_annotations"]) for subset in ("train", "val")]
+    assert paths == [tmp_path / "out" / f"mine-{subset}.json" for subset in ("train", "val")]
+    train, val = (json.loads(path.read_text()) for path in paths)
+    assert train["info"] == val["info"] == content["info"]
+    for key in ("images", "annotations"):
+        assert sorted(train[key] + val[key], key=lambda one: one["id"]) == content[key]
+    sides = [{Path(image["file_name"]).name for image in part["images"]} for part in (train, val)]
+    assert len(sides[1]) >= 3 and not sides[0] & sides[1]
+    for same in ({"00.rf.d3.png", "00.rf.aB1.png", "00.rf.c2.png"}, {"01.png", "again.png"}):
+        assert same <= sides[0] or same <= sides[1]
+    written = [path.read_bytes() for path in paths]
+    init(root, tmp_path / "out" / "mine.yaml", "--force")
+    assert [path.read_bytes() for path in paths] == written
+
+
+def test_a_changed_file_is_divided_again(tmp_path: Path) -> None:
+    """Write the study into the folder of the data, where a second init finds what the first has divided."""
+    root = lay_out(tmp_path / "root", {"annotations.json": ("images", 10)})
+    study = init(root, root / "study.yaml")
+    assert study.dataset.options["train_annotations"] == "study-train.json"
+    (root / "annotations.json").write_text(json.dumps(coco([f"{k:03}.png" for k in range(9)])))
+    assert init(root, root / "study.yaml", "--force") == study
+    parts = [json.loads((root / f"study-{subset}.json").read_text()) for subset in ("train", "val")]
+    assert sum(len(part["images"]) for part in parts) == 9
+
+
+def complain(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run the command, which is to fail, and return what it says."""
+    capsys.readouterr()
+    assert main(["init", *argv]) == 2
+    return capsys.readouterr().err
+
+
+def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out" / "study.yaml"
+    arguments = ("--output", str(output))
+    assert "nowhere: no such folder" in complain(capsys, str(tmp_path / "nowhere"), *arguments)
+    root = tmp_path / "root"
+    photo(root / "images" / "0.png", 0)
+    (root / "labels").mkdir()
+    (root / "labels" / "0.txt").write_text("0 0.5 0.5 0.1 0.1")
+    assert "no annotation file in COCO format below it (some files look like YOLO)" in complain(
+        capsys, str(root), *arguments
+    )
+    (root / "train.json").write_text("{")
+    assert "train.json: not valid JSON" in complain(capsys, str(root), *arguments)
+    lay_out(root, {"train.json": ("images", 6)})
+    (root / "images" / "000.png").unlink()
+    (root / "b_train.json").write_text((root / "train.json").read_text())
+    assert "2 of its COCO files (b_train.json, train.json) can be for 'train'" in complain(
+        capsys, str(root), *arguments
+    )
+    (root / "b_train.json").unlink()
+    (root / "train.json").write_text(json.dumps({**coco(["x.png"] * 6), "categories": []}))
+    assert "none of its 6 images, such as 'x.png', is below" in complain(capsys, str(root), *arguments)
+    lay_out(root, {"train.json": ("images", 4)})
+    assert "train.json: 4 photos are too few to divide" in complain(capsys, str(root), *arguments)
+    content = coco([f"{k:03}.png" for k in range(6)])
+    lay_out(root, {"train.json": ("images", 6)})
+    (root / "train.json").write_text(json.dumps({**content, "categories": content["categories"] * 2}))
+    assert f"{root / 'train.json'}: category 1" in complain(capsys, str(root), *arguments), "not of a temporary file"
+    (root / "train.json").write_text(json.dumps({**content, "annotations": content["annotations"][:1]}))
+    assert "train.json: so few photos have an object that none is left" in complain(capsys, str(root), *arguments)
+    assert not output.parent.exists()
+
+
+def test_a_gpu_and_weights_give_the_usual_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_driver(tmp_path, monkeypatch, "echo 'NVIDIA H100 80GB HBM3, 81559, 9.0'")
+    weights = tmp_path / "home" / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    study = init(lay_out(tmp_path / "root", LAYOUTS["Roboflow"]), tmp_path / "study.yaml")
+    options = study.networks["mask_rcnn"].options
+    assert options["pretrained_backbone"] == str(weights) and len(options["anchor_sizes"]) == 5
+    assert "box_features" not in options and study.methods["pais"].options["score_threshold"] == 0.35
+    assert study.training.precision == "bf16-mixed" and study.split.folds == (1, 2, 3, 4, 5)
+
+
+def test_variants_of_a_photo_in_both_sets_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = lay_out(tmp_path / "root", LAYOUTS["Roboflow"])
+    for subset in ("train", "valid"):
+        path = root / subset / "_annotations.coco.json"
+        content = json.loads(path.read_text())
+        for number, image in enumerate(content["images"]):  # 12 and 4
+            name = f"{number}.rf.{subset}.png"
+            (root / subset / image["file_name"]).rename(root / subset / name)
+            image["file_name"] = name
+        path.write_text(json.dumps(content))
+    init(root, tmp_path / "study.yaml")
+    assert "Photos of one name in train and val: 4;" in capsys.readouterr().out
+
+
+def test_records_without_box_and_area_are_measured(tmp_path: Path) -> None:
+    """Leave out what Label Studio may leave out; the sizes of objects are those of the masks."""
+    anchors = []
+    for name, keys in (("whole", ()), ("bare", ("bbox", "area", "iscrowd"))):
+        root = lay_out(tmp_path / name, LAYOUTS["Roboflow"])
+        path = root / "train" / "_annotations.coco.json"
+        content = json.loads(path.read_text())
+        content["annotations"] = [
+            {key: value for key, value in one.items() if key not in keys} for one in content["annotations"]
+        ]
+        path.write_text(json.dumps(content))
+        study = init(root, tmp_path / f"{name}.yaml")
+        anchors.append(study.networks["mask_rcnn"].options["anchor_sizes"])
+    assert anchors == [[24, 30, 38]] * 2  # squares of 24 px in views of 48 px
+
+
+def test_a_study_is_not_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, output = lay_out(tmp_path / "root", LAYOUTS["Roboflow"]), tmp_path / "study.yaml"
+    output.write_text("mine")
+    assert "study.yaml: is there already; give --force" in complain(capsys, str(root), "--output", str(output))
+    assert output.read_text() == "mine"
+    assert init(root, output, "--force").name == "root"
+
+
+def test_faulty_records_and_unused_files_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = {**LAYOUTS["Roboflow"], "test/_annotations.coco.json": ("test", 2)}
+    root = lay_out(tmp_path / "root", layout)
+    path = root / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 99
+    path.write_text(json.dumps(content))
+    init(root, tmp_path / "study.yaml")
+    printed = capsys.readouterr().out
+    assert f"not used: {root / 'test' / '_annotations.coco.json'}" in printed
+    assert "image files that no subset names: 2;" in printed
+    assert "dropped 1 record" in printed and "--repair && pais-bench plan" in printed.splitlines()[-1]
+    assert main(["prepare", str(tmp_path / "study.yaml"), "--results", str(tmp_path / "results")]) == 2
+
+
+def test_the_study_plans_and_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Take the way of a new user to the end of a training; only its steps are fewer."""
+    layout = {"train/_annotations.coco.json": ("train", 20), "valid/_annotations.coco.json": ("valid", 3)}
+    study = tmp_path / "study.yaml"
+    init(lay_out(tmp_path / "root", layout), study)
+    text = study.read_text()
+    study.write_text(
+        text.replace("\n  steps: 600\n", "\n  steps: 3\n").replace("\n  burn_in: 360\n", "\n  burn_in: 1\n")
+    )
+    assert study.read_text() != text
+    results = ("--results", str(tmp_path / "results"))
+    percent = str(load_study(study).split.percents[0])
+    split = ("--percent", percent, "--fold", "1")
+    assert main(["prepare", str(study), *results]) == 0
+    assert main(["plan", str(study), *results]) == 0
+    assert main(["split", str(study), *split, *results]) == 0
+    assert main(["train", str(study), *split, "--network", "mask_rcnn", "--method", "pais", *results]) == 0
+    (run,) = (tmp_path / "results" / "runs").rglob("run.json")
+    steps = [json.loads(line) for line in (run.parent / "log.jsonl").read_text().splitlines()]
+    assert max(line["step"] for line in steps) == 3
+
+
+def unlabelled_classes(study: Study, results: Path) -> Iterator[int]:
+    """Yield the number of classes without a label in each split of the study."""
+    store = Store.open(results / "datasets" / study.dataset.label, "train")
+    objects, pool = store.objects(), ImagePool.of(store)
+    classes = np.unique(objects.category_id[~objects.crowd])
+    for percent in study.split.percents:
+        for fold in study.split.folds:
+            ids = draw(study.split.family, pool, percent, fold).ids
+            labelled = np.isin(objects.image_id, ids) & ~objects.crowd
+            yield len(classes) - len(np.unique(objects.category_id[labelled]))
+
+
+@pytest.mark.parametrize(
+    ("name", "percents", "side", "anchors"),
+    [
+        ("chicken_parts", (5, 10, 20), 160, [38, 60, 118]),
+        ("facades", (2, 5, 10), 192, [8, 16, 32]),
+        ("coco_mini", (50,), 192, [8, 19, 67]),
+    ],
+)
+def test_real_photos(
+    name: str, percents: tuple[int, ...], side: int, anchors: list[int], shared_data: Path, tmp_path: Path
+) -> None:
+    if not (root := shared_data / name).is_dir():
+        pytest.skip(f"no real data: {root} is absent")
+    study = init(root, tmp_path / "study.yaml")
+    assert study.split.percents == percents and study.input.min_size_test == side
+    assert study.networks["mask_rcnn"].options["anchor_sizes"] == anchors
+    assert main(["prepare", str(tmp_path / "study.yaml"), "--results", str(tmp_path), "--no-verify-images"]) == 0
+    assert not any(unlabelled_classes(study, tmp_path))

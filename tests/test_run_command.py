@@ -1,0 +1,221 @@
+"""Check the command run: the view of the runs, its refusals, Ctrl-C, and a wheel of the package in an empty folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomllib
+from rich.console import Console
+from tiny import study, write_study
+
+from pais_bench.cli.main import main
+from pais_bench.study.load import load_study
+from pais_bench.workflow import view
+from pais_bench.workflow.progress import Progress, RunProgress
+
+ROOT = Path(__file__).parent.parent
+METHODS = {name: study()["methods"][name] for name in ("supervised", "pais")}
+LONG = study()["training"] | {"steps": 1000, "milestones": [900], "evaluate_every": 500}
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "pais_bench", "run", *map(str, words)]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+
+
+class Grid:
+    """Hold a study of two runs whose files the test writes."""
+
+    def __init__(self, folder: Path) -> None:
+        path = write_study(folder, methods=METHODS, training=LONG)
+        self.results = folder / "results"
+        self.progress = Progress(load_study(path), self.results)
+        self.supervised, self.pais = (self.results / run.folder for run in load_study(path).runs())
+        for run in (self.supervised, self.pais):
+            run.mkdir(parents=True)
+
+    def log(self, run: Path, step: int, seconds: float, ap: float | None = None) -> None:
+        lines: list[dict[str, Any]] = [{"event": "step", "step": step, "seconds": seconds}]
+        if ap is not None:
+            lines.append({"event": "evaluation", "step": step, "teacher": {"segm_AP": ap}, "student": {"segm_AP": 1}})
+        with (run / "log.jsonl").open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+    def finish(self, run: Path, ap: float) -> None:
+        (run / "lock.json").unlink()
+        for name in ("run.json", "predictions.json"):
+            (run / name).write_text("{}")
+        (run / "metrics.json").write_text(json.dumps({"segm": {"AP": ap}}))
+
+
+def rendered(runs: list[RunProgress], rows: int = 9, note: str = "") -> list[str]:
+    """Return the lines of the table in a terminal without colours."""
+    console = Console(file=io.StringIO(), width=100)
+    console.print(view.table(runs, rows, note))
+    assert isinstance(console.file, io.StringIO)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines() if line.strip(" ─")]
+
+
+def test_the_table_before_within_and_after_a_study(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    first = grid.progress.read()
+    assert rendered(first, note="environment [red]: installing") == [
+        "0 of 2 runs done, 2 waiting, time left unknown before the first logged step",
+        "split network method state step mask AP",
+        "10pct-fold1 torchvision/mask_rcnn supervised waiting 0 of 1000 –",
+        "10pct-fold1 torchvision/mask_rcnn pais waiting 0 of 1000 –",
+        "environment [red]: installing",
+    ]
+    for run in (grid.supervised, grid.pais):
+        (run / "lock.json").touch()
+    grid.log(grid.supervised, 500, 500 * 1.2, 0.1234)
+    (grid.pais / "log.jsonl").write_text('{"event": "step", "step": 1, "sec')
+    second = grid.progress.read()
+    # 500 steps of 1.2 s are left of the one; the other has no step yet, and 1000 at the same pace are 20 minutes.
+    assert rendered(second) == [
+        "0 of 2 runs done, 2 training, about 20 min of training left",
+        "split network method state step mask AP",
+        "10pct-fold1 torchvision/mask_rcnn supervised training 500 of 1000 12.3",
+        "10pct-fold1 torchvision/mask_rcnn pais training 0 of 1000 –",
+    ]
+    assert list(view.news(first, second)) == [
+        "10pct-fold1 torchvision/mask_rcnn supervised: training, step 500 of 1000, mask AP 12.3",
+        "10pct-fold1 torchvision/mask_rcnn pais: training, step 0 of 1000",
+    ]
+    (grid.pais / "log.jsonl").unlink()
+    grid.log(grid.supervised, 1000, 1200, 0.2)
+    grid.log(grid.pais, 600, 600 * 6.0, float("nan"))
+    grid.finish(grid.supervised, 0.25)
+    (grid.pais / "lock.json").unlink()
+    third = grid.progress.read()
+    assert rendered(third)[0] == "1 of 2 runs done, 1 stopped, about 40 min of training left"
+    assert rendered(third)[2:] == [
+        "10pct-fold1 torchvision/mask_rcnn supervised done 1000 of 1000 25.0",
+        "10pct-fold1 torchvision/mask_rcnn pais stopped 600 of 1000 –",
+    ]
+    assert list(view.news(second, third))[0].endswith("supervised: done, mask AP 25.0")
+    assert list(view.news(second, third))[2] == rendered(third)[0]
+    assert rendered(third, rows=1)[2:] == [
+        "10pct-fold1 torchvision/mask_rcnn pais stopped 600 of 1000 –",
+        "and 1 more: 1 done",
+    ], "what is under way comes first where the terminal is low"
+
+
+def test_a_log_that_a_resumed_training_wrote_anew_is_read_again(tmp_path: Path) -> None:
+    grid = Grid(tmp_path)
+    grid.log(grid.pais, 400, 40.0, 0.5)
+    assert (grid.progress.read()[1].step, grid.progress.read()[1].ap) == (400, 0.5)
+    log = grid.pais / "log.jsonl"
+    log.rename(log.with_suffix(".before"))
+    grid.log(grid.pais, 300, 30.0)
+    grid.log(grid.pais, 350, 35.0)
+    last = grid.progress.read()[1]
+    assert (last.step, last.seconds, last.ap) == (350, 35.0, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--profile", "nowhere"], "--profile nowhere: no folder with a config.yaml; name local, slurm, or such"),
+        (["--", "--config", "results=x"], "--config results=x: name the study and --results before `--`"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_a_sentence(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path)
+    assert main(["run", str(path), "--results", str(tmp_path / "results"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pais-bench run: error: ") and message in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_job_that_fails_is_named_with_its_exit_code_and_its_log(tmp_path: Path) -> None:
+    """Let the data be refused by prepare, so that no training starts."""
+    (tmp_path / "data/train").mkdir(parents=True)
+    (tmp_path / "data/train.json").write_text('{"images": 3}')
+    names = {"train_annotations": "train.json", "train_images": "train"}
+    options = names | {name.replace("train", "val"): value for name, value in names.items()}
+    write_study(tmp_path, dataset={"name": "coco", "label": "mine", "root": "data", "options": options})
+    done = subprocess.run(command("tiny.yaml"), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    fault, end = done.stderr.splitlines()[-2:]
+    assert fault.startswith("pais-bench prepare: error: ") and "train.json" in fault
+    assert end.startswith("pais-bench run: error: the workflow ended with exit code 1; results/logs/workflow/tiny.log")
+    assert fault in (tmp_path / "results/logs/workflow/tiny.log").read_text()
+
+
+def test_ctrl_c_saves_the_trainings_and_the_same_command_continues(tmp_path: Path) -> None:
+    training = LONG | {"steps": 100000, "milestones": [90000], "evaluate_every": 100000}
+    path = write_study(tmp_path, methods={"supervised": {}}, training=training)
+    (run,) = load_study(path).runs()
+    folder = tmp_path / "results" / run.folder
+    words = command("tiny.yaml", "--", "--config", f"python={sys.executable}")
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "log.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "pais-bench run: ended by Ctrl-C; run the same command to continue"
+    assert (folder / "checkpoint.pt").exists() and not (folder / "lock.json").exists()
+    (one,) = Progress(load_study(path), tmp_path / "results").read()
+    assert one.state == "stopped" and one.step > 0
+
+
+def test_the_extras_require_what_the_environments_do() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = ("torchvision", "workflow")
+    lines = {
+        line.split("#")[0].strip() for name in names for line in (ROOT / f"envs/{name}.in").read_text().splitlines()
+    }
+    wanted = {line.replace("[reports]", "") for line in lines}
+    assert {line for extra in extras.values() for line in extra if not line.startswith("pais-bench[")} <= wanted
+
+
+def test_an_installed_package_runs_from_an_empty_folder(tmp_path: Path) -> None:
+    """Build a wheel and import it from where it is unpacked, so that nothing of the checkout is found."""
+    source, site, home = tmp_path / "source", tmp_path / "site", tmp_path / "cache"
+    source.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("envs", "pais_bench", "profiles", "rules"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("Snakefile", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = "import setuptools.build_meta; setuptools.build_meta.build_wheel('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = source.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    variables = environment(PYTHONPATH=str(site), XDG_CACHE_HOME=str(home))
+    quiet = ("--", "--quiet", "host")
+    for study_name, backends in (("demo", {"torchvision"}), ("backends", {"torchvision", "mmdet", "detectron2"})):
+        words = command(study_name, "-n", *quiet)
+        done = subprocess.run(words, cwd=empty, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        built = set(re.findall(rf"output: {re.escape(str(home))}/pais_bench/.envs/(\w+)-", done.stdout))
+        # All of a study's frameworks have to be here for this Python to train it.
+        assert built == (set() if study_name == "demo" else backends)
+    assert not [path for path in empty.iterdir() if path.name != ".snakemake"], "a dry-run makes no results"
+    builder = runpy.run_path(str(site / "pais_bench/_project/envs/build.py"))
+    assert builder["folder"]("torchvision") == runpy.run_path(str(ROOT / "envs/build.py"))["folder"]("torchvision")
