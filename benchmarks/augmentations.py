@@ -16,15 +16,16 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
 from pais_bench import geometry, plugins
 from pais_bench.annotations.store import Store
-from pais_bench.data import augment
-from pais_bench.data.read import read_image, read_instances
+from pais_bench.data import augment, recipe
+from pais_bench.data.labels import read_instances
+from pais_bench.data.read import read_image
+from pais_bench.data.recipe import Geometric, Operation, Photometric, Recipe
 from pais_bench.study.run import InputOptions
 from pais_bench.types import View
 
@@ -35,18 +36,18 @@ def main(path: Path) -> None:
     """Draw a grid of all operations at a high level, and write it as a PNG."""
     image, masks = example_image()
     options = InputOptions(min_size_train=(168, 216), max_size_train=240, min_size_test=192, max_size_test=240)
-    start = View(image, torch.eye(3, dtype=torch.float64))
-    views = [("image", start)]
-    for name in augment.PHOTOMETRIC[1:]:
-        views.append((f"{name} {LEVEL}", View(augment.apply_photometric(image, name, LEVEL), start.matrix)))
-    for name in augment.GEOMETRIC:
-        matrix = augment.geometric_matrix(name, start.size, 0.8, amount_y=0.4)
-        warped = geometry.warp(image.float(), matrix, start.size, fill=255 * augment.FILL)
-        views.append((name, View(warped.round().to(torch.uint8), matrix)))
-    views.append(("erase", augment.random_erasing(start, np.random.default_rng(3))))
+    size = image.shape[1], image.shape[2]
+    recipes = [("image", Recipe(size, size))]
+    operations: list[tuple[str, Operation]] = [
+        *((f"{name} {LEVEL}", Photometric(name, LEVEL)) for name in recipe.PHOTOMETRIC[1:]),
+        *((name, Geometric(recipe.geometric_matrix(name, size, 0.8, 0.4).numpy())) for name in recipe.GEOMETRIC),
+        ("erase", recipe.random_erasing(size, np.random.default_rng(3))),
+    ]
+    recipes += [(name, Recipe(size, size, operations=(operation,))) for name, operation in operations]
     for name in ("weak", "labelled", "strong", "strong"):
-        view = getattr(augment, name)(image, options, np.random.default_rng(len(views)))
-        views.append((f"{name} view", View((view.image * 255).round().to(torch.uint8), view.matrix)))
+        made = getattr(recipe, name)(size, options, np.random.default_rng(len(recipes)))
+        recipes.append((f"{name} view", made))
+    views = [(name, augment.view(image, made)) for name, made in recipes]
     rows = -(-len(views) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(COLUMNS * 1.7, rows * 1.85), layout="constrained")
     for axis in axes.flat:

@@ -30,8 +30,9 @@ from torch import Tensor
 
 from pais_bench import geometry, plugins
 from pais_bench.annotations.store import Store
-from pais_bench.data import augment
-from pais_bench.data.read import read_image, read_instances
+from pais_bench.data import augment, recipe
+from pais_bench.data.labels import read_instances
+from pais_bench.data.read import read_image
 from pais_bench.study.run import InputOptions
 from pais_bench.types import Instances, View
 
@@ -47,12 +48,15 @@ STRONG_SEED = 87
 def main(path: Path) -> None:
     """Draw the figure to a PNG file of 256 colours on white, which dark pages show as a card."""
     image, instances = load_image()
-    weak = augment.weak(image, INPUT, np.random.default_rng(0))
-    strong = augment.strong(image, INPUT, np.random.default_rng(STRONG_SEED))
+    height, width = image.shape[-2:]
+    weak = augment.view(image, recipe.weak((height, width), INPUT, np.random.default_rng(0)))
+    strong = augment.view(image, recipe.strong((height, width), INPUT, np.random.default_rng(STRONG_SEED)))
     detections, _ = geometry.project(instances, weak.matrix, weak.size)
     pais = plugins.load("methods", "pais")
-    targets = pais.Method(pais.Options()).assign_weights(detections)
-    projected = geometry.project_targets(targets, strong.matrix @ torch.linalg.inv(weak.matrix), strong.size)
+    method = pais.Method(pais.Options())
+    targets = method.assign_weights(detections[method.keep(detections)])
+    matrix = strong.matrix @ torch.linalg.inv(weak.matrix)
+    projected = geometry.project_targets([targets], [matrix], [strong.size])[0]
 
     pairs = zip(targets.class_weight.tolist(), targets.mask_weight.tolist(), strict=True)
     scores = [f"s = {score:.2f}\nu = {mask_iou:.2f}" for score, mask_iou in zip(SCORES, MASK_IOU, strict=True)]

@@ -145,6 +145,8 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=20, help="seconds that an input may take")
     parser.add_argument("--log", type=Path, default=Path("fuzz.jsonl"))
     arguments = parser.parse_args()
+    if unknown := set(arguments.kinds) - set(TRIALS):
+        parser.error(f"no kind of input: {', '.join(sorted(unknown))}")
     kinds = arguments.kinds or list(TRIALS)
     known = [json.loads(line) for line in arguments.log.read_text().splitlines()] if arguments.log.exists() else []
     finished = {(block["kind"], block["start"], block["stop"]) for block in known}

@@ -24,7 +24,7 @@ from lightning_fabric import Fabric
 
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
-from pais_bench.backends.torchvision import _weighted_heads, knet
+from pais_bench.backends.torchvision import _weighted_heads, _weighted_rpn, knet
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.load import load_study
 from pais_bench.training import step as training_step
@@ -34,7 +34,7 @@ from pais_bench.types import Batch
 
 MATCHING: dict[tuple[str, str], dict[str, tuple[Any, str]]] = {
     ("torchvision", "mask_rcnn"): {
-        "matching of anchors": (_weighted_heads.WeightedRPN, "_match"),
+        "matching of anchors": (_weighted_rpn.WeightedRPN, "_match"),
         "matching of regions": (_weighted_heads.WeightedRoIHeads, "select_training_samples"),
     },
     ("torchvision", "knet"): {"costs of the matching": (knet, "_costs"), "Hungarian matching": (knet, "match")},

@@ -1,53 +1,66 @@
-"""Project images, masks, boxes and targets between views by 3x3 matrices, and encode masks as RLE.
+"""Project images, masks, boxes and targets between views by 3x3 matrices.
 
 A matrix maps (x, y, 1) of one view to another in continuous pixel coordinates: the first pixel covers 0..1, so a flip
-is x' = w - x and a pixel's centre is at +0.5. The same convention holds for boxes, images and masks.
+is x' = w - x and a pixel's centre is at +0.5. The same convention holds for boxes, images and masks. Matrices are
+f64[3,3], affine, and stay on the CPU, whatever device holds what they map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from pycocotools import mask as rle
 from torch import Tensor
 from torch.nn import functional as F
 
-from pais_bench.types import Instances, Targets
+from pais_bench.types import Instances, Size, Targets
 
 
-def warp(image: Tensor, matrix: Tensor, size: tuple[int, int], fill: float = 0.0) -> Tensor:
-    """Resample f32[C,H,W] bilinearly through matrix f64[3,3] into f32[C,*size]; outside pixels become fill."""
+def warp(image: Tensor, matrix: Tensor, size: Size, fill: float = 0.0) -> Tensor:
+    """Resample f32[C,H,W] bilinearly through an affine matrix into f32[C,*size]; outside pixels become fill."""
+    (a, b, c), (d, e, f) = _coefficients(torch.linalg.inv(matrix.double()))
     height, width = image.shape[-2:]
     x = torch.arange(size[1], dtype=torch.float64, device=image.device) + 0.5
     y = torch.arange(size[0], dtype=torch.float64, device=image.device) + 0.5
-    inverse = torch.linalg.inv(matrix.to(image.device, torch.float64))
-    points = torch.stack((*torch.meshgrid(x, y, indexing="xy"), torch.ones(size, dtype=x.dtype, device=x.device)), -1)
-    source = points @ inverse.T
-    source = source[..., :2] / source[..., 2:]
-    grid = (source / source.new_tensor((width, height)) * 2 - 1).to(image.dtype)
-    return F.grid_sample((image - fill)[None], grid[None], align_corners=False)[0] + fill
+    # Each coordinate of the source is a function of x plus one of y: of a grid, only the sum is computed at full size.
+    grid_x = _outer_sum((a * x + c) * (2 / width) - 1, b * y * (2 / width), image.dtype)
+    grid_y = _outer_sum((d * x + f) * (2 / height) - 1, e * y * (2 / height), image.dtype)
+    grid = torch.stack((grid_x, grid_y), -1)[None]
+    if not fill:
+        return F.grid_sample(image[None], grid, align_corners=False)[0]
+    return F.grid_sample((image - fill)[None], grid, align_corners=False)[0] + fill
 
 
-def warp_masks(masks: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resample masks bool[N,H,W] through matrix f64[3,3] into bool[N,*size]: true where bilinear values exceed 0.5."""
+def warp_masks(masks: Tensor, matrix: Tensor, size: Size) -> Tensor:
+    """Resample masks bool[N,H,W] through an affine matrix into bool[N,*size]: true where bilinear values exceed 0.5."""
     if len(masks) == 0:
         return masks.new_zeros((0, *size))
-    if tuple(masks.shape[-2:]) == tuple(size) and torch.equal(matrix.cpu(), torch.eye(3, dtype=matrix.dtype)):
+    if tuple(masks.shape[-2:]) == tuple(size) and torch.equal(matrix, torch.eye(3, dtype=matrix.dtype)):
         return masks
     return warp(masks.float(), matrix, size) > 0.5
 
 
-def warp_boxes(boxes: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """Map boxes f32[N,4] through matrix f64[3,3]: the upright hull of the four corners, clipped to size (H, W)."""
-    x0, y0, x1, y1 = boxes.double().unbind(-1)
-    corners = torch.stack((torch.stack((x0, x1, x0, x1), -1), torch.stack((y0, y0, y1, y1), -1)), -1)
-    mapped = F.pad(corners, (0, 1), value=1.0) @ matrix.to(boxes.device, torch.float64).T
-    mapped = mapped[..., :2] / mapped[..., 2:]
-    low, high = mapped.amin(1), mapped.amax(1)
-    limit = low.new_tensor((size[1], size[0]))
-    return torch.cat((low.clamp(min=0).minimum(limit), high.clamp(min=0).minimum(limit)), -1).to(boxes.dtype)
+def warp_boxes(boxes: Tensor, matrix: Tensor, size: Size) -> Tensor:
+    """Map boxes f32[N,4] through an affine matrix: the upright hull of the four corners, clipped to size (H, W)."""
+    (a, b, c), (d, e, f) = _coefficients(matrix)
+    x, y = boxes.double().reshape(-1, 2, 2).unbind(-1)  # f64[N,2] each: both ends of a box
+    sides = []
+    for by_x, by_y, offset, limit in ((a * x, b * y, c, size[1]), (d * x, e * y, f, size[0])):
+        sides.append((by_x.amin(1) + by_y.amin(1) + offset).clamp(0, limit))
+        sides.append((by_x.amax(1) + by_y.amax(1) + offset).clamp(0, limit))
+    x0, x1, y0, y1 = sides
+    return torch.stack((x0, y0, x1, y1), -1).to(boxes.dtype)
+
+
+def _coefficients(matrix: Tensor) -> list[list[float]]:
+    """Return the first two rows of an affine matrix on the CPU as numbers, which kernels take without a copy."""
+    rows: list[list[float]] = matrix[:2].tolist()
+    return rows
+
+
+def _outer_sum(row: Tensor, column: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return [H,W] of dtype: row f64[W] plus column f64[H]."""
+    return row.to(dtype)[None] + column.to(dtype)[:, None]
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:
@@ -61,31 +74,59 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     return boxes
 
 
-def project(instances: Instances, matrix: Tensor, size: tuple[int, int]) -> tuple[Instances, Tensor]:
-    """Project instances through matrix f64[3,3] into a view of size (H, W).
+def project(instances: Instances, matrix: Tensor, size: Size) -> tuple[Instances, Tensor]:
+    """Project instances through an affine matrix into a view of size (H, W).
 
     Returns the instances that remain and their indices i64[K]; an instance whose mask is empty, or whose box has no
     extent, is removed. An upright map moves the boxes exactly. Under a rotation or a shear the hull of a box would
     grow, so the box is the tight one of the projected mask.
     """
-    masks = warp_masks(instances.masks, matrix, size)
-    upright = abs(float(matrix[0, 1])) + abs(float(matrix[1, 0])) < 1e-9
-    boxes = warp_boxes(instances.boxes, matrix, size) if upright else masks_to_boxes(masks)
-    extent = boxes[:, 2:] - boxes[:, :2]
-    kept = (masks.flatten(1).any(1) & (extent > 1e-3).all(1)).nonzero()[:, 0]
-    projected = Instances(boxes, instances.labels, masks, instances.scores, instances.mask_iou)
+    projected, visible = _project_all(instances, matrix, size)
+    kept = visible.nonzero()[:, 0]
     return projected[kept], kept
 
 
-def project_targets(targets: Targets, matrix: Tensor, size: tuple[int, int]) -> Targets:
-    """Project targets into another view, with their weights.
+def project_targets(targets: Sequence[Targets], matrices: Sequence[Tensor], sizes: Sequence[Size]) -> list[Targets]:
+    """Project the targets of each image into another view of it, with their weights, as `project` does.
 
-    A background function gets the boxes of the new view mapped back to its own view.
+    A background function gets the boxes of the new view mapped back to its own view. The host waits for the device once
+    for all images.
     """
-    instances, kept = project(targets.instances, matrix, size)
+    projections = [
+        _project_all(target.instances, matrix, size)
+        for target, matrix, size in zip(targets, matrices, sizes, strict=True)
+    ]
+    indices = nonzero_each([visible for _, visible in projections])
+    return [
+        _select(target, instances, kept, matrix)
+        for target, matrix, (instances, _), kept in zip(targets, matrices, projections, indices, strict=True)
+    ]
+
+
+def nonzero_each(flags: Sequence[Tensor]) -> list[Tensor]:
+    """Return the indices i64[K] of what is true in each bool[N]; the host waits for the device once for all."""
+    if not flags:
+        return []
+    together, sizes = torch.cat(list(flags)), [len(part) for part in flags]
+    counts = [int(part.sum()) for part in torch.split(together.cpu(), sizes)]
+    indices = torch.split(torch.nonzero_static(together, size=sum(counts))[:, 0], counts)
+    return [part - sum(sizes[:image]) for image, part in enumerate(indices)]
+
+
+def _project_all(instances: Instances, matrix: Tensor, size: Size) -> tuple[Instances, Tensor]:
+    """Return all projected instances, and bool[N]: whether a mask has a pixel and a box an extent."""
+    masks = warp_masks(instances.masks, matrix, size)
+    upright = abs(float(matrix[0, 1])) + abs(float(matrix[1, 0])) < 1e-9
+    boxes = warp_boxes(instances.boxes, matrix, size) if upright else masks_to_boxes(masks)
+    visible = masks.flatten(1).any(1) & ((boxes[:, 2:] - boxes[:, :2]) > 1e-3).all(1)
+    return Instances(boxes, instances.labels, masks, instances.scores, instances.mask_iou), visible
+
+
+def _select(targets: Targets, projected: Instances, kept: Tensor, matrix: Tensor) -> Targets:
+    """Return those of the projected targets, all of them in `projected`, that are kept, i64[K]."""
     background, (height, width) = targets.background, targets.instances.masks.shape[-2:]
     return Targets(
-        instances,
+        projected[kept],
         class_weight=targets.class_weight[kept],
         mask_weight=targets.mask_weight[kept],
         box_weight=targets.box_weight[kept],
@@ -94,7 +135,7 @@ def project_targets(targets: Targets, matrix: Tensor, size: tuple[int, int]) -> 
 
 
 def _project_background(
-    background: Callable[[Tensor], Tensor], matrix: Tensor, size: tuple[int, int]
+    background: Callable[[Tensor], Tensor], matrix: Tensor, size: Size
 ) -> Callable[[Tensor], Tensor]:
     """Return a background function for boxes of the view that matrix maps to; size is that of the original view."""
     inverse = torch.linalg.inv(matrix)
@@ -119,9 +160,3 @@ def about(matrix: Tensor, x: float, y: float) -> Tensor:
 def shift(x: float, y: float) -> Tensor:
     """Return the matrix of a translation."""
     return torch.tensor([[1.0, 0, x], [0, 1, y], [0, 0, 1]], dtype=torch.float64)
-
-
-def encode_mask(mask: Tensor) -> dict[str, object]:
-    """Encode one mask bool[H,W] as COCO's compressed RLE with counts as text."""
-    encoded = rle.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}

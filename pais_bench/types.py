@@ -29,7 +29,10 @@ over ranks and micro-batches, at least 1 in total. Collective: every rank calls 
 
 BoxScorer = Callable[["Tensor"], "tuple[Tensor, Tensor]"]
 """Maps boxes f32[n,4] of the weak view to the teacher's class probabilities f32[n,C+1], background first, and to the
-boxes f32[n,C,4] that its box head refines them to, per class."""
+boxes f32[n,C,4] that its box head refines them to, per class. It computes in eval mode, without a gradient."""
+
+Keep = Callable[["Instances"], "Tensor"]
+"""Maps a view's detections, whose masks are not pasted yet and thus bool[N,0,0], to those to keep, bool[N]."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,12 @@ class Instances:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor) -> Instances:
-        """Select instances by a bool[N] or i64[K] index."""
+    def __getitem__(self, index: Tensor | slice) -> Instances:
+        """Select instances by a bool[N] or i64[K] index or a slice; for a bool one the host waits for the device."""
+        if (
+            not isinstance(index, slice) and str(index.dtype) == "torch.bool"
+        ):  # five tensors would each wait for its indices
+            index = index.nonzero()[:, 0]
         return Instances(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def to(self, device: device) -> Instances:
@@ -141,6 +148,9 @@ class Backend(Protocol):
         """Return the losses of a batch of views, in training mode."""
         ...
 
-    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
-        """Return each view's instances, sorted by falling score; the module's mode is restored."""
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
+        """Return each view's instances, sorted by falling score; the module's mode is restored.
+
+        What keep drops is dropped before masks are pasted: predict(keep=keep) equals predict() filtered by keep.
+        """
         ...

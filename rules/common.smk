@@ -205,7 +205,9 @@ def training_resources():
         "nodes": nodes,
         "launch": "",
     }
-    requested["workers"] = cpus - 1 if study_resources.gpus else 0
+    # Without cpus in the study, a training counts the CPUs that it is given.
+    counted = study_resources.gpus and study_resources.cpus
+    requested["workers"] = f"--workers {cpus - 1}" if counted else ""
     if devices > 1:
         step = f"srun --kill-on-bad-exit=1 --nodes={nodes} --ntasks-per-node={devices} --gres=gpu:{devices}"
         requested["launch"] = f"${{SLURM_JOB_ID:+{step} --cpus-per-task={cpus}}}"

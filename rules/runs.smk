@@ -25,7 +25,7 @@ rule train:
         "{resources.launch} {resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
         " --method {wildcards.method} --threads {threads} --devices {resources.devices}"
-        " --nodes {resources.nodes} --workers {resources.workers} {resources.locked} 2>&1 | tee -i {log:q}"
+        " --nodes {resources.nodes} {resources.workers} {resources.locked} 2>&1 | tee -i {log:q}"
 
 
 rule predict:

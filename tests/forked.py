@@ -14,9 +14,12 @@ import torch
 import yaml
 from tiny import study
 
+from pais_bench import plugins
 from pais_bench.cli.main import main
 from pais_bench.study.load import load_study
 from pais_bench.training.trainer import Trainer
+
+plugins.load("backends", "torchvision/mask_rcnn")  # so that a fork whose memory is limited need not map it
 
 RUN = ("--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "supervised")
 

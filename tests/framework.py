@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from pretend_device import NAME, pretend
 from tiny import instances
 
 from pais_bench.errors import BenchError
 from pais_bench.layers.normalizers import batch_normalizer
-from pais_bench.types import Losses, Targets
+from pais_bench.types import Instances, Losses, Targets
 
 CLASSES = 3
 COUNTS = pytest.mark.parametrize("counts", [(3, 1), (2, 0), (0, 0), (5,)], ids=str)
@@ -74,3 +78,72 @@ def assert_misfits_are_refused(
         build(folder / "torn.pth")
     with pytest.raises(BenchError, match=r"absent\.pth: no such file"):
         build(folder / "absent.pth")
+
+
+class OnDevice(NamedTuple):
+    """Hold what a network computes on the pretend device and on the CPU, and the waits (kind, line) of the host."""
+
+    losses: dict[str, float]
+    expected_losses: dict[str, float]
+    scores: list[list[float]]
+    expected_scores: list[list[float]]
+    loss_waits: Counter[tuple[str, str]]
+    predict_waits: Counter[tuple[str, str]]
+
+
+def run_on_device(backend: Any) -> OnDevice:
+    """Return losses after a backward pass, and the upper half of detections; to be called in a process of its own."""
+    images, targets = batch(3, 1, 2, 5)
+    torch.manual_seed(1)
+    on_cpu = copy.deepcopy(backend)  # whose batch norm has statistics of its own
+    expected = {term: loss.item() for term, loss in on_cpu.loss(images, targets, batch_normalizer).items()}
+    detections = [one.scores.tolist() for one in on_cpu.predict(images, keep=_upper_half)]
+    with pretend() as recorder:
+        device = torch.device(NAME, 0)
+        backend.to(device)
+        there = [image.to(device) for image in images]
+        moved = [_to(target, device) for target in targets]
+        recorder.clear()
+        torch.manual_seed(1)
+        losses = backend.loss(there, moved, batch_normalizer)
+        sum(losses.values()).backward()
+        loss_waits = Counter(recorder.waits)
+        values = {term: loss.detach().to("cpu").item() for term, loss in losses.items()}
+        recorder.clear()
+        found = backend.predict(there, keep=_upper_half)
+        predict_waits = Counter(recorder.waits)
+        return OnDevice(values, expected, [one.scores.tolist() for one in found], detections, loss_waits, predict_waits)
+
+
+def assert_same_on_device(cost: OnDevice, budget: dict[str, tuple[int, int]]) -> None:
+    """Check what run_on_device returned; budget: the most waits of pais_bench's own lines, and of all, by function."""
+    assert cost.losses == pytest.approx(cost.expected_losses, rel=1e-5)
+    for scores, expected in zip(cost.scores, cost.expected_scores, strict=True):
+        assert scores == pytest.approx(expected, rel=1e-5)
+    for name, waits in (("loss", cost.loss_waits), ("predict", cost.predict_waits)):
+        ours = {place: count for place, count in waits.items() if "pais_bench/" in place[1]}
+        mine, most = budget[name]
+        assert sum(ours.values()) <= mine and waits.total() <= most, (ours, waits)
+
+
+def assert_half_precision_moves_no_box(backend: Any) -> None:
+    """Check the box head of a view under autocast, with deltas that bfloat16 holds exactly."""
+    (regressor,) = (module for module in backend.modules() if getattr(module, "out_features", 0) == 4 * CLASSES)
+    torch.nn.init.zeros_(regressor.weight)
+    regressor.bias.data = torch.tensor([0.25, -0.5, 1.0, -0.75]).repeat(CLASSES)
+    _, (scorer,) = backend.predict_with_scorers(batch(0)[0])
+    boxes = torch.tensor([[700.3, 401.7, 1333.1, 799.9], [3.14, 2.72, 25.5, 14.1]])
+    _, expected = scorer(boxes)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, (scorer,) = backend.predict_with_scorers(batch(0)[0])
+        _, refined = scorer(boxes)
+    torch.testing.assert_close(refined, expected)
+
+
+def _upper_half(detections: Instances) -> torch.Tensor:
+    return detections.mask_iou >= detections.mask_iou.median()
+
+
+def _to(target: Targets, device: torch.device) -> Targets:
+    weights = {name: getattr(target, name).to(device) for name in ("class_weight", "mask_weight", "box_weight")}
+    return replace(target, instances=target.instances.to(device), **weights)

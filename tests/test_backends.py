@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 from tiny import SMALLEST, instances, load_backend
+from torch import nn
+from torch._dynamo import lookup_backend
 
 from pais_bench import plugins, provenance
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
 from pais_bench.layers.normalizers import batch_normalizer
-from pais_bench.types import TERMS, Targets
+from pais_bench.types import TERMS, Instances, Targets
 
 NAMES = plugins.names("backends")
 OF_REGIONS = [name for name in NAMES if name.endswith("mask_rcnn")]
@@ -139,6 +141,23 @@ def test_predictions_are_sorted_and_in_range(backend: Any, images: Any) -> None:
         )
 
 
+def confident(detections: Instances) -> torch.Tensor:
+    """Keep the upper half of mask IoUs, because scores of an untrained network may all be 1; masks are not pasted."""
+    assert detections.masks.shape == (len(detections), 0, 0) and detections.masks.dtype == torch.bool
+    return detections.mask_iou >= detections.mask_iou.median()
+
+
+def test_what_keep_drops_is_missing_and_the_rest_is_the_same(backend: Any, images: Any) -> None:
+    for kept, every in zip(backend.predict(images, keep=confident), backend.predict(images), strict=True):
+        unpasted = replace(every, masks=every.masks[:, :0, :0])
+        expected = every[confident(unpasted)]
+        assert 0 < len(kept) < len(every)
+        for name in ("boxes", "labels", "masks", "scores", "mask_iou"):
+            torch.testing.assert_close(getattr(kept, name), getattr(expected, name), msg=name)
+    nothing = backend.predict(images, keep=lambda detections: detections.scores > 2)
+    assert [one.masks.shape for one in nothing] == [(0, *image.shape[-2:]) for image in images]
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_predict_restores_the_mode_and_takes_no_gradient(backend: Any, images: Any, training: bool) -> None:
     backend.train(training)
@@ -217,16 +236,48 @@ def test_the_noise_tolerant_head_trains_both_its_maps(name: str, images: Any, ta
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", OF_REGIONS)
-def test_score_is_the_box_head_on_given_boxes(name: str, images: Any, targets: Any, training: bool) -> None:
+def test_a_scorer_is_the_box_head_on_given_boxes(name: str, images: Any, targets: Any, training: bool) -> None:
     network = build(name).train(training)
-    none = torch.zeros(0, 4)
-    scored = network.score(images, [targets[0].instances.boxes, none])
-    assert network.training is training
-    for (probability, boxes), count in zip(scored, (3, 0), strict=True):
-        assert probability.shape == (count, CLASSES + 1) and boxes.shape == (count, CLASSES, 4)
-        assert not probability.requires_grad
-        torch.testing.assert_close(probability.sum(1), torch.ones(count))
+    detections, scorers = network.predict_with_scorers(images, keep=confident)
+    for mine, expected in zip(detections, network.predict(images, keep=confident), strict=True):
+        assert torch.equal(mine.scores, expected.scores) and torch.equal(mine.masks, expected.masks)
+    boxes = targets[0].instances.boxes
+    for scorer, one in zip(scorers, (boxes, torch.zeros(0, 4)), strict=True):
+        probability, refined = scorer(one)
+        assert network.training is training and not probability.requires_grad
+        assert probability.shape == (len(one), CLASSES + 1) and refined.shape == (len(one), CLASSES, 4)
+        torch.testing.assert_close(probability.sum(1), torch.ones(len(one)))
+    alone = network.predict_with_scorers(images[:1], pad_to=(72, 64))[1][0]
+    torch.testing.assert_close(scorers[0](boxes), alone(boxes)), "a view's scorer has the features of the view"
     (classifier,) = (m for m in network.modules() if getattr(m, "out_features", 0) == CLASSES + 1)
     torch.nn.init.constant_(classifier.bias, -99.0)
     torch.nn.init.constant_(classifier.bias[:1] if name.startswith("torchvision/") else classifier.bias[-1:], 99.0)
-    assert (network.score(images[:1], [targets[0].instances.boxes])[0][0][:, 0] > 0.99).all(), "background is first"
+    assert (scorers[0](boxes)[0][:, 0] > 0.99).all(), "background is first"
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("torchvision/")])
+def test_a_compiled_network_has_the_same_names_losses_and_gradients(
+    name: str, images: Any, targets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled by the tracer and not to machine code, which takes a minute; also in the copy that is the teacher."""
+    compiled = nn.Module.compile
+    passes = []
+
+    def counting(graph: Any, inputs: Any) -> Any:
+        passes.append(graph)
+        return lookup_backend("aot_eager")(graph, inputs)
+
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **how: compiled(module, backend=counting, **how))
+    plain, network = build(name), build(name, compile=True)
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    terms, expected = losses(network, images, targets), losses(plain, images, targets)
+    torch.testing.assert_close(terms, expected, rtol=1e-4, atol=1e-5)
+    for one in (terms, expected):
+        sum(one.values()).backward()  # type: ignore[union-attr]
+    for (key, mine), theirs in zip(network.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4, msg=key)
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    assert (of_student := len(passes)) > 0
+    teacher = copy.deepcopy(network)
+    teacher.predict(images)
+    assert len(passes) > of_student, "the teacher is compiled too"

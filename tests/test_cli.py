@@ -33,6 +33,15 @@ def succeed(*arguments: object) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def matmul_precision_after(*arguments: object) -> str:
+    """Run a command that succeeds, and return the precision of torch's products in its process."""
+    command = f"import torch; from pais_bench.cli.main import main; assert main({[*map(str, arguments)]}) == 0"
+    script = f"{command}; print(torch.get_float32_matmul_precision())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     """Check that one line, without a traceback, has the error and the parts."""
     assert done.returncode == 2, done.stderr
@@ -201,9 +210,14 @@ def test_the_six_commands_make_a_table(prepared: Path) -> None:
 
 
 def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Path) -> None:
-    path = write_study(tmp_path, also_evaluate=["student-last", "teacher-best"], methods={"supervised": {}})
+    changes: dict[str, Any] = {
+        "training": {**study()["training"], "matmul_precision": "medium"},
+        "methods": {"supervised": {}},
+    }
+    path = write_study(tmp_path, also_evaluate=["student-last", "teacher-best"], **changes)
     results, run = ("--results", prepare_and_split(path)), (*RUN[:-1], "supervised")
-    succeed("train", path, *results, *run)
+    assert matmul_precision_after("train", path, *results, *run) == "medium"
+    assert matmul_precision_after("predict", path, *results, *run, "--workers", 1) == "medium"
     for checkpoint in ("teacher-last", "student-last", "teacher-best"):
         for command in ("predict", "evaluate"):
             succeed(command, path, *results, *run, "--checkpoint", checkpoint)
@@ -214,13 +228,14 @@ def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Pa
     assert names == {f"{stem}{end}.json" for stem in ("predictions", "metrics", "examples") for end in ends} | {
         *("log.jsonl", "checkpoint.pt", "best-teacher.pt", "run.json", "data.json", "bootstrap.json")
     }
+    assert json.loads((folder / "run.json").read_text())["run"]["training"]["matmul_precision"] == "medium"
     metrics = json.loads((folder / "metrics-teacher-best.json").read_text())
     assert (metrics["model"], metrics["checkpoint"]) == ("teacher", "best")
     table = (tmp_path / "results/reports/tiny/checkpoints.md").read_text()
     assert "| network | method | labels | teacher-last | student-last | teacher-best |" in table
     done = cli("predict", path, *results, *run, "--checkpoint", "student-best")
     assert_refused(done, "--checkpoint student-best: not in study")
-    path = write_study(tmp_path, report={"model": "student", "checkpoint": "best"}, methods={"supervised": {}})
+    path = write_study(tmp_path, report={"model": "student", "checkpoint": "best"}, **changes)
     assert_refused(cli("predict", path, *results, *run), "best-student.pt: missing; it is kept while training alone")
 
 

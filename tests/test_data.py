@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from PIL import Image
 from pycocotools import mask as rle
 from tiny import study
 
-from pais_bench import plugins
+from pais_bench import geometry, plugins
 from pais_bench.annotations.store import Store, Subset, write_store
 from pais_bench.data import loader
-from pais_bench.data.read import read_file, read_instances
+from pais_bench.data.labels import read_boxes, read_instances, read_labels, to_instances
+from pais_bench.data.read import read_file
+from pais_bench.data.recipe import Recipe
 from pais_bench.errors import BenchError
 from pais_bench.splits.draw import make_split
 from pais_bench.splits.family import LabelledSet
 from pais_bench.splits.split import Split
-from pais_bench.study.run import Run
+from pais_bench.study.run import InputOptions, Run
 from pais_bench.study.study import Study
-from pais_bench.types import Batch
+from pais_bench.types import Batch, Instances
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,25 @@ def test_the_loader_gives_the_same_with_any_number_of_workers(store: Store, work
     batches = list(dataset(store).loader(1, workers, unlabelled=True))
     assert [batch.step for batch in batches] == [1, 2, 3]
     assert all(same(batch, dataset(store)[batch.step]) for batch in batches)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_views_of_the_device_are_those_of_the_cpu(store: Store, workers: int) -> None:
+    whole = dataset(store, steps=3)
+    batches = list(dataset(store, steps=3).loader(0, workers, unlabelled=True, views_on="device"))
+    assert all(same(batch, whole[batch.step]) for batch in batches)
+    assert all(tensor.is_contiguous() for batch in batches for _, tensor in pixels(batch))
+    packed = [whole.pack(0, views_on_device) for views_on_device in (False, True)]
+    views = [view for batch in packed for one in batch.unlabelled for view in (one.weak, one.strong)]
+    assert [view.recipe is None for view in views] == [True] * 4 + [False] * 4
+    assert all(3 * np.prod(view.recipe.source) == np.prod(view.pixels.shape) for view in views if view.recipe)
+
+
+def test_an_image_that_is_larger_than_its_views_is_not_sent(store: Store) -> None:
+    small = dataset(store)
+    small.run = small.run.model_copy(update={"input": InputOptions(min_size_train=(16, 24), max_size_train=32)})
+    batch = small.pack(0, views_on_device=True)
+    assert all(view.recipe is None for one in batch.unlabelled for view in (one.weak, one.strong))
 
 
 def test_held_out_labels_are_read_for_logged_steps_only_and_change_no_view(store: Store) -> None:
@@ -118,6 +140,77 @@ def test_labelled_images_are_the_same_without_the_unlabelled_ones(store: Store) 
     assert [one.image_id for one in alone.labelled] == [one.image_id for one in dataset(store)[3].labelled]
 
 
+def write_annotations(folder: Path, size: tuple[int, int], segmentations: Sequence[Any]) -> Store:
+    """Write a store of one image, 7, with an object for each segmentation; no file is opened."""
+    annotations = [
+        {"id": k, "image_id": 7, "category_id": 3, "iscrowd": 0, "segmentation": one}
+        for k, one in enumerate(segmentations)
+    ]
+    images = [{"id": 7, "file_name": "a.png", "height": size[0], "width": size[1]}]
+    subset = Subset("file.json", folder, images=images, annotations=annotations, categories=[{"id": 3, "name": "x"}])
+    write_store(folder, "mine", {"train": subset})
+    return Store.open(folder, "train")
+
+
+def star(centre: tuple[float, float], radius: float) -> list[float]:
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    length = radius * np.where(np.arange(24) % 2, 0.6, 1.0)
+    return np.stack((centre[0] + length * np.cos(angle), centre[1] + length * np.sin(angle)), 1).ravel().tolist()
+
+
+def drawn(store: Store, made: Recipe) -> Instances:
+    size, *arrays = read_labels(store, 7, made=made)
+    return to_instances(size, *map(torch.from_numpy, arrays))
+
+
+VIEWS = [
+    Recipe((120, 160), (300, 400)),
+    Recipe((120, 160), (90, 120), flip=True),
+]
+
+
+@pytest.mark.parametrize("made", VIEWS, ids=["larger", "smaller, flipped"])
+def test_labels_are_drawn_where_the_masks_of_the_file_are_moved_to(tmp_path: Path, made: Recipe) -> None:
+    """Polygons are drawn at the size of the view, RLE is warped: against all masks of the file, warped."""
+    polygons = [[star((60, 60), 50)], [star((110, 40), 30), star((40, 95), 20)], [star((158, 118), 25)]]
+    masks = [rle.merge(rle.frPyObjects(polygon, 120, 160)) for polygon in polygons]
+    runs = [{"size": [120, 160], "counts": mask["counts"].decode()} for mask in masks]
+    for folder, segmentations, least in (("polygons", polygons, 0.95), ("runs", runs, 0.999)):
+        (tmp_path / folder).mkdir()
+        store = write_annotations(tmp_path / folder, (120, 160), segmentations)
+        expected, _ = geometry.project(read_instances(store, 7), torch.from_numpy(made.matrix), made.size)
+        instances = drawn(store, made)
+        assert len(instances) == len(expected) > 1
+        both, either = (instances.masks & expected.masks), (instances.masks | expected.masks)
+        assert (both.sum((1, 2)) / either.sum((1, 2))).min() > least
+        assert torch.equal(instances.boxes, geometry.masks_to_boxes(instances.masks))
+        assert (instances.boxes - expected.boxes).abs().max() <= 2.5
+
+
+def test_masks_that_touch_each_other_in_the_order_of_their_pixels_stay_apart(tmp_path: Path) -> None:
+    """A mask that ends with the last pixel and one that begins with the first have no flip between them."""
+    texts = [[0, 12], [4, 8], [0, 3, 9], [11, 1], [0, 12]]
+    store = write_annotations(tmp_path, (3, 4), [{"size": [3, 4], "counts": counts} for counts in texts])
+    expected = [np.repeat(np.arange(len(counts)) % 2, counts).reshape(4, 3).T for counts in texts]
+    assert np.array_equal(read_instances(store, 7).masks.numpy(), np.stack(expected))
+    assert read_labels(store, 7).flips.tolist() == [0, 12, 16, 27, 47]
+
+
+def test_boxes_can_be_read_without_masks(tmp_path: Path) -> None:
+    store = write_annotations(tmp_path, (120, 160), [[star((60, 60), 50)], [[1, 1, 1.1, 1.1, 1.2, 1.0]]])
+    boxes, instances = read_boxes(store, 7), read_instances(store, 7)
+    assert torch.equal(boxes.boxes, instances.boxes) and torch.equal(boxes.labels, instances.labels)
+    assert boxes.masks.shape == (len(instances), 0, 0)
+
+
+def test_a_batch_of_large_photos_holds_no_mask_at_the_size_of_the_file(tmp_path: Path) -> None:
+    """The 100 masks have 100 runs each; at 4000 x 3000 they would take 1.2 GB."""
+    rng = np.random.default_rng(0)
+    polygons = [[star((float(x), float(y)), 250)] for x, y in rng.uniform((300, 300), (3700, 2700), (100, 2))]
+    labels = read_labels(write_annotations(tmp_path, (3000, 4000), polygons), 7, made=Recipe((3000, 4000), (800, 1067)))
+    assert len(labels.classes) == 100 and labels.flips.nbytes < 2**20 and math.prod(labels.size) == 800 * 1067
+
+
 def test_instances_leave_out_crowds_and_decode_every_kind(tmp_path: Path) -> None:
     packed = rle.encode(np.asfortranarray(np.eye(8, 10, dtype=np.uint8)))
     compressed = {"size": [8, 10], "counts": packed["counts"].decode()}
@@ -155,3 +248,10 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8 torn")
     with pytest.raises(BenchError, match=r"bad\.jpg: unreadable image"):
         read_file(tmp_path / "bad.jpg")
+
+
+def test_negative_and_large_image_ids_have_draws_of_their_own() -> None:
+    """COCO allows any integer; NumPy's seeds are at least 0."""
+    run = Study(**study()).runs()[0]
+    seeds = [run.derive_seed(3, image_id) for image_id in (5, -5, -6, 2**63 - 1)]
+    assert len(set(seeds)) == 4 and seeds[0] == int(np.random.SeedSequence((run.seed, 3, 5)).generate_state(1)[0])

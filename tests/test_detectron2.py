@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from framework import CLASSES, COUNTS, assert_misfits_are_refused, assert_same_losses, assert_same_size, batch
+from framework import (
+    CLASSES,
+    COUNTS,
+    OnDevice,
+    assert_half_precision_moves_no_box,
+    assert_misfits_are_refused,
+    assert_same_losses,
+    assert_same_on_device,
+    assert_same_size,
+    batch,
+    run_on_device,
+)
+from pretend_device import process
 from tiny import SMALLEST, load_backend
 
 from pais_bench.errors import BenchError
@@ -173,8 +185,22 @@ def test_scores_of_boxes_are_those_of_detectron2() -> None:
         probabilities = rois.box_predictor.predict_probs(predictions, proposals)
         refined_boxes = rois.box_predictor.predict_boxes(predictions, proposals)
     expected = zip(probabilities, refined_boxes, strict=True)
-    for (probability, refined), (expected_probability, expected_boxes) in zip(
-        mine.score(images, boxes), expected, strict=True
-    ):
+    _, scorers = mine.predict_with_scorers(images)
+    for scorer, of_view, (expected_probability, expected_boxes) in zip(scorers, boxes, expected, strict=True):
+        probability, refined = scorer(of_view)
         torch.testing.assert_close(probability.roll(-1, 1), expected_probability)
         torch.testing.assert_close(refined.flatten(1), expected_boxes)
+
+
+def test_half_precision_moves_no_box() -> None:
+    assert_half_precision_moves_no_box(ours())
+
+
+def on_device() -> OnDevice:
+    return run_on_device(ours())
+
+
+def test_on_a_device_the_network_computes_the_same_and_hardly_ever_waits_for_it() -> None:
+    with process() as executor:
+        cost = executor.submit(on_device).result()
+    assert_same_on_device(cost, {"loss": (3, 100), "predict": (4, 90)})

@@ -6,16 +6,16 @@ import math
 
 import pytest
 import torch
-from pycocotools import mask as rle
 from tiny import instances
+from torch.nn import functional as F
 
 from pais_bench import geometry
-from pais_bench.data import augment
+from pais_bench.data import recipe
 from pais_bench.types import Targets
 
 
 def rotation(degrees: float, size: int = 64) -> torch.Tensor:
-    return geometry.about(augment.rotation(degrees), size / 2, size / 2)
+    return geometry.about(recipe.rotation(degrees), size / 2, size / 2)
 
 
 def test_the_matrix_from_teacher_to_student_view() -> None:
@@ -61,7 +61,7 @@ def test_a_rotated_box_is_tight_and_not_the_hull() -> None:
 def test_instances_outside_of_the_view_are_removed_with_their_weights() -> None:
     targets = Targets.unweighted(instances([[0, 0, 10, 10], [30, 30, 50, 50]]))
     targets.class_weight.copy_(torch.tensor([0.25, 0.75]))
-    projected = geometry.project_targets(targets, geometry.shift(-20, -20), (64, 64))
+    (projected,) = geometry.project_targets([targets], [geometry.shift(-20, -20)], [(64, 64)])
     assert projected.instances.boxes.tolist() == [[10, 10, 30, 30]]
     assert projected.class_weight.tolist() == [0.75]
 
@@ -89,14 +89,39 @@ def test_boxes_of_masks_are_tight() -> None:
     assert geometry.masks_to_boxes(torch.zeros(1, 4, 4, dtype=torch.bool)).tolist() == [[0, 0, 0, 0]]
 
 
-def test_rle_round_trip() -> None:
-    mask = instances([[3, 5, 20, 30]], size=(40, 50)).masks[0]
-    encoded = geometry.encode_mask(mask)
-    assert encoded["size"] == [40, 50] and isinstance(encoded["counts"], str)
-    assert torch.equal(torch.from_numpy(rle.decode(encoded)).bool(), mask)
-
-
 def test_a_positive_rotation_is_clockwise_on_the_screen() -> None:
     right = torch.tensor([1.0, 0, 1], dtype=torch.float64)
-    assert (augment.rotation(90) @ right)[:2].tolist() == pytest.approx([0, 1])  # right goes down: y points down
-    assert math.isclose(float(torch.linalg.det(augment.rotation(30))), 1)
+    assert (recipe.rotation(90) @ right)[:2].tolist() == pytest.approx([0, 1])  # right goes down: y points down
+    assert math.isclose(float(torch.linalg.det(recipe.rotation(30))), 1)
+
+
+@pytest.mark.parametrize(
+    "matrix", [rotation(23), geometry.scale(1.7, 0.6), geometry.shift(3.3, -2.1), geometry.flip(64)]
+)
+def test_warping_is_sampling_at_every_mapped_pixel_centre(matrix: torch.Tensor) -> None:
+    image = torch.rand((3, 64, 48), generator=torch.Generator().manual_seed(0))
+    y, x = torch.meshgrid(torch.arange(40) + 0.5, torch.arange(80) + 0.5, indexing="ij")
+    source = torch.stack((x, y, torch.ones_like(x)), -1).double() @ torch.linalg.inv(matrix).T
+    grid = source[..., :2] / torch.tensor([48, 64]) * 2 - 1
+    expected = F.grid_sample(image[None].double(), grid[None], align_corners=False)[0]
+    torch.testing.assert_close(geometry.warp(image, matrix, (40, 80)), expected.float(), rtol=0, atol=1e-4)
+
+
+def test_images_that_are_projected_together_are_projected_as_each_alone() -> None:
+    boxes = [[[0, 0, 10, 10], [30, 30, 50, 50]], [], [[20, 4, 44, 60], [60, 60, 64, 64], [5, 5, 9, 9]]]
+    targets = [Targets.unweighted(instances(image)) for image in boxes]
+    matrices, sizes = [geometry.shift(-20, -20), geometry.flip(64), rotation(17)], [(64, 64), (32, 48), (50, 60)]
+    together = geometry.project_targets(targets, matrices, sizes)
+    for projected, target, matrix, size in zip(together, targets, matrices, sizes, strict=True):
+        alone, kept = geometry.project(target.instances, matrix, size)
+        assert torch.equal(projected.instances.masks, alone.masks) and torch.equal(
+            projected.instances.boxes, alone.boxes
+        )
+        assert len(projected.class_weight) == len(kept)
+    assert [len(projected.instances) for projected in together] == [1, 0, 2]
+    assert geometry.project_targets([], [], []) == []
+
+
+def test_indices_of_several_flags_are_those_of_each() -> None:
+    flags = [torch.tensor(part, dtype=torch.bool) for part in ([0, 1, 1], [], [0], [1, 0, 0, 1])]
+    assert [part.tolist() for part in geometry.nonzero_each(flags)] == [[1, 2], [], [], [0, 3]]

@@ -93,7 +93,7 @@ def test_only_its_backend_imports_a_framework() -> None:
         frameworks = {name.split(".")[0] for name in imports(tree)} & FRAMEWORKS
         if path.parts[0] == "backends" and len(path.parts) == 3:
             frameworks -= {"mmdet": {"mmdet", "mmcv", "mmengine"}}.get(path.parts[1], {path.parts[1]})
-        assert frameworks <= ({"torchvision"} if path == Path("data/augment.py") else set()), path
+        assert not frameworks, path
 
 
 def test_rooms_run_where_torch_is_absent() -> None:

@@ -12,9 +12,11 @@ from torch import Tensor, distributed
 from torchvision.models import resnet50
 
 from pais_bench import geometry, plugins
+from pais_bench.annotations.rle import describe_mask
 from pais_bench.annotations.store import Store
 from pais_bench.backends.torchvision import _kernel_update, _matching, _semantic_fpn, _set_losses, knet
-from pais_bench.data import loader
+from pais_bench.data.labels import read_instances
+from pais_bench.data.read import read_image
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.metrics import coco
 from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou
@@ -90,27 +92,33 @@ def test_costs_and_match_are_those_of_the_release() -> None:
         _matching.class_cost(logits, labels),
         [[0.411167, -0.520737], [-1.237107, 0.158474], [-0.086643, -0.086643]],
     )
-    close(_matching.mask_cost(masks, ground_truth), [[-0.258993, -0.982014], [-0.982014, -0.258993], [-0.5, -0.5]])
+    p, t = masks.sigmoid().flatten(1), ground_truth.flatten(1)
+    close(_matching.mask_cost(p, t, p @ t.T), [[-0.258993, -0.982014], [-0.982014, -0.258993], [-0.5, -0.5]])
     close(
-        _matching.dice_cost(masks, ground_truth),
+        _matching.dice_cost(p, t, p @ t.T),
         [[-0.024246, -0.998326], [-0.999162, -0.012272], [-0.666223, -0.499500]],
     )
     total = _matching.matching_cost(masks, ground_truth, logits, labels)
     close(total / 10, [[0.0466358, -0.6016790], [-0.7452877, 0.0008867], [-0.3338177, -0.2671289]])
-    (matches,) = _matching.match([[total]])
-    assert dict(zip(matches.query.tolist(), matches.instance.tolist(), strict=True)) == {1: 0, 0: 1}
+    matches = _matching.match(total[None, None], [2])
+    assert dict(zip(*(column[0].tolist() for column in (matches.query, matches.instance)), strict=True)) == {1: 0, 0: 1}
 
 
 def test_a_match_counts_images_and_instances_over_the_batch() -> None:
-    generator = torch.Generator().manual_seed(0)
-    costs = [torch.rand((4, count), generator=generator) for count in (2, 0, 5)]
-    costs[0][3, 0] = costs[0][2, 1] = -1
-    first, second = _matching.match([costs, [-cost for cost in costs]])
-    assert first.image.tolist() == [0, 0, 2, 2, 2, 2]  # four queries answer for four of five instances
-    pairs = set(zip(first.query.tolist()[:2], first.instance.tolist()[:2], strict=True))
-    assert pairs == {(3, 0), (2, 1)}
-    assert set(first.instance[2:].tolist()) < {2, 3, 4, 5, 6}
-    assert first.query.tolist() != second.query.tolist() or first.instance.tolist() != second.instance.tolist()
+    costs = torch.rand((3, 4, 5), generator=torch.Generator().manual_seed(0))
+    costs[0, 3, 0] = costs[0, 2, 1] = -1
+    costs[0, :, 2:] = costs[1] = -9  # columns after an image's 2, 0 and 5 instances
+    matches = _matching.match(torch.stack((costs, -costs)), [2, 0, 5])
+    assert matches.image.tolist() == [[0, 0, 2, 2, 2, 2]] * 2  # four queries answer for four of five instances
+    first, second = (set(zip(q.tolist(), i.tolist(), strict=True)) for q, i in zip(*matches[1:], strict=True))
+    assert {(3, 0), (2, 1)} < first and {instance for _, instance in first} < {0, 1, 2, 3, 4, 5, 6}
+    assert first != second
+
+
+def test_a_cost_that_is_not_finite_is_matched_last() -> None:
+    cost = torch.tensor([[float("nan"), 1.0], [float("-inf"), 0.0], [5.0, float("inf")]])
+    matches = _matching.match(cost[None, None], [2])
+    assert set(zip(*(column[0].tolist() for column in matches[1:]), strict=True)) == {(2, 0), (1, 1)}
 
 
 def test_the_focal_loss_of_the_semantic_map_is_divided_by_the_cells_of_objects() -> None:
@@ -120,16 +128,21 @@ def test_the_focal_loss_of_the_semantic_map_is_divided_by_the_cells_of_objects()
 
 
 def test_later_instances_are_painted_over_earlier_ones() -> None:
-    both = Targets.unweighted(instances([[0, 0, 2, 2], [1, 0, 3, 2]], labels=[2, 0], size=(2, 4)))
-    empty = Targets.unweighted(instances([], size=(2, 4)))
-    painted = knet._paint([both, empty], [t.instances.masks.float() for t in (both, empty)], 3)
+    masks = instances([[0, 0, 2, 2], [1, 0, 3, 2]], size=(2, 4)).masks.float()
+    painted = knet._paint(knet._by_image(masks, [2, 0]), knet._by_image(torch.tensor([2, 0]), [2, 0]), 3)
     assert painted.tolist() == [[[2, 0, 0, 3]] * 2, [[3, 3, 3, 3]] * 2]
+    none = knet._paint(knet._by_image(masks[:0], [0]), knet._by_image(torch.tensor([], dtype=torch.int64), [0]), 3)
+    assert none.tolist() == [[[3, 3, 3, 3]] * 2]
 
 
 def test_masks_are_brought_to_half_the_stride_and_soft_at_borders() -> None:
     masks = instances([[0, 0, 6, 8]], size=(8, 12)).masks
-    soft = network(stride=8)._resample(masks, (16, 16))
-    assert soft.tolist() == [[[1, 0.5, 0, 0]] * 2 + [[0, 0, 0, 0]] * 2]
+    assert network(stride=8)._resample([masks], (16, 16)).tolist() == [[[1, 0.5, 0, 0]] * 2 + [[0, 0, 0, 0]] * 2]
+    noise = [torch.rand((count, 13, 21), generator=torch.Generator().manual_seed(count)) > 0.5 for count in (2, 0, 1)]
+    for stride in (2, 4, 8):
+        padded = torch.nn.functional.pad(torch.cat(noise).float(), (0, 11, 0, 19))[None]
+        expected = torch.nn.functional.interpolate(padded, scale_factor=2 / stride, mode="bilinear")[0]
+        assert torch.equal(network(stride=stride)._resample(noise, (32, 32)), expected)
 
 
 def test_a_kernel_gathers_the_sum_of_what_its_mask_covers() -> None:
@@ -154,6 +167,25 @@ def test_padding_changes_no_mask_size_and_predictions_lie_in_their_view() -> Non
     assert [image.masks.shape[1:] for image in detections] == [(40, 48), (64, 80)]
     assert all(image.masks.flatten(1).any(1).all() for image in detections)
     assert torch.equal(detections[0].boxes, geometry.masks_to_boxes(detections[0].masks))
+
+
+def test_detections_that_are_not_kept_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    views, both = [torch.rand(3, 40, 48), torch.rand(3, 64, 80)], network(kernels=8, detections_per_img=20)
+    monkeypatch.setattr(knet, "DRAWN", 3)  # several rounds, across images
+    everything, drawn, draw = both.predict(views), list[int](), both._draw
+
+    def count(maps: Tensor, inside: Tensor) -> Tensor:
+        drawn.append(len(maps))
+        return draw(maps, inside)
+
+    monkeypatch.setattr(both, "_draw", count)
+    middle = torch.cat([one.scores for one in everything]).median()
+    kept = both.predict(views, keep=lambda one: (one.scores > middle) & (one.masks.flatten(1).sum(1) == 0))
+    for some, one in zip(kept, everything, strict=True):
+        expected = one[one.scores > middle]
+        assert all(torch.equal(getattr(some, name), getattr(expected, name)) for name in vars(expected))
+    assert max(drawn) == 3 and sum(map(len, kept)) <= sum(drawn) < sum(map(len, everything))
+    assert [len(one) for one in both.predict(views, keep=lambda one: one.scores > 1)] == [0, 0]
 
 
 def test_more_instances_than_kernels_train() -> None:
@@ -197,9 +229,9 @@ def test_the_network_overfits_eight_images(tmp_path: Path) -> None:
     shapes = plugins.load("datasets", "shapes")
     shapes.Dataset(shapes.Options(train=8, val=1, size=64), None).prepare(tmp_path, "shapes")
     store, same = Store.open(tmp_path, "train"), torch.eye(3, dtype=torch.float64)
-    pictures = [loader.read_image(store, i).float() / 255 for i in store.image_ids]
+    pictures = [read_image(store, i).float() / 255 for i in store.image_ids]
     images = [geometry.warp(picture, same, (64, 64)) for picture in pictures]
-    ground_truth = [geometry.project(loader.read_instances(store, i), same, (64, 64))[0] for i in store.image_ids]
+    ground_truth = [geometry.project(read_instances(store, i), same, (64, 64))[0] for i in store.image_ids]
     targets = [Targets.unweighted(image) for image in ground_truth]
     student = network(8, channels=32, kernels=8, heads=4, ffn=64, groups=8, stride=2, detections_per_img=20)
     optimizer = torch.optim.AdamW(student.parameters(), lr=STEEP)
@@ -226,7 +258,12 @@ STEPS, STEEP = 120, 0.004
 
 def records(detections: list[Instances]) -> list[dict[str, Any]]:
     return [
-        {"image_id": k, "category_id": label, "segmentation": geometry.encode_mask(mask), "score": score}
+        {
+            "image_id": k,
+            "category_id": label,
+            "segmentation": describe_mask(mask.numpy())["segmentation"],
+            "score": score,
+        }
         for k, image in enumerate(detections)
         for label, mask, score in zip(image.labels.tolist(), image.masks, image.scores.tolist(), strict=True)
     ]

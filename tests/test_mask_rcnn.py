@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
+import unittest.mock
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import NETWORK, instances
 from torchvision.models import resnet50
 from torchvision.models.detection import maskrcnn_resnet50_fpn
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
-from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads, paste_masks_in_image, project_masks_on_boxes
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from pais_bench.backends.torchvision import mask_rcnn
+from pais_bench.backends.torchvision._frozen_norm import FoldedBatchNorm2d
 from pais_bench.backends.torchvision._inputs import MEAN, STD
 from pais_bench.errors import BenchError
+from pais_bench.layers import paste
 from pais_bench.layers.normalizers import batch_normalizer
 from pais_bench.layers.roi_losses import area_outside_roi, boundary_weights, mask_losses
 from pais_bench.types import Targets
@@ -46,8 +55,10 @@ def pair(options: mask_rcnn.Options) -> tuple[Any, Any]:
     ours = mask_rcnn.Backend(3, options)
     stock = copy.deepcopy(ours.model)
     stock.rpn.__class__, stock.roi_heads.__class__ = RegionProposalNetwork, RoIHeads
+    stock.rpn.anchor_generator.__class__, stock.rpn.proposal_matcher.__class__ = AnchorGenerator, Matcher
+    stock.roi_heads.box_roi_pool.__class__ = stock.roi_heads.mask_roi_pool.__class__ = MultiScaleRoIAlign
     for part in (stock.rpn, stock.roi_heads):
-        part.fg_bg_sampler.__class__ = BalancedPositiveNegativeSampler
+        part.fg_bg_sampler.__class__, part.box_coder.__class__ = BalancedPositiveNegativeSampler, BoxCoder
     stock.transform = Unresized(64, 96, MEAN, STD, size_divisible=ours.divisor)
     return ours, stock
 
@@ -83,11 +94,79 @@ def test_unit_weights_give_the_losses_and_gradients_of_torchvision(counts: tuple
 def test_predictions_are_those_of_torchvision() -> None:
     ours, stock = pair(SMALL)
     images, _ = batch(0)
-    expected = stock.eval()(images)[0]
-    detections = ours.predict(images)[0]
-    assert torch.equal(detections.boxes, expected["boxes"]) and torch.equal(detections.scores, expected["scores"])
-    assert torch.equal(detections.labels, expected["labels"] - 1)
-    assert torch.equal(detections.masks, expected["masks"][:, 0] > 0.5)
+    images.append(images[0][:, :50, :70].flip(1))  # two views of different sizes
+    for detections, expected in zip(ours.predict(images), stock.eval()(images), strict=True):
+        assert torch.equal(detections.boxes, expected["boxes"]) and torch.equal(detections.scores, expected["scores"])
+        assert torch.equal(detections.labels, expected["labels"] - 1) and len(detections) == 5
+        assert ((detections.masks != (expected["masks"][:, 0] > 0.5)).flatten(1).float().mean(1) < 0.05).all()
+
+
+def test_pasted_masks_are_sampled_at_the_centres_of_pixels() -> None:
+    """Sampled one by one in numpy, with zeros around the map; boxes leave the view, and one is less than a pixel."""
+    generator = np.random.default_rng(3)
+    maps = generator.random((4, 28, 28)).astype(np.float32)
+    boxes = np.array([[3.3, 2.7, 31.2, 20.1], [-9, -4, 25, 60], [10, 10, 10.4, 10.6], [30, 5, 70.5, 44]], np.float32)
+    size = (40, 50)
+    expected = np.zeros((4, *size))
+    for n, row, column in np.ndindex(expected.shape):
+        x0, y0, x1, y1 = boxes[n].astype(np.float64)
+        at = ((row + 0.5 - y0) / (y1 - y0) * 28 - 0.5, (column + 0.5 - x0) / (x1 - x0) * 28 - 0.5)
+        for i, j in itertools.product(*((math.floor(p), math.floor(p) + 1) for p in at)):
+            if 0 <= i < 28 and 0 <= j < 28:
+                expected[n, row, column] += maps[n, i, j] * (1 - abs(at[0] - i)) * (1 - abs(at[1] - j))
+    for chunk in (paste.CHUNK, 2 * 40 * 50):
+        with unittest.mock.patch.object(paste, "CHUNK", chunk):
+            masks = paste.paste_masks(torch.from_numpy(maps), torch.from_numpy(boxes), size).numpy()
+        clear = np.abs(expected - 0.5) > 1e-4
+        assert masks[0].any() and (masks == (expected > 0.5))[clear].all() and clear.mean() > 0.99
+
+
+def test_pasted_masks_are_torchvisions_but_for_its_whole_pixels() -> None:
+    generator = torch.Generator().manual_seed(2)
+    low = torch.rand((30, 2), generator=generator) * 120
+    boxes = torch.cat((low, low + 50 + torch.rand((30, 2), generator=generator) * 150), 1)  # px
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 28), torch.linspace(-1, 1, 28), indexing="ij")
+    maps = (8 * (0.8 - (x**2 + y**2).sqrt() + 0.1 * torch.rand((30, 28, 28), generator=generator))).sigmoid()
+    ours = paste.paste_masks(maps, boxes, (300, 320))
+    stock = paste_masks_in_image(maps[:, None], boxes, (300, 320))[:, 0] > 0.5
+    iou = (ours & stock).flatten(1).sum(1) / (ours | stock).flatten(1).sum(1)
+    assert iou.mean() > 0.97
+
+
+def test_boxes_of_a_half_precision_pass_are_decoded_in_full() -> None:
+    """In a view of 1024 px a coordinate of bfloat16 is a multiple of 4 px."""
+    ours, _ = pair(SMALL)
+    image = torch.rand((3, 256, 1024), generator=torch.Generator().manual_seed(4))
+    seen: dict[str, torch.Tensor] = {}
+    heads = ours.model.roi_heads
+    heads.box_predictor.register_forward_hook(lambda module, inputs, output: seen.update(deltas=output[1]))
+    ours.model.rpn.register_forward_hook(lambda module, inputs, output: seen.update(proposals=output[0][0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = ours.predict([image])
+    assert seen["deltas"].dtype == torch.bfloat16 and found.boxes.dtype == seen["proposals"].dtype == torch.float32
+    decoded = BoxCoder((10.0, 10.0, 5.0, 5.0)).decode(seen["deltas"].float(), [seen["proposals"]])[:, 1:].flatten(0, 1)
+    decoded = decoded.clamp(min=0).minimum(torch.tensor([1024.0, 256, 1024, 256]))
+    assert (found.boxes[:, None] - decoded).abs().amax(2).amin(1).max() < 0.05 and len(found) == 5
+    anchors = ours.model.rpn.anchor_generator(
+        ImageList(image[None], [(256, 1024)]), [torch.zeros(1, 32, 64, 256).bfloat16()] * 3
+    )
+    assert anchors[0].dtype == torch.float32
+
+
+def test_a_folded_norm_is_torchvisions_frozen_one(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(5)
+    stock, ours = FrozenBatchNorm2d(6), FoldedBatchNorm2d(6)
+    x = torch.randn((2, 6, 8, 8), generator=generator, requires_grad=True)
+    assert torch.equal(ours(x), stock(x)), "before the weights are loaded"
+    state = {name: torch.rand(6, generator=generator) + 0.5 for name in stock.state_dict()}
+    for norm in (stock, ours):
+        norm.load_state_dict(state | {"num_batches_tracked": torch.tensor(3)})
+    torch.testing.assert_close(ours(x), stock(x), rtol=1e-6, atol=1e-6)
+    gradients = [torch.autograd.grad(norm(x).square().sum(), x)[0] for norm in (ours, stock)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+    assert ours(x.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(ours.double()(x.double()), stock.double()(x.double()))
+    assert ours.state_dict().keys() == stock.state_dict().keys()
 
 
 def test_the_default_is_r50_fpn_with_a_narrow_mask_iou_head() -> None:
@@ -156,3 +235,21 @@ def test_the_boundary_map_acts_pixel_by_pixel() -> None:
     actual, _ = mask_losses([logits], target, weight, 3.0, torch.zeros(2), lambda probability: torch.zeros(2), 2)
     torch.testing.assert_close(actual, expected)
     assert abs(expected - 3 * plain.mean()) > 1e-3
+
+
+def test_masks_lie_where_their_targets_were_cropped() -> None:
+    """Ground truth that is cropped as a mask target and pasted as a prediction comes back, on small objects too."""
+    generator = torch.Generator().manual_seed(5)
+    centre = 20 + torch.rand((40, 2), generator=generator) * 60
+    radius = 3 + torch.rand((40, 2), generator=generator) * 5  # px: objects of 6 to 16
+    y, x = torch.meshgrid(torch.arange(100) + 0.5, torch.arange(100) + 0.5, indexing="ij")
+    masks = ((x - centre[:, :1, None]) / radius[:, :1, None]) ** 2 + (
+        (y - centre[:, 1:, None]) / radius[:, 1:, None]
+    ) ** 2 < 1
+    boxes = torch.cat((centre - radius, centre + radius), 1)
+    crops = project_masks_on_boxes(masks.float(), boxes, torch.arange(40), 28)
+    iou = {}
+    for shift in (0.0, mask_rcnn.MASK_SHIFT):
+        pasted = paste.paste_masks(crops, boxes + shift, (100, 100))
+        iou[shift] = ((pasted & masks).flatten(1).sum(1) / (pasted | masks).flatten(1).sum(1)).mean()
+    assert iou[mask_rcnn.MASK_SHIFT] > 0.93 > 0.88 > iou[0.0]

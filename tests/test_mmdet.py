@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from framework import CLASSES, COUNTS, assert_misfits_are_refused, assert_same_losses, assert_same_size, batch
+from framework import (
+    CLASSES,
+    COUNTS,
+    OnDevice,
+    assert_half_precision_moves_no_box,
+    assert_misfits_are_refused,
+    assert_same_losses,
+    assert_same_on_device,
+    assert_same_size,
+    batch,
+    run_on_device,
+)
+from pretend_device import process
 from tiny import SMALLEST, load_backend
 from torchvision.models import resnet18
 
@@ -16,7 +32,7 @@ from pais_bench.types import Losses, Targets
 
 MASK_RCNN, MASK2FORMER = load_backend("mmdet/mask_rcnn"), load_backend("mmdet/mask2former")
 from mmdet.models.roi_heads.bbox_heads import Shared4Conv1FCBBoxHead  # noqa: E402
-from mmengine.structures import InstanceData  # noqa: E402
+from mmengine.structures import InstanceData, instance_data  # noqa: E402
 
 from pais_bench.backends.mmdet import _networks  # noqa: E402
 
@@ -184,8 +200,49 @@ def test_scores_of_boxes_are_those_of_mmdet() -> None:
         boxes = [InstanceData(bboxes=target.instances.boxes) for target in targets]
         metas = [sample.metainfo for sample in samples]
         expected = theirs.roi_head.predict_bbox(theirs.extract_feat(padded), metas, boxes, rcnn_test_cfg=None)
-    actual = mine.score(images, [target.instances.boxes for target in targets])
+    _, scorers = mine.predict_with_scorers(images)
+    actual = [scorer(target.instances.boxes) for scorer, target in zip(scorers, targets, strict=True)]
     edge = torch.tensor([80.0, 64, 80, 64])
     for (probability, refined), image in zip(actual, expected, strict=True):
         torch.testing.assert_close(probability.roll(-1, 1), image.scores)
         torch.testing.assert_close(refined.clamp(min=0).minimum(edge).flatten(1), image.bboxes.flatten(1))
+
+
+def test_half_precision_moves_no_box() -> None:
+    assert_half_precision_moves_no_box(ours(MASK_RCNN))
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[ProcessPoolExecutor]:
+    with process() as executor:
+        yield executor
+
+
+def on_device(name: str) -> OnDevice:
+    """Run a network on the pretend device, of which mmcv's compiled NMS cannot read the tensors.
+
+    mmengine accepts the tensors of a list of devices as an index.
+    """
+    nms = sys.modules["mmcv.ops.nms"]
+    compiled = nms.ext_module.nms
+
+    def on_the_cpu(boxes: torch.Tensor, scores: torch.Tensor, **settings: Any) -> torch.Tensor:
+        kept: torch.Tensor = compiled(boxes.to("cpu"), scores.to("cpu"), **settings).to(boxes.device)
+        return kept
+
+    nms.ext_module = SimpleNamespace(nms=on_the_cpu)  # type: ignore[attr-defined]
+    instance_data.IndexType = instance_data.IndexType | torch.Tensor
+    return run_on_device(ours(load_backend(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [
+        ("mmdet/mask_rcnn", {"loss": (4, 225), "predict": (4, 110)}),
+        ("mmdet/mask2former", {"loss": (1, 145), "predict": (2, 30)}),
+    ],
+)
+def test_on_a_device_the_network_computes_the_same_and_hardly_ever_waits_for_it(
+    name: str, budget: dict[str, tuple[int, int]], device: ProcessPoolExecutor
+) -> None:
+    assert_same_on_device(device.submit(on_device, name).result(), budget)

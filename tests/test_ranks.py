@@ -28,6 +28,8 @@ from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training import models
 from pais_bench.training.distributed import convert_sync_batchnorm, strategy
+from pais_bench.training.predict import Validation
+from pais_bench.training.preemption import Interrupted
 from pais_bench.training.trainer import Trainer
 
 STEPS = 20
@@ -86,10 +88,9 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
             def predict(self, images: Any, *rest: Any) -> Any:
                 return kind.predict(self, [image.double() for image in images], *rest)
 
-            def score(self, images: Any, boxes: Any, *rest: Any) -> Any:
-                return kind.score(
-                    self, [image.double() for image in images], [image.double() for image in boxes], *rest
-                )
+            def predict_with_scorers(self, images: Any, *rest: Any) -> Any:
+                detections, scorers = kind.predict_with_scorers(self, [image.double() for image in images], *rest)
+                return detections, [lambda boxes, score=score: score(boxes.double()) for score in scorers]
 
         network.__class__ = Double
         return network  # type: ignore[no-any-return]
@@ -183,6 +184,53 @@ def test_micro_batches_take_the_steps_of_the_whole_batch(
     run = a_run(network, labelled_batch_size=2 * devices, unlabelled_batch_size=2 * devices)
     whole = trained(run, stores, tmp_path / "whole")
     assert_alike(whole, trained(run, stores, tmp_path / "parts", devices, micro_batches=2))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Return images of three batches of an evaluation, which two ranks cannot share equally."""
+    folder = tmp_path_factory.mktemp("many")
+    plugin = plugins.load("datasets", "shapes")
+    plugin.Dataset(plugin.Options(train=1, val=19, size=64), None).prepare(folder, "shapes")
+    return Store.open(folder, "val")
+
+
+@pytest.mark.parametrize("network", ["torchvision/mask_rcnn", "torchvision/knet"])
+def test_two_ranks_predict_what_one_does_record_by_record(network: str, many: Store, tmp_path: Path) -> None:
+    run = a_run(network, evaluate_images=None)
+    validation = Validation(run, many)
+    networks = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        networks.append(models.build_backend(run, len(many.categories)))
+
+    def shared(fabric: Fabric) -> None:
+        calls: list[int] = []
+        records = validation.predict(networks, fabric, workers=0, progress=calls.append)
+        ap = validation.evaluate({"student": networks[0]}, fabric)
+        torch.save((records, ap, calls), tmp_path / f"{fabric.global_rank}-of-{fabric.world_size}.pt")
+
+    for devices in (1, 2):
+        strategy: Any = DDPStrategy(start_method="fork") if devices > 1 else "auto"
+        Fabric(accelerator="cpu", devices=devices, strategy=strategy).launch(shared)
+    alone, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("0-of-1", "0-of-2", "1-of-2"))
+    assert alone[:2] == first[:2] and second[:2] == ([], {})
+    assert all(alone[0]) and alone[0][0] != alone[0][1], "both networks find something, each its own"
+    assert (alone[2], first[2], second[2]) == ([8, 16, 19], [8, 11], [8, 8])
+
+
+def test_a_signal_to_one_rank_ends_the_evaluation_of_all(stores: dict[str, Store], many: Store, tmp_path: Path) -> None:
+    run = a_run("torchvision/mask_rcnn", evaluate_images=None, evaluate_every=3)
+
+    def evaluate(fabric: Fabric) -> None:
+        split = draw_split(stores["train"], run.dataset, run.split)
+        trainer = Trainer(run, {**stores, "val": many}, split, tmp_path, fabric)
+        trainer.step, trainer.stopping = 3, not fabric.is_global_zero
+        with pytest.raises(Interrupted, match="stopped after step 3 of 20"):
+            trainer._evaluate_if_due(lambda line: None)
+        assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "log.jsonl").exists()
+
+    Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork")).launch(evaluate)
 
 
 def test_micro_batches_with_batch_norm_are_refused(stores: dict[str, Store], tmp_path: Path) -> None:

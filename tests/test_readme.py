@@ -41,7 +41,8 @@ def test_the_readme_is_short_and_its_weights_are_those_of_pais() -> None:
     detections = instances([[0, 0, 9, 9]] * 4, scores=[0.9, 0.5, 0.4, 0.3], mask_iou=[0.9, 0.7, 0.2, 0.9])
     names = {"detections": detections, "Targets": Targets}
     exec(blocks(README, "python")[0], names)
-    printed, actual = names["targets"], pais.Method(pais.Options()).assign_weights(detections)
+    method = pais.Method(pais.Options())
+    printed, actual = names["targets"], method.assign_weights(detections[method.keep(detections)])
     for name in ("class_weight", "mask_weight", "box_weight"):
         assert torch.equal(getattr(printed, name), getattr(actual, name)), name
     assert len(printed.instances) == 2 and printed.background == actual.background
@@ -76,7 +77,8 @@ def test_the_method_of_the_guide_weights_the_class(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "by_score", module)
     (code,) = blocks((DOCS / "how-to" / "add-a-method.md").read_text(), "python")
     exec(code, module.__dict__)
-    targets = module.Method(module.Options()).assign_weights(instances([[0, 0, 9, 9]] * 2, scores=[0.9, 0.4]))
+    method, detections = module.Method(module.Options()), instances([[0, 0, 9, 9]] * 2, scores=[0.9, 0.4])
+    targets = method.assign_weights(detections[method.keep(detections)])
     assert targets.class_weight.tolist() == pytest.approx([0.9])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,17 @@ def test_a_method_overrides_no_network_option_of_the_study(tmp_path: Path) -> No
     path = write_study(tmp_path, networks=networks, methods={"unbiased_teacher": {}})
     with pytest.raises(BenchError, match=r"options\.focal_gamma: 2\.0, but methods\.unbiased_teacher needs 1\.5"):
         load_study(path)
+
+
+def test_a_younger_key_changes_a_digest_only_away_from_its_default() -> None:
+    """Results of before matmul_precision are still found."""
+    run = load_study("demo").runs()[0]
+    assert run.digest == "8130369a" and run.training.matmul_precision == "highest"
+    high = run.model_copy(update={"training": run.training.model_copy(update={"matmul_precision": "high"})})
+    taught, taught_high = (run.model_copy(update={"teacher": teacher}) for teacher in (run, high))
+    assert len({one.digest for one in (run, high, taught, taught_high)}) == 4
+    without = taught.model_dump_json().replace('"matmul_precision":"highest",', "")
+    assert taught.digest == hashlib.sha256(without.encode()).hexdigest()[:8]
 
 
 def test_micro_batches_change_no_digest(tmp_path: Path) -> None:

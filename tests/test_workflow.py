@@ -125,6 +125,20 @@ def test_the_report_of_snakemake_has_the_page(project: Project) -> None:
     assert "report.html" in text
 
 
+@pytest.mark.parametrize(
+    ("requested", "workers"), [({"gpus": 1, "cpus": 8}, ["7"]), ({"gpus": 1}, []), ({"cpus": 4}, [])]
+)
+def test_a_training_has_a_loader_process_for_every_cpu_but_one(
+    project: Project, requested: dict[str, int], workers: list[str]
+) -> None:
+    shutil.rmtree(project.root / "results")
+    changed = project.edit(resources={"train": requested}, split={"percents": [10], "folds": [1]})
+    done = changed.snakemake("-n", "--quiet", "host", "--printshellcmds", "--config", "study=tiny.yaml")
+    assert done.returncode == 0, done.stdout
+    commands = re.findall(r"-m pais_bench train .*", done.stdout)
+    assert len(commands) == 3 and all(re.findall(r"--workers (\d+)", one) == workers for one in commands)
+
+
 def test_a_new_study_plans_the_whole_grid(project: Project) -> None:
     shutil.rmtree(project.root / "results")
     shutil.rmtree(project.root / ".envs")

@@ -10,13 +10,14 @@ from pycocotools import mask as rle
 
 def decode_mask(segmentation: object, size: tuple[int, int]) -> np.ndarray:
     """Decode COCO polygons, or compressed or uncompressed RLE, as bool[H,W]; size is (H, W)."""
+    return np.asarray(rle.decode(compress(segmentation, size)), dtype=bool)
+
+
+def compress(segmentation: Any, size: tuple[int, int]) -> Any:
+    """Return COCO polygons, or any RLE, as compressed RLE, whose counts are text or bytes; size is (H, W)."""
     if isinstance(segmentation, list):
-        compressed = rle.merge(rle.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
-        compressed = rle.frPyObjects(segmentation, *size)
-    else:
-        compressed = segmentation
-    return np.asarray(rle.decode(compressed), dtype=bool)
+        return rle.merge(rle.frPyObjects(segmentation, *size))
+    return rle.frPyObjects(segmentation, *size) if isinstance(segmentation["counts"], list) else segmentation
 
 
 def describe_mask(mask: np.ndarray) -> dict[str, Any]:

@@ -90,25 +90,34 @@ def _check_counts(counts: Sequence[Any], pixels: IntArray) -> None:
 
 
 def counts_cover(texts: Sequence[str], pixels: IntArray) -> bool:
-    """Return whether every text, none of them empty, holds the counts of a compressed RLE of so many pixels.
+    """Return whether every text, none of them empty, holds the counts of a compressed RLE of so many pixels."""
+    decoded = decode_counts(texts)
+    if decoded is None:
+        return False
+    value, first = decoded
+    return bool((value >= 0).all() and (np.add.reduceat(value, first) == pixels).all())
 
-    A count is little-endian in characters of 6 bits above '0': 5 bits of value, and one that is set if another
-    character follows; from the fourth count on it is the difference to the last but one. Source: rleFrString of the
-    COCO API.
+
+def decode_counts(texts: Sequence[str]) -> tuple[IntArray, IntArray] | None:
+    """Return the counts of compressed RLEs i64[m] one after the other, and the position i64[n] of each text's first.
+
+    None where a text, none of them empty, has other characters or an unfinished count. A count is little-endian in
+    characters of 6 bits above '0': 5 bits of value, and one that is set if another character follows; from the fourth
+    count on it is the difference to the last but one. Source: rleFrString of the COCO API.
     """
     encoded = "".join(texts).encode("utf-8", "surrogatepass")
     symbols = np.frombuffer(encoded, dtype=np.uint8).astype(np.int64) - 48
     if len(symbols) != sum(map(len, texts)) or (symbols < 0).any() or (symbols > 63).any():
-        return False
+        return None
     borders = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
     is_last = symbols < 32
     if not is_last[borders[1:] - 1].all():
-        return False
+        return None
     ends = np.flatnonzero(is_last)
     starts = np.concatenate([[0], ends[:-1] + 1])
     length = ends - starts + 1
     if length.max() > 6:
-        return False
+        return None
     digit = np.arange(len(symbols)) - np.repeat(starts, length)
     value = np.add.reduceat((symbols & 31) << (5 * digit), starts)
     value -= np.where(symbols[ends] & 16, 1 << (5 * length), 0)
@@ -119,7 +128,7 @@ def counts_cover(texts: Sequence[str], pixels: IntArray) -> bool:
         differences = np.flatnonzero((position % 2 == parity) & (position > 0))
         if len(differences):
             value[differences] = _cumsum_by_group(value[differences], text[differences])
-    return bool((value >= 0).all() and (np.add.reduceat(value, first) == pixels).all())
+    return value, first
 
 
 def _cumsum_by_group(values: IntArray, group: IntArray) -> IntArray:

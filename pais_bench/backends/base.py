@@ -17,6 +17,8 @@ class BackboneOptions(StrictConfig):
     """small: for small images on a CPU; where the network comes from a framework's config, resnet50 is the config's."""
     pretrained_backbone: Path | None = None
     """Weights of the backbone on disk, in the format of the framework; None trains from random weights."""
+    compile: bool = False
+    """Compile backbone and feature pyramid with torch.compile, which takes a C compiler, and minutes at first."""
 
 
 class FrameworkOptions(BackboneOptions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -56,6 +57,26 @@ def add_torch(parser: ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: 1)")
     parser.add_argument("--locked", metavar="NAME", help="refuse other versions than envs/NAME.txt pins")
     parser.add_argument("--accelerator", default="auto", help="cpu, cuda, mps, or auto (default)")
+
+
+def add_workers(parser: ArgumentParser) -> None:
+    """Add the loader processes."""
+    workers = "loader processes; changes no number (default: the CPUs given less one with a GPU, 0 without)"
+    parser.add_argument("--workers", type=int, help=workers)
+
+
+def count_workers(arguments: Namespace, device: str, devices: int = 1) -> int:
+    """Return the number of loader processes: what was asked for, or a process's share of the CPUs less itself.
+
+    device is the type of the device, such as cuda; devices is the number of processes on this node.
+    """
+    if arguments.workers is not None:
+        return int(arguments.workers)
+    if device != "cuda":
+        return 0
+    given = os.environ.get("SLURM_CPUS_PER_TASK")
+    cpus = int(given) if given else len(os.sched_getaffinity(0)) // devices
+    return max(0, cpus - 1)
 
 
 def read_study(arguments: Namespace) -> Study:

@@ -1,1 +1,1 @@
-"""Data: loader.py gives the batch of any step, read.py reads images and labels, augment.py makes the views."""
+"""Data: loader.py gives the batch of any step, recipe.py draws views, augment.py makes them, labels.py draws masks."""

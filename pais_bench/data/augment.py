@@ -1,157 +1,124 @@
-"""Make weak and strong views of one image, each with the matrix that maps original pixels to its pixels.
+"""Render a recipe on the CPU: resize, flip and operations of a u8 image by OpenCV and torch, which never leave u8.
 
-Ranges, order and fills are those of PAIS's released code; the coordinates are continuous, so a flip is not off by a
-pixel. All random numbers come from the given generator, never from a global one.
+Resizing is bilinear with antialiasing (that of Pillow), warping is bilinear at coordinates rounded to 1/32 px.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
+from torch.nn import functional as F
 
-from pais_bench import geometry
+from pais_bench.data import recipe
+from pais_bench.data.photometric import HISTOGRAMS, SCALE, factor, value_table
+from pais_bench.data.recipe import FILL, Erasing, Geometric, Matrix, Photometric, Recipe
 from pais_bench.study.run import InputOptions
-from pais_bench.types import View
+from pais_bench.types import Size, View
 
-FILL = 125 / 255
-"""Grey value of pixels from outside of the image and of random erasing."""
+cv2.setNumThreads(1)  # its threads do not survive the fork of a loader process, and would compete with those of torch
 
-Generator = np.random.Generator
-Operation = Callable[[View, Generator], View]
+Pixels = npt.NDArray[np.uint8]
+"""An image as OpenCV has it: u8[H,W,3], contiguous."""
 
-
-def weak(image: Tensor, options: InputOptions, rng: Generator) -> View:
-    """Resize to a random scale and flip with probability options.flip_prob: the teacher's view of u8[3,H,W]."""
-    return _to_float(_resize_and_flip(image, options, rng))
-
-
-def labelled(image: Tensor, options: InputOptions, rng: Generator) -> View:
-    """Resize, flip and apply a photometric operation: the student's view of a labelled u8[3,H,W]."""
-    return _to_float(photometric(_resize_and_flip(image, options, rng), rng))
-
-
-def strong(image: Tensor, options: InputOptions, rng: Generator) -> View:
-    """Resize and flip u8[3,H,W], then apply a photometric and a geometric operation and erasing in random order.
-
-    Pseudo-masks are not erased under a patch: the student has to predict the hidden part.
-    """
-    view = _resize_and_flip(image, options, rng)
-    operations: list[Operation] = [photometric, geometric, random_erasing]
-    for i in rng.permutation(len(operations)):
-        view = operations[i](view, rng)
-    return _to_float(view)
+CENTRE = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
+"""Maps continuous coordinates to OpenCV's, in which the centre of the first pixel is 0."""
+BLUR = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13
 
 
 def test(image: Tensor, options: InputOptions) -> View:
     """Resize u8[3,H,W] to the test scale, without a flip."""
-    return _to_float(_resize(image, options.min_size_test, options.max_size_test))
-
-
-def photometric(view: View, rng: Generator) -> View:
-    """Apply one of the nine photometric operations, chosen uniformly, at an integer level 1..9."""
-    name = PHOTOMETRIC[rng.integers(len(PHOTOMETRIC))]
-    return View(apply_photometric(view.image, name, int(rng.integers(1, 10))), view.matrix)
-
-
-PHOTOMETRIC = (
-    "identity",
-    "autocontrast",
-    "equalize",
-    "solarize",
-    "color",
-    "contrast",
-    "brightness",
-    "sharpness",
-    "posterize",
-)
-
-
-def apply_photometric(image: Tensor, name: str, level: int) -> Tensor:
-    """Apply a photometric operation to u8[3,H,W] at a level 1..9: enhancers take the factor 0.18 level + 0.1."""
-    factor = 0.18 * level + 0.1
-    operations: dict[str, Callable[[], Tensor]] = {
-        "identity": lambda: image,
-        "autocontrast": lambda: tv.autocontrast(image),
-        "equalize": lambda: tv.equalize(image),
-        "solarize": lambda: tv.solarize(image, min(int(25.6 * level), 255)),
-        "color": lambda: tv.adjust_saturation(image, factor),
-        "contrast": lambda: tv.adjust_contrast(image, factor),
-        "brightness": lambda: tv.adjust_brightness(image, factor),
-        "sharpness": lambda: tv.adjust_sharpness(image, factor),
-        "posterize": lambda: tv.posterize(image, 4 - int(0.4 * level)),
-    }
-    return operations[name]()
-
-
-def geometric(view: View, rng: Generator) -> View:
-    """Apply one of four geometric operations, chosen uniformly: shift x or y by 10 %, rotate by 30 degrees, shear."""
-    name, amount = GEOMETRIC[rng.integers(len(GEOMETRIC))], rng.uniform(-1, 1)
-    amount_y = rng.uniform(-1, 1) if name == "shear" else 0.0
-    matrix = geometric_matrix(name, view.size, amount, amount_y)
-    image = geometry.warp(view.image.float(), matrix, view.size, fill=255 * FILL)
-    return View(image.round().clamp(0, 255).to(torch.uint8), matrix @ view.matrix)
-
-
-GEOMETRIC = ("shift_x", "shift_y", "rotate", "shear")
-
-
-def geometric_matrix(name: str, size: tuple[int, int], amount: float, amount_y: float = 0.0) -> Tensor:
-    """Return the matrix of a geometric operation on a view (H, W) by amounts -1..1; amount_y is a shear's along y."""
-    height, width = size
-    matrices: dict[str, Callable[[], Tensor]] = {
-        "shift_x": lambda: geometry.shift(0.1 * amount * width, 0),
-        "shift_y": lambda: geometry.shift(0, 0.1 * amount * height),
-        "rotate": lambda: geometry.about(rotation(30 * amount), width / 2, height / 2),
-        "shear": lambda: shear(30 * amount, 30 * amount_y),
-    }
-    return matrices[name]()
-
-
-def rotation(degrees: float) -> Tensor:
-    """Return the matrix of a rotation about the origin; positive turns clockwise on the screen."""
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=torch.float64)
-
-
-def shear(x: float, y: float) -> Tensor:
-    """Return the matrix of a shear along x, then along y, by tanh of the angles in degrees: at most 0.48 at 30."""
-    along_x = torch.tensor([[1, math.tanh(-math.radians(x)), 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
-    along_y = torch.tensor([[1, 0, 0], [math.tanh(math.radians(y)), 1, 0], [0, 0, 1]], dtype=torch.float64)
-    return along_y @ along_x
-
-
-def random_erasing(view: View, rng: Generator) -> View:
-    """Paint 1 to 4 patches grey; each covers the same fraction, up to 0.2, of the height and of the width."""
-    image, (height, width) = view.image.clone(), view.size
-    for _ in range(rng.integers(1, 5)):
-        fraction = rng.uniform(0, 0.2)
-        h, w = int(fraction * height), int(fraction * width)
-        top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-        image[:, top : top + h, left : left + w] = round(255 * FILL)
-    return View(image, view.matrix)
-
-
-def _resize_and_flip(image: Tensor, options: InputOptions, rng: Generator) -> View:
-    low, high = options.min_size_train
-    view = _resize(image, int(rng.integers(low, high + 1)), options.max_size_train)
-    if rng.random() >= options.flip_prob:
-        return view
-    return View(view.image.flip(-1), geometry.flip(view.size[1]) @ view.matrix)
-
-
-def _resize(image: Tensor, min_size: int, max_size: int) -> View:
     height, width = image.shape[-2:]
-    factor = min(max_size / max(height, width), min_size / min(height, width))
-    size = max(1, round(height * factor)), max(1, round(width * factor))
-    if size != (height, width):
-        image = tv.resize(image, list(size), antialias=True)
-    return View(image, geometry.scale(size[1] / width, size[0] / height))
+    return view(image, recipe.test((height, width), options))
 
 
-def _to_float(view: View) -> View:
-    return View(view.image.float() / 255, view.matrix)
+def view(image: Tensor, made: Recipe) -> View:
+    """Return the view f32[3,h,w] of an image u8[3,H,W] that a recipe describes."""
+    return View(to_float(render(image, made)), torch.from_numpy(made.matrix))
+
+
+def to_float(pixels: Pixels | Tensor) -> Tensor:
+    """Return pixels u8[H,W,3] as f32[3,H,W] in 0..1."""
+    channels = torch.as_tensor(pixels).permute(2, 0, 1)
+    return channels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def render(image: Tensor, made: Recipe) -> Pixels:
+    """Return the pixels u8[h,w,3] of a recipe's view of an image u8[3,H,W]; fastest where its memory is [H,W,3]."""
+    if made.size != made.source:
+        image = F.interpolate(image[None], made.size, mode="bilinear", antialias=True)[0]
+    pixels: Pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    if made.flip:
+        pixels = np.asarray(cv2.flip(pixels, 1), dtype=np.uint8)
+    for operation in made.operations:
+        if isinstance(operation, Photometric):
+            pixels = recolour(pixels, operation)
+        elif isinstance(operation, Geometric):
+            pixels = warp(pixels, operation.matrix, made.size)
+        else:
+            pixels = erase(pixels, operation)
+    return pixels
+
+
+def recolour(pixels: Pixels, operation: Photometric) -> Pixels:
+    """Apply a photometric operation to u8[H,W,3]."""
+    name, level = operation.name, operation.level
+    height, width, _ = pixels.shape
+    if name == "identity" or (name == "sharpness" and min(height, width) < 3):
+        return pixels
+    if name == "color":
+        grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        return _blend(pixels, np.asarray(grey, dtype=np.uint8), level)
+    if name == "sharpness":
+        blurred = pixels.copy()
+        blurred[1:-1, 1:-1] = cv2.filter2D(pixels, -1, BLUR)[1:-1, 1:-1]
+        return _blend(pixels, blurred, level)
+    table = value_table(name, level, _histogram(pixels, HISTOGRAMS.get(name))).numpy()
+    lut = np.ascontiguousarray(np.broadcast_to(table, (3, 256)).T)[None]
+    return np.asarray(cv2.LUT(pixels, lut), dtype=np.uint8)
+
+
+def warp(pixels: Pixels, matrix: Matrix, size: Size) -> Pixels:
+    """Resample u8[H,W,3] bilinearly through a matrix f64[3,3] into u8[*size,3]; outside pixels become FILL."""
+    return _warp(pixels, matrix, size, (FILL,) * 3)
+
+
+def warp_mask(mask: Pixels, matrix: Matrix, size: Size) -> Pixels:
+    """Resample a mask u8[H,W] of 0 and 1 through a matrix f64[3,3] into u8[*size]: 1 where the value exceeds 0.5."""
+    return (_warp(254 * mask, matrix, size, (0,)) > 127).astype(np.uint8)  # 254, so that a half is 127
+
+
+def sampling_matrix(matrix: Matrix) -> Matrix:
+    """Return the matrix f64[3,3] that maps centres of a view's pixels, counted from 0, to those of its source."""
+    return np.asarray(CENTRE @ np.linalg.inv(matrix) @ np.linalg.inv(CENTRE))
+
+
+def erase(pixels: Pixels, operation: Erasing) -> Pixels:
+    """Paint patches of u8[H,W,3] grey."""
+    pixels = pixels.copy()
+    for top, left, height, width in operation.patches:
+        pixels[top : top + height, left : left + width] = FILL
+    return pixels
+
+
+def _warp(pixels: Pixels, matrix: Matrix, size: Size, fill: tuple[int, ...]) -> Pixels:
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    sampling = sampling_matrix(matrix)[:2]
+    warped = cv2.warpAffine(pixels, sampling, (size[1], size[0]), flags=flags, borderValue=fill)  # a constant border
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def _blend(pixels: Pixels, other: npt.NDArray[np.uint8], level: int) -> Pixels:
+    share = factor(level) / SCALE
+    return np.asarray(cv2.addWeighted(pixels, share, other, 1 - share, 0), dtype=np.uint8)
+
+
+def _histogram(pixels: Pixels, kind: str | None) -> Tensor:
+    """Return the histogram i64[C,256] of the channels or of the grey image; zeros where none is needed."""
+    if kind is None:
+        return torch.zeros((1, 256), dtype=torch.int64)
+    image = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None] if kind == "grey" else pixels
+    channels = [cv2.calcHist([image], [c], None, [256], [0, 256])[:, 0] for c in range(image.shape[-1])]
+    return torch.from_numpy(np.stack(channels)).to(torch.int64)

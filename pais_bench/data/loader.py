@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pais_bench import geometry
 from pais_bench.annotations.store import Store
-from pais_bench.data import augment
-from pais_bench.data.read import read_image, read_instances
+from pais_bench.data import augment, recipe
+from pais_bench.data.labels import read_boxes, read_labels
+from pais_bench.data.packed import PackedBatch, PackedLabelled, PackedUnlabelled, Packer
+from pais_bench.data.read import read_image
+from pais_bench.data.upload import upload_ahead
 from pais_bench.errors import BenchError
 from pais_bench.splits.split import Split
-from pais_bench.study.run import Run, Training
-from pais_bench.types import Batch, Instances, Labelled, Unlabelled, View
+from pais_bench.study.resources import ViewsOn
+from pais_bench.study.run import Run, Training, unsigned
+from pais_bench.types import Batch, Instances, View
 
+Packed = TypeVar("Packed")
 LABELLED, UNLABELLED = 0, 1
+CPU = torch.device("cpu")
 
 
 class BatchDataset(Dataset[Batch]):
@@ -48,23 +55,40 @@ class BatchDataset(Dataset[Batch]):
         self.pools = split.ids, unlabelled + (extra.image_ids if extra else ())
 
     def __getitem__(self, step: int) -> Batch:
-        training = self.run.training
+        """Return the batch of a step on the CPU."""
+        return self.pack(step).unpack(CPU)
+
+    def pack(self, step: int, views_on_device: bool = False) -> PackedBatch:
+        """Return the batch of a step, packed: with its views, or with what the device needs to make them."""
+        training, packer = self.run.training, Packer(views_on_device)
         labelled = self._positions(step, training.labelled_batch_size)
         hears_teacher = self.pools[UNLABELLED] and step >= training.burn_in
         unlabelled = self._positions(step, training.unlabelled_batch_size) if hears_teacher else []
         logged = (step + 1) % training.log_every == 0 or step + 1 == training.steps
-        return Batch(
-            step,
-            [self._labelled(step, position) for position in labelled],
-            [self._unlabelled(step, position, logged) for position in unlabelled],
-        )
+        packed_labelled = [self._labelled(packer, step, position) for position in labelled]
+        packed_unlabelled = [self._unlabelled(packer, step, position, logged) for position in unlabelled]
+        return PackedBatch(step, packer.buffer(), packed_labelled, packed_unlabelled)
 
-    def loader(self, start: int, workers: int, unlabelled: bool) -> Iterator[Batch]:
-        """Iterate from step start to the last; leave out the unlabelled images if the method does not use them."""
+    def loader(
+        self,
+        start: int,
+        workers: int,
+        unlabelled: bool,
+        device: torch.device = CPU,
+        views_on: ViewsOn = "auto",
+    ) -> Iterator[Batch]:
+        """Iterate over batches on a device, from step start to the last.
+
+        The unlabelled images are left out if the method does not use them. Views that the device makes have the pixels
+        of those of the CPU.
+        """
         if not unlabelled:
             self.pools = self.pools[LABELLED], ()
-        steps = range(start, self.run.training.steps)
-        return _raise_errors(DataLoader(_CatchErrors(self), batch_size=None, sampler=steps, num_workers=workers))
+        steps, cuda = range(start, self.run.training.steps), device.type == "cuda"
+        packing = _CatchErrors(self, views_on == "device" or (views_on == "auto" and cuda))
+        loader = DataLoader(packing, batch_size=None, sampler=steps, num_workers=workers, pin_memory=cuda)
+        batches = raise_errors(loader)
+        return upload_ahead(batches, device) if cuda else (batch.unpack(device) for batch in batches)
 
     def unlabelled_sample(self, count: int) -> Iterator[View]:
         """Yield test views of at most count unlabelled images, evenly spread: always the same ones."""
@@ -73,8 +97,8 @@ class BatchDataset(Dataset[Batch]):
             yield augment.test(read_image(self._store_of(UNLABELLED, index), pool[index]), self.run.input)
 
     def labels(self) -> list[Instances]:
-        """Return the ground truth of every labelled image, in its original pixels."""
-        return [read_instances(self.store, image_id) for image_id in self.pools[LABELLED]]
+        """Return the ground truth of every labelled image in its original pixels, with masks bool[N,0,0]."""
+        return [read_boxes(self.store, image_id) for image_id in self.pools[LABELLED]]
 
     def _positions(self, step: int, size: int) -> list[int]:
         return list(range(step * size + self.rank, (step + 1) * size, self.world))
@@ -88,23 +112,24 @@ class BatchDataset(Dataset[Batch]):
         pool = self.pools[kind]
         epoch, turn = divmod(position, len(pool))
         index = int(_order(self.run.seed, kind, epoch, len(pool))[turn])
-        rng = np.random.default_rng([self.run.seed, kind, position, pool[index]])
+        rng = np.random.default_rng(unsigned(self.run.seed, kind, position, pool[index]))
         return self._store_of(kind, index), pool[index], rng
 
-    def _labelled(self, step: int, position: int) -> Labelled:
+    def _labelled(self, packer: Packer, step: int, position: int) -> PackedLabelled:
         store, image_id, rng = self._draw(LABELLED, position)
-        view = augment.labelled(read_image(store, image_id), self.run.input, rng)
-        instances, _ = geometry.project(read_instances(store, image_id, self.split), view.matrix, view.size)
-        return Labelled(image_id, view, instances, self.run.derive_seed(step, image_id))
+        made = recipe.labelled(store.size(image_id), self.run.input, rng)
+        (view,) = packer.views(read_image(store, image_id), made)
+        labels = packer.labels(read_labels(store, image_id, self.split, made))
+        return PackedLabelled(image_id, view, labels, self.run.derive_seed(step, image_id))
 
-    def _unlabelled(self, step: int, position: int, logged: bool) -> Unlabelled:
+    def _unlabelled(self, packer: Packer, step: int, position: int, logged: bool) -> PackedUnlabelled:
         store, image_id, rng = self._draw(UNLABELLED, position)
-        image, seed = read_image(store, image_id), self.run.derive_seed(step, image_id)
-        weak, strong = augment.weak(image, self.run.input, rng), augment.strong(image, self.run.input, rng)
-        if store is self.extra or not logged:
-            return Unlabelled(image_id, weak, strong, None, seed)
-        ground_truth, _ = geometry.project(read_instances(store, image_id), weak.matrix, weak.size)
-        return Unlabelled(image_id, weak, strong, ground_truth, seed)
+        size = store.size(image_id)
+        weak, strong = recipe.weak(size, self.run.input, rng), recipe.strong(size, self.run.input, rng)
+        weak_view, strong_view = packer.views(read_image(store, image_id), weak, strong)
+        hidden = store is self.extra or not logged
+        labels = None if hidden else packer.labels(read_labels(store, image_id, made=weak))
+        return PackedUnlabelled(image_id, weak_view, strong_view, labels, self.run.derive_seed(step, image_id))
 
 
 def check_batch_sizes(training: Training, devices: int, micro_batches: int = 1) -> None:
@@ -128,20 +153,21 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
     ]
 
 
-class _CatchErrors(Dataset[Batch | BenchError]):
+class _CatchErrors(Dataset[PackedBatch | BenchError]):
     """Return an error instead of raising it: a loader process would wrap it in its own traceback."""
 
-    def __init__(self, dataset: BatchDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: BatchDataset, views_on_device: bool) -> None:
+        self.dataset, self.views_on_device = dataset, views_on_device
 
-    def __getitem__(self, step: int) -> Batch | BenchError:
+    def __getitem__(self, step: int) -> PackedBatch | BenchError:
         try:
-            return self.dataset[step]
+            return self.dataset.pack(step, self.views_on_device)
         except BenchError as error:
             return error
 
 
-def _raise_errors(batches: Iterable[Batch | BenchError]) -> Iterator[Batch]:
+def raise_errors(batches: Iterable[Packed | BenchError]) -> Iterator[Packed]:
+    """Yield what a loader process returns, and raise its errors."""
     for batch in batches:
         if isinstance(batch, BenchError):
             raise batch

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from pais_bench.layers.precision import to_full_precision
+
 
 def weighted_mean(values: Tensor, weights: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
     """Return sum(weights * values) / normalizer, or 0 with a gradient where there are no values.
@@ -37,5 +39,6 @@ def soft_mask_iou(predicted: Tensor, target: Tensor, area_outside: Tensor | floa
 
 def mask_iou_loss(logits: Tensor, iou: Tensor, normalizer: float | Tensor | None = None) -> Tensor:
     """Return the binary cross-entropy of mask-IoU logits f32[n] against IoUs f32[n] [PAIS, section 3.3]."""
+    logits = to_full_precision(logits)
     rows = F.binary_cross_entropy_with_logits(logits, iou.detach().to(logits), reduction="none")
     return weighted_mean(rows, rows.new_ones(len(rows)), normalizer)

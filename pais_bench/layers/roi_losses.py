@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pais_bench.layers.losses import focal, mask_iou_loss, soft_mask_iou, weighted_mean
+from pais_bench.layers.precision import to_full_precision
 
 Background = float | Callable[[Tensor], Tensor]
 
@@ -35,7 +36,7 @@ def matched_values(values: Tensor, matched: Tensor) -> Tensor:
 
 def class_loss(logits: Tensor, labels: Tensor, weights: Tensor, gamma: float, normalizer: float | Tensor) -> Tensor:
     """Return the weighted (focal) cross-entropy of logits f32[n,C+1] against labels i64[n]; weights f32[n]."""
-    rows = focal(F.cross_entropy(logits, labels, reduction="none"), gamma)
+    rows = focal(F.cross_entropy(to_full_precision(logits), labels, reduction="none"), gamma)
     return weighted_mean(rows, weights, normalizer)
 
 
@@ -55,7 +56,7 @@ def mask_losses(
     to IoU logits f32[p].
     """
     mask = torch.stack([_mask_loss(logits, target, weights, boundary_weight, normalizer) for logits in maps]).sum()
-    probability = maps[0].detach().sigmoid()
+    probability = to_full_precision(maps[0].detach()).sigmoid()
     iou = soft_mask_iou(probability > 0.5, target, area_outside)
     return mask, mask_iou_loss(predict_iou(probability), iou, normalizer)
 
@@ -77,9 +78,9 @@ def boundary_weights(logits: Tensor, mean: float) -> Tensor:
     Boundaries, CVPR 2022]. The release averages the loss before it multiplies, so that its map acts as a constant; here
     it acts pixel by pixel, as published.
     """
-    kernel = logits.new_full((1, 1, 3, 3), -1.0)
-    kernel[0, 0, 1, 1] = 8.0
-    change = F.conv2d(logits.detach().sigmoid()[:, None], kernel, padding=1)[:, 0].abs()
+    probability = to_full_precision(logits.detach()).sigmoid()[:, None]  # as a batch, which may be empty
+    around = F.avg_pool2d(probability, 3, stride=1, padding=1)  # a mean, as a kernel would be copied to the device
+    change = 9 * (probability - around)[:, 0].abs()
     return mean * change / change.mean((1, 2), keepdim=True).clamp(min=1e-6)
 
 
@@ -89,7 +90,7 @@ def _mask_loss(
     """Return the weighted binary cross-entropy; a coarser map learns the average of the target in its cells."""
     if logits.shape[-1] != target.shape[-1]:
         target = F.adaptive_avg_pool2d(target, logits.shape[-1])
-    pixels = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    pixels = F.binary_cross_entropy_with_logits(to_full_precision(logits), target, reduction="none")
     if boundary_weight:
         pixels = pixels * boundary_weights(logits, boundary_weight)
     return weighted_mean(pixels, weights, normalizer)

@@ -36,19 +36,25 @@ class FrequencyMatching(MethodBase):
     def __init__(self, options: FrequencyMatchingOptions) -> None:
         super().__init__(options)
         self.calibration_images = options.calibration_images
-        self.thresholds: Sequence[float] = ()
+        self.thresholds: Tensor | None = None
 
     def fit_thresholds(
         self, detections: Sequence[Instances], ground_truth: Sequence[Instances], num_classes: int
     ) -> None:
-        """Fit the thresholds of all classes."""
-        self.thresholds = match_frequencies(detections, ground_truth, num_classes)
+        """Fit the thresholds f32[num_classes], on the device of the detections; without detections there are none."""
+        if detections:
+            fitted = match_frequencies(detections, ground_truth, num_classes)
+            self.thresholds = detections[0].scores.new_tensor(fitted)
+
+    def keep(self, detections: Instances) -> Tensor:
+        """Keep scores strictly above the threshold of their class; before the fit, all."""
+        if self.thresholds is None:
+            return super().keep(detections)
+        return detections.scores > self.thresholds[detections.labels]
 
     def assign_weights(self, detections: Instances) -> Targets:
-        """Keep scores strictly above the threshold of their class; every weight is 1. Before the fit, all are kept."""
-        if not self.thresholds:
-            return Targets.unweighted(detections)
-        return Targets.unweighted(detections[above_class_threshold(detections, self.thresholds)])
+        """Weight every kept detection 1."""
+        return Targets.unweighted(detections)
 
 
 def match_frequencies(
@@ -63,11 +69,6 @@ def match_frequencies(
         _fit_threshold(_scores_of_class(detections, label), len(detections), ground_truth, label)
         for label in range(num_classes)
     ]
-
-
-def above_class_threshold(instances: Instances, thresholds: Sequence[float]) -> Tensor:
-    """Return bool[N]: whether each score is strictly above the threshold of its class."""
-    return instances.scores > instances.scores.new_tensor(thresholds)[instances.labels]
 
 
 def _scores_of_class(detections: Sequence[Instances], label: int) -> list[float]:

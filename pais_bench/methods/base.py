@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from pais_bench.study.base import StrictConfig
 from pais_bench.types import BoxScorer, Instances, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MethodOptions(StrictConfig):
@@ -24,7 +28,8 @@ class MethodBase:
     the unlabelled images, 1 where missing; mask_iou and semantic are learnt from labels only | network_options: options
     that the method sets of the network | needs_pretrained_teacher: whether the study has to name a trained run, whose
     network is the teacher of the first pretrained_teacher_steps | calibration_images: unlabelled images that
-    fit_thresholds sees; 0: it is not called | needs_box_scorer: whether the network has to offer `score`.
+    fit_thresholds sees; 0: it is not called | needs_box_scorer: whether the network has to offer
+    `predict_with_scorers`.
     """
 
     uses_unlabelled: bool = True
@@ -38,8 +43,15 @@ class MethodBase:
     def __init__(self, options: MethodOptions) -> None:
         self.unlabelled_weight = options.unlabelled_weight
 
+    def keep(self, detections: Instances) -> Tensor:
+        """Return bool[N]: which of the teacher's detections the method wants; by default all.
+
+        It is asked before masks are pasted: detections.masks is bool[N,0,0], and dropped masks cost nothing.
+        """
+        return detections.labels >= 0
+
     def assign_weights(self, detections: Instances) -> Targets:
-        """Keep K of the teacher's N detections and weight them."""
+        """Weight the detections that were kept; what only their masks tell is filtered here."""
         raise NotImplementedError
 
     def assign_weights_with_scorer(self, detections: Instances, scorer: BoxScorer) -> Targets:
@@ -49,4 +61,7 @@ class MethodBase:
     def fit_thresholds(
         self, detections: Sequence[Instances], ground_truth: Sequence[Instances], num_classes: int
     ) -> None:
-        """Fit thresholds to a pretrained teacher's detections on unlabelled images and the labels of labelled ones."""
+        """Fit thresholds to a pretrained teacher's detections on unlabelled images and the labels of labelled ones.
+
+        ground_truth is in original pixels, with masks bool[N,0,0].
+        """

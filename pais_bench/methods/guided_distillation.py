@@ -5,10 +5,15 @@ Guided Distillation [arXiv 2308.02668].
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.types import Instances, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Options(MethodOptions):
@@ -30,8 +35,10 @@ class Method(MethodBase):
         super().__init__(options)
         self.options, self.pretrained_teacher_steps = options, options.guided_steps
 
+    def keep(self, detections: Instances) -> Tensor:
+        """Keep scores strictly above the threshold."""
+        return detections.scores > self.options.score_threshold
+
     def assign_weights(self, detections: Instances) -> Targets:
-        """Keep scores and areas strictly above their thresholds; every weight is 1."""
-        area = detections.masks.flatten(1).sum(1)
-        kept = (detections.scores > self.options.score_threshold) & (area > self.options.pixels)
-        return Targets.unweighted(detections[kept])
+        """Drop masks of at most `pixels` pixels; every weight is 1."""
+        return Targets.unweighted(detections[detections.masks.flatten(1).sum(1) > self.options.pixels])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.types import Instances, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Options(MethodOptions):
@@ -22,6 +27,10 @@ class Method(MethodBase):
         super().__init__(options)
         self.score_threshold = options.score_threshold
 
+    def keep(self, detections: Instances) -> Tensor:
+        """Keep scores strictly above the threshold."""
+        return detections.scores > self.score_threshold
+
     def assign_weights(self, detections: Instances) -> Targets:
-        """Keep scores strictly above the threshold; every weight is 1."""
-        return Targets.unweighted(detections[detections.scores > self.score_threshold])
+        """Weight every kept detection 1."""
+        return Targets.unweighted(detections)

@@ -8,10 +8,15 @@ The figure's bare powers are class_scale = mask_scale = class_cap = background =
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.types import Instances, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Options(MethodOptions):
@@ -37,14 +42,18 @@ class Method(MethodBase):
         super().__init__(options)
         self.options = options
 
-    def assign_weights(self, detections: Instances) -> Targets:
-        """Keep score and mask IoU strictly above their thresholds; weight class and mask by their powers."""
+    def keep(self, detections: Instances) -> Tensor:
+        """Keep score and mask IoU strictly above their thresholds."""
         o = self.options
-        kept = detections[(detections.scores > o.score_threshold) & (detections.mask_iou > o.mask_iou_threshold)]
+        return (detections.scores > o.score_threshold) & (detections.mask_iou > o.mask_iou_threshold)
+
+    def assign_weights(self, detections: Instances) -> Targets:
+        """Weight class and mask by the powers of score and mask IoU, and the box 1."""
+        o = self.options
         return Targets(
-            kept,
-            class_weight=o.class_scale * kept.scores.clamp(0, o.class_cap) ** o.alpha,
-            mask_weight=o.mask_scale * kept.mask_iou**o.beta,
-            box_weight=kept.scores.new_ones(len(kept)),
+            detections,
+            class_weight=o.class_scale * detections.scores.clamp(0, o.class_cap) ** o.alpha,
+            mask_weight=o.mask_scale * detections.mask_iou**o.beta,
+            box_weight=detections.scores.new_ones(len(detections)),
             background=o.background,
         )

@@ -5,10 +5,15 @@ Polite Teacher [arXiv 2211.03850].
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.types import Instances, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Options(MethodOptions):
@@ -25,9 +30,12 @@ class Method(MethodBase):
         super().__init__(options)
         self.options = options
 
+    def keep(self, detections: Instances) -> Tensor:
+        """Keep scores strictly above their threshold."""
+        return detections.scores > self.options.score_threshold
+
     def assign_weights(self, detections: Instances) -> Targets:
-        """Keep scores strictly above their threshold; mask weights are 1 or 0, class and box weights 1."""
-        kept = detections[detections.scores > self.options.score_threshold]
-        one = kept.scores.new_ones(len(kept))
-        good = (kept.mask_iou > self.options.mask_iou_threshold).to(one)
-        return Targets(kept, class_weight=one, mask_weight=good, box_weight=one)
+        """Weight masks 1 whose predicted IoU is strictly above its threshold, others 0; class and box weights are 1."""
+        one = detections.scores.new_ones(len(detections))
+        good = (detections.mask_iou > self.options.mask_iou_threshold).to(one)
+        return Targets(detections, class_weight=one, mask_weight=good, box_weight=one)

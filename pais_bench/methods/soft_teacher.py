@@ -51,11 +51,15 @@ class Method(MethodBase):
         super().__init__(options)
         self.options = options
 
+    def keep(self, detections: Instances) -> Tensor:
+        """Keep scores strictly above the first threshold."""
+        return detections.scores > self.options.score_threshold
+
     def assign_weights(self, detections: Instances) -> Targets:
-        """Keep scores strictly above the first threshold; class and mask count above the second."""
-        kept = detections[detections.scores > self.options.score_threshold]
-        confident = (kept.scores > self.options.foreground_threshold).to(kept.scores)
-        return Targets(kept, class_weight=confident, mask_weight=confident, box_weight=kept.scores.new_ones(len(kept)))
+        """Weight class and mask 1 where the score is strictly above the second threshold, else 0; boxes 1."""
+        scores = detections.scores
+        confident = (scores > self.options.foreground_threshold).to(scores)
+        return Targets(detections, confident, confident, box_weight=scores.new_ones(len(detections)))
 
     def assign_weights_with_scorer(self, detections: Instances, scorer: BoxScorer) -> Targets:
         """Add box weights by the steadiness of refined jitters, and background weights by the teacher."""
@@ -71,5 +75,6 @@ class Method(MethodBase):
         size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         jittered = boxes + boxes.new_empty(times, *boxes.shape).normal_() * self.options.jitter * size
         refined = scorer(jittered.reshape(-1, 4))[1]
-        own_class = refined[range(len(refined)), labels.repeat(times)].reshape(jittered.shape)
+        of_label = labels.repeat(times)[:, None, None].expand(-1, 1, 4)
+        own_class = refined.gather(1, of_label).reshape(jittered.shape)
         return (own_class.std(0) / size.clamp(min=1e-6)).mean(1)

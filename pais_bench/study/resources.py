@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from pais_bench.study.base import StrictConfig
 
 Rule = Literal["default", "prepare", "split", "train", "predict", "evaluate", "report"]
+ViewsOn = Literal["cpu", "device", "auto"]
+"""Where the views of a training are made: by the loader processes, or by the device from images that they decode."""
 
 
 class Resources(StrictConfig):
@@ -18,7 +20,8 @@ class Resources(StrictConfig):
     mem_mb (MB) and minutes are those of a first attempt: the second requests twice, the third three times as much,
     but not for more than max_mem_mb and max_minutes: SLURM refuses what no node has, or lets it wait for ever.
     gpus are those of one node; with several, or several nodes, a training has a process on each. accumulate is the
-    number of micro-batches of a training: less memory, the same step.
+    number of micro-batches of a training: less memory, the same step. views_on: see ViewsOn; auto is the device where
+    that is a GPU, to the same pixels.
     """
 
     partition: str | None = None
@@ -31,6 +34,7 @@ class Resources(StrictConfig):
     gpus: int | None = Field(default=None, ge=0)
     nodes: int | None = Field(default=None, ge=1)
     accumulate: int | None = Field(default=None, ge=1)
+    views_on: ViewsOn | None = None
 
     @model_validator(mode="after")
     def _nodes_have_gpus(self) -> Resources:

@@ -58,6 +58,7 @@ class Training(StrictConfig):
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     burn_in: int = Field(default=0, ge=0)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     log_every: Steps = 50
     evaluate_every: Steps = 8000
     evaluate_images: int | None = Field(default=None, ge=1)
@@ -104,12 +105,20 @@ class Run(StrictConfig):
 
     def derive_seed(self, *parts: int) -> int:
         """Return 32 bits that depend on the run's seed and on all parts, such as step and image id."""
-        return int(np.random.SeedSequence((self.seed, *parts)).generate_state(1)[0])
+        return int(np.random.SeedSequence(unsigned(self.seed, *parts)).generate_state(1)[0])
 
     @property
     def digest(self) -> str:
         """Return 8 hex digits that change with any value of the run."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        return hashlib.sha256(self.model_dump_json(exclude=self._not_hashed()).encode()).hexdigest()[:8]
+
+    def _not_hashed(self) -> dict[str, Any]:
+        """Return the keys to leave out of the digest: those younger than it that have the value of before."""
+        teacher = self.teacher._not_hashed() if self.teacher else {}
+        keys: dict[str, Any] = {"teacher": teacher} if teacher else {}
+        if self.training.matmul_precision == "highest":
+            keys["training"] = {"matmul_precision"}
+        return keys
 
     @property
     def folder(self) -> PurePosixPath:
@@ -124,3 +133,8 @@ class Run(StrictConfig):
 def suffix(checkpoint: ModelCheckpoint) -> str:
     """Return what the names of a checkpoint's files end in: nothing for the teacher after its last step."""
     return "" if checkpoint == "teacher-last" else f"-{checkpoint}"
+
+
+def unsigned(*parts: int) -> tuple[int, ...]:
+    """Return integers as NumPy takes them for a seed: image ids may be negative, and then count from 2^64 down."""
+    return tuple(part % 2**64 for part in parts)

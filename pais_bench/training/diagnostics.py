@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,16 @@ def describe(pseudo_labels: Sequence[Targets], batch: Batch) -> dict[str, Any]:
     and the true mask IoU.
     """
     counts, matches, known = metric.Counts(), [], []
-    for targets, image in zip(pseudo_labels, batch.unlabelled, strict=True):
+    columns = _columns(pseudo_labels)
+    paired = zip(pseudo_labels, batch.unlabelled, strict=True)
+    masks = iter(_masks([targets for targets, image in paired if image.ground_truth is not None]))
+    for (labels, *values), image in zip(columns, batch.unlabelled, strict=True):
         if image.ground_truth is not None:
-            matches.append(metric.match(targets.instances.to(torch.device("cpu")), image.ground_truth))
+            found = PseudoLabels(labels.astype(np.int64), next(masks), scores=values[0])
+            matches.append(metric.match(found, image.ground_truth))
             counts.add(matches[-1], len(image.ground_truth.labels))
-            known.append(_columns(targets))
-    every = np.concatenate([np.zeros((4, 0)), *(_columns(targets) for targets in pseudo_labels)], axis=1)
+            known.append(np.stack(values))
+    every = np.concatenate([np.zeros((4, 0)), *(image[1:] for image in columns)], axis=1)
     means = {name: float(values.mean()) if len(values) else None for name, values in zip(COLUMNS, every, strict=True)}
     score, mask_iou, *weights = np.concatenate([np.zeros((4, 0)), *known], axis=1)
     correct = np.concatenate([np.zeros(0), *(match.matched_iou > 0 for match in matches)])
@@ -47,8 +52,31 @@ def describe(pseudo_labels: Sequence[Targets], batch: Batch) -> dict[str, Any]:
     }
 
 
-def _columns(targets: Targets) -> np.ndarray:
-    """Return COLUMNS as f64[4,N]."""
-    instances = targets.instances
-    columns = (instances.scores, instances.mask_iou, targets.class_weight, targets.mask_weight)
-    return np.stack([column.detach().cpu().numpy().astype(np.float64) for column in columns])
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Hold one image's labels i64[N], masks bool[N,H,W] and scores f64[N] for the comparison with held-out labels."""
+
+    labels: np.ndarray
+    masks: np.ndarray
+    scores: np.ndarray
+
+
+def _columns(pseudo_labels: Sequence[Targets]) -> list[np.ndarray]:
+    """Return the label and COLUMNS of each image as f64[5,N]; all images leave the device together."""
+    per_image = [
+        (t.instances.labels, t.instances.scores, t.instances.mask_iou, t.class_weight, t.mask_weight)
+        for t in pseudo_labels
+    ]
+    together = torch.stack([torch.cat(column).double() for column in zip(*per_image, strict=True)])
+    ends = np.cumsum([len(targets.instances) for targets in pseudo_labels])[:-1]
+    return np.split(together.detach().cpu().numpy(), ends, axis=1)
+
+
+def _masks(pseudo_labels: Sequence[Targets]) -> list[np.ndarray]:
+    """Return the masks bool[N,H,W] of each image; all images leave the device together."""
+    if not pseudo_labels:
+        return []
+    masks = [targets.instances.masks for targets in pseudo_labels]
+    together = torch.cat([image.flatten() for image in masks]).cpu().numpy()
+    parts = np.split(together, np.cumsum([image.numel() for image in masks])[:-1])
+    return [part.reshape(image.shape) for part, image in zip(parts, masks, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -25,9 +25,11 @@ from pais_bench.layers.normalizers import (
 from pais_bench.training.student import StudentInput, StudentLosses
 from pais_bench.types import Batch, LossNormalizer, Size
 
+Gathered = TypeVar("Gathered")
+
 
 def strategy(devices: int) -> Any:
-    """Return the Fabric strategy of that many devices; ranks wait for hours, because the first evaluates alone.
+    """Return the Fabric strategy of that many devices; ranks wait for hours, where the first computes AP on a CPU.
 
     Raises BenchError where the ranks could not find each other, for which they would wait as long.
     """
@@ -51,6 +53,42 @@ def any_rank(fabric: Fabric, flag: bool) -> bool:
         return flag
     total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
     return bool(total)
+
+
+def gather_to_first(value: Gathered) -> list[Gathered] | None:
+    """Return what all ranks pass, in their order, on the first; None on the others. Collective."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] | None = [None] * world_size() if distributed.get_rank() == 0 else None
+    distributed.gather_object(value, values)
+    return values
+
+
+class PendingFlags:
+    """Bring flags that are set where any rank sets them to the host, while the device goes on with its work.
+
+    There is one reduction and one copy for all flags. Collective: every rank makes them at the same point of a step.
+    """
+
+    def __init__(self, fabric: Fabric, flags: Sequence[Tensor | bool]) -> None:
+        """Queue the copy behind the work that the flags, bool scalars of the device or of the host, come from."""
+        device = fabric.device
+        values = torch.stack(
+            [flag.float() if isinstance(flag, Tensor) else torch.full((), float(flag), device=device) for flag in flags]
+        )
+        if fabric.world_size > 1:
+            values = fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
+        # CUDA alone has both: a copy into pinned memory that nobody waits for, and an event that tells of its end.
+        self.copied = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]
+        self.values = values.to("cpu", non_blocking=values.is_cuda)
+        if self.copied is not None:
+            self.copied.record()
+
+    def read(self) -> list[bool]:
+        """Return the flags; wait until the device has come to the point at which they were made, and no longer."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return [bool(value) for value in self.values.tolist()]
 
 
 def max_view_sizes(batch: Batch, device: torch.device) -> tuple[Size, Size, Size]:

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from pais_bench import geometry, plugins
+from pais_bench import plugins
 from pais_bench.annotations.store import Store
 from pais_bench.data import augment
 from pais_bench.data.read import read_image
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.training.checkpoint import read_checkpoint
+from pais_bench.training.original import Original, to_original
 from pais_bench.training.predict import build_backend
-from pais_bench.types import Targets
+from pais_bench.types import Instances, Targets
 
 IMAGES = 3
 MODELS = ("teacher", "student")
@@ -52,12 +53,18 @@ def predict_examples(
         backend.load_state_dict(states[path][model])
         for image_id, example in examples.items():
             view = augment.test(read_image(store, image_id), run.input)
-            detections = backend.predict([view.image.to(device)])[0]
-            weighted = method.assign_weights(detections) if weights and model == "teacher" else None
-            targets = weighted or Targets.unweighted(detections[detections.scores > SHOWN])
-            original = geometry.project_targets(targets, torch.linalg.inv(view.matrix), store.size(image_id))
-            example[model] = _records(original, categories, weighted is not None)
+            by_method = weights and model == "teacher"
+            keep = method.keep if by_method else _confident
+            detections = backend.predict([view.image.to(device)], keep=keep)[0]
+            targets = method.assign_weights(detections) if by_method else Targets.unweighted(detections)
+            original = to_original(targets.instances, view, store.size(image_id))
+            example[model] = _records(targets, original, categories, by_method)
     return [{**example, "best": best} if best else example for example in examples.values()]
+
+
+def _confident(detections: Instances) -> torch.Tensor:
+    """Return bool[N]: scores above SHOWN."""
+    return detections.scores > SHOWN
 
 
 def _choose_images(store: Store) -> list[int]:
@@ -70,18 +77,19 @@ def _choose_images(store: Store) -> list[int]:
     return [int(image_id) for image_id in candidates[positions]]
 
 
-def _records(targets: Targets, categories: Sequence[int], weighted: bool) -> list[Record]:
+def _records(targets: Targets, original: Original, categories: Sequence[int], weighted: bool) -> list[Record]:
     instances = targets.instances
+    labels, scores, mask_iou = (values.tolist() for values in (instances.labels, instances.scores, instances.mask_iou))
+    class_weight, mask_weight = targets.class_weight.tolist(), targets.mask_weight.tolist()
     records = []
-    for index, label in enumerate(instances.labels.tolist()):
+    for index, mask in zip(original.kept, original.masks, strict=True):
         record: Record = {
-            "category_id": categories[label],
-            "score": float(instances.scores[index]),
-            "mask_iou": float(instances.mask_iou[index]),
-            "segmentation": geometry.encode_mask(instances.masks[index]),
+            "category_id": categories[labels[index]],
+            "score": scores[index],
+            "mask_iou": mask_iou[index],
+            "segmentation": mask,
         }
         if weighted:
-            record |= {"class_weight": float(targets.class_weight[index])}
-            record |= {"mask_weight": float(targets.mask_weight[index])}
+            record |= {"class_weight": class_weight[index], "mask_weight": mask_weight[index]}
         records.append(record)
     return records

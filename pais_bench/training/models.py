@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import get_total_norm
 
 from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase
@@ -23,7 +25,8 @@ from pais_bench.training.student import StudentLosses
 class Models:
     """Hold student, EMA teacher, optimiser, and the frozen teacher of a trained run where the method needs one.
 
-    losses computes the student's losses; rank_losses is the same as Fabric set it up to exchange gradients.
+    losses computes the student's losses; rank_losses is the same as Fabric set it up to exchange gradients. updates
+    counts the optimiser's steps since the models were built: a gradient scaler leaves out those that overflow.
     """
 
     student: Any
@@ -32,11 +35,20 @@ class Models:
     rank_losses: Any
     optimizer: Any
     pretrained_teacher: Any = None
+    updates: int = 0
 
     def teacher_at(self, step: int, method: MethodBase) -> Any:
         """Return the network that gives the pseudo-labels of a step."""
         pretrained = self.pretrained_teacher is not None and step < method.pretrained_teacher_steps
         return self.pretrained_teacher if pretrained else self.teacher
+
+    def count_update(self, *_: Any) -> None:
+        """Count a step of the optimiser that was taken."""
+        self.updates += 1
+
+    def weights_are_finite(self) -> bool:
+        """Return whether all weights of the student are finite; the host waits for the device."""
+        return math.isfinite(get_total_norm(self.student.parameters(), norm_type=math.inf))
 
 
 def build_models(run: Run, num_classes: int, fabric: Fabric, micro_batches: int) -> Models:
@@ -53,4 +65,6 @@ def build_models(run: Run, num_classes: int, fabric: Fabric, micro_batches: int)
         )
     losses = StudentLosses(student)
     rank_losses, optimizer = fabric.setup(losses, build_optimizer(student, run.training))
-    return Models(student, teacher, losses, rank_losses, optimizer)
+    models = Models(student, teacher, losses, rank_losses, optimizer)
+    optimizer.register_step_post_hook(models.count_update)
+    return models

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pais_bench.study.run import Training
@@ -18,11 +19,20 @@ def ema_momentum(step: int, decay: float) -> float:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Set teacher = momentum * teacher + (1 - momentum) * student, parameter by parameter; buffers are copied."""
+    """Set teacher = momentum * teacher + (1 - momentum) * student for every parameter that learns; copy the buffers.
+
+    The parameters that do not learn are equal from the start.
+    """
+    parameters = zip(teacher.parameters(), student.parameters(), strict=True)
+    stale, fresh = zip(*(pair for pair in parameters if pair[1].requires_grad), strict=True)
     average = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]
-    average(list(teacher.parameters()), list(student.parameters()), 0)  # the number of averaged models is not used
-    for stale, fresh in zip(teacher.buffers(), student.buffers(), strict=True):
-        stale.copy_(fresh)
+    average(stale, fresh, 0)  # the number of averaged models is not used
+    buffers: defaultdict[torch.dtype, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    for pair in zip(teacher.buffers(), student.buffers(), strict=True):
+        buffers[pair[1].dtype].append(pair)
+    for pairs in buffers.values():  # CUDA copies those of one type together
+        stale, fresh = zip(*pairs, strict=True)
+        torch._foreach_copy_(stale, fresh)
 
 
 def set_learning_rate(optimizer: Any, training: Training, step: int) -> float:
@@ -53,4 +63,5 @@ def build_optimizer(student: Any, training: Training) -> torch.optim.Optimizer:
     groups = [{"params": parameters, "lr": lr, "base_lr": lr} for lr, parameters in by_lr.items()]
     if training.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=training.lr, momentum=0.9, weight_decay=training.weight_decay)
-    return torch.optim.AdamW(groups, lr=training.lr, weight_decay=training.weight_decay, fused=True)
+    fused = training.precision != "16-mixed"  # what unscales its gradients itself cannot be clipped by Fabric
+    return torch.optim.AdamW(groups, lr=training.lr, weight_decay=training.weight_decay, fused=fused)

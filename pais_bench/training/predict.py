@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
-from pais_bench import geometry, plugins
+from pais_bench import plugins
 from pais_bench.annotations.store import Store
-from pais_bench.data import augment
-from pais_bench.data.read import read_image
+from pais_bench.data.views import load_views
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.average_precision import evaluate_fast
 from pais_bench.evaluation.coco.ground_truth import GroundTruth
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.training.checkpoint import read_checkpoint
-from pais_bench.types import Instances
+from pais_bench.training.distributed import gather_to_first
+from pais_bench.training.original import to_original
+from pais_bench.types import Instances, Size, View
+
+BATCH_SIZE = 8
+"""Images that are padded to one size and predicted together."""
 
 Record = dict[str, Any]
+Progress = Callable[[int], None]
 
 
 def build_backend(run: Run, num_classes: int) -> nn.Module:
@@ -48,31 +55,37 @@ def load_trained(run: Run, num_classes: int, folder: Path, checkpoint: ModelChec
     return backend
 
 
-@torch.no_grad()
 def predict(
-    backend: Any,
+    backend: Any, run: Run, store: Store, image_ids: Sequence[int], device: torch.device, workers: int = 0
+) -> list[Record]:
+    """Predict images at the test scale; return COCO result records in their original pixels."""
+    batches = predict_batches([backend], run, store, _split_into_batches(image_ids), device, workers)
+    return [record for (records,) in batches for record in records]
+
+
+@torch.no_grad()
+def predict_batches(
+    networks: Sequence[Any],
     run: Run,
     store: Store,
-    image_ids: Sequence[int],
+    batches: Sequence[Sequence[int]],
     device: torch.device,
-    batch: int = 8,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[Record]:
-    """Predict images at the test scale; return COCO result records in their original pixels.
+    workers: int,
+    progress: Progress = lambda done: None,
+) -> list[list[list[Record]]]:
+    """Return for each batch of image ids, and each network, its COCO result records, as predict does.
 
-    progress is called with the number of predicted images after every batch.
+    Worker processes read the images, once for all networks. progress is called with the number of predicted images
+    after every batch, an empty one too.
     """
     categories = [category_id for category_id, _ in store.categories]
-    records: list[Record] = []
-    for start in range(0, len(image_ids), batch):
-        batch_ids = image_ids[start : start + batch]
-        views = [augment.test(read_image(store, image_id), run.input) for image_id in batch_ids]
-        detections = backend.predict([view.image.to(device) for view in views])
-        for image_id, view, instances in zip(batch_ids, views, detections, strict=True):
-            original, _ = geometry.project(instances, torch.linalg.inv(view.matrix), store.size(image_id))
-            records.extend(_records(image_id, original, categories))
-        progress(start + len(batch_ids))
-    return records
+    found: list[list[list[Record]]] = []
+    done = 0
+    for batch, views in zip(batches, load_views(store, run.input, batches, workers, device), strict=True):
+        found.append([_predict_batch(network, batch, views, store, categories) for network in networks])
+        done += len(batch)
+        progress(done)
+    return found
 
 
 class Validation:
@@ -94,26 +107,64 @@ class Validation:
         return GroundTruth.of(self.store.coco_dict(), self.image_ids)
 
     def evaluate(
-        self, backend: Any, device: torch.device, progress: Callable[[int], None] = lambda done: None
-    ) -> dict[str, Any]:
-        """Return AP of a network as fractions 0..1, None where the images have no object."""
-        records = predict(backend, self.run, self.store, self.image_ids, device, progress=progress)
+        self, networks: Mapping[str, Any], fabric: Fabric, workers: int = 0, progress: Progress = lambda done: None
+    ) -> dict[str, dict[str, Any]]:
+        """Return AP of each network as fractions 0..1, None where the images have no object; on other ranks nothing.
+
+        Collective; see predict.
+        """
+        found = self.predict(list(networks.values()), fabric, workers, progress)
+        return {name: self._score(records) for name, records in zip(networks, found, strict=True)} if found else {}
+
+    def predict(
+        self, networks: Sequence[Any], fabric: Fabric, workers: int = 0, progress: Progress = lambda done: None
+    ) -> list[list[Record]]:
+        """Return the records of each network on the first rank, nothing on the others.
+
+        Collective: ranks share the batches, whole ones, because what is padded together decides the last digits, and
+        all call progress equally often.
+        """
+        batches, world = _split_into_batches(self.image_ids), fabric.world_size
+        share = batches[fabric.global_rank :: world]
+        share += [()] * (math.ceil(len(batches) / world) - len(share))
+        shares = gather_to_first(
+            predict_batches(networks, self.run, self.store, share, fabric.device, workers, progress)
+        )
+        if shares is None:
+            return []
+        in_order = [shares[batch % world][batch // world] for batch in range(len(batches))]
+        return [[record for found in in_order for record in found[index]] for index in range(len(networks))]
+
+    def _score(self, records: Sequence[Record]) -> dict[str, Any]:
         metrics = evaluate_fast(self.ground_truth, records)
         segm, bbox = metrics["segm"], metrics["bbox"]
         return {"segm_AP": segm["AP"], "segm_AP50": segm["AP50"], "bbox_AP": bbox["AP"], "images": len(self.image_ids)}
 
 
-def _records(image_id: int, instances: Instances, categories: Sequence[int]) -> list[Record]:
-    boxes = instances.boxes.tolist()
+def _split_into_batches(image_ids: Sequence[int]) -> list[Sequence[int]]:
+    return [image_ids[start : start + BATCH_SIZE] for start in range(0, len(image_ids), BATCH_SIZE)]
+
+
+def _predict_batch(
+    network: Any, batch: Sequence[int], views: Sequence[View], store: Store, categories: Sequence[int]
+) -> list[Record]:
+    detections = network.predict([view.image for view in views]) if batch else []
+    records: list[Record] = []
+    for image_id, view, instances in zip(batch, views, detections, strict=True):
+        records += _records(image_id, view, instances, store.size(image_id), categories)
+    return records
+
+
+def _records(image_id: int, view: View, instances: Instances, size: Size, categories: Sequence[int]) -> list[Record]:
+    original = to_original(instances, view, size)
+    labels, scores = instances.labels.tolist(), instances.scores.tolist()
     return [
         {
             "image_id": image_id,
-            "category_id": categories[label],
+            "category_id": categories[labels[index]],
             "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "score": score,
-            "segmentation": geometry.encode_mask(mask),
+            "score": scores[index],
+            "segmentation": mask,
         }
-        for (x0, y0, x1, y1), label, score, mask in zip(
-            boxes, instances.labels.tolist(), instances.scores.tolist(), instances.masks, strict=True
-        )
+        for index, (x0, y0, x1, y1), mask in zip(original.kept, original.boxes.tolist(), original.masks, strict=True)
     ]

@@ -17,57 +17,47 @@ from pais_bench.layers.seeding import seed_sampling
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
 from pais_bench.training.predict import load_trained
-from pais_bench.types import Instances, Size, Targets, Unlabelled
+from pais_bench.types import BoxScorer, Instances, Size, Targets, Unlabelled
 
 
 @torch.no_grad()
-def detect(teacher: Any, images: Sequence[Tensor], pad_to: Size, fabric: Fabric) -> list[Instances]:
-    """Return the teacher's detections in weak views f32[3,h,w]."""
+def detect(
+    method: MethodBase, teacher: Any, images: Sequence[Tensor], pad_to: Size, fabric: Fabric
+) -> tuple[list[Instances], list[BoxScorer]]:
+    """Return the teacher's detections in weak views f32[3,h,w] that the method keeps.
+
+    Where the method needs them, a scorer of boxes comes with each view, from the same pass of the backbone.
+    """
     with fabric.autocast():
-        detections: list[Instances] = teacher.predict(images, pad_to)
-    return detections
+        if method.needs_box_scorer:
+            detections, scorers = teacher.predict_with_scorers(images, pad_to, method.keep)
+            return detections, scorers
+        return teacher.predict(images, pad_to, method.keep), []
 
 
 @torch.no_grad()
 def assign_weights(
     method: MethodBase,
-    teacher: Any,
-    images: Sequence[Tensor],
     detections: Sequence[Instances],
-    unlabelled: Sequence[Unlabelled],
-    pad_to: Size,
+    scorers: Sequence[BoxScorer],
+    images: Sequence[Unlabelled],
     fabric: Fabric,
 ) -> list[Targets]:
     """Return the method's targets in the weak views; what the method draws about an image depends on its seed alone."""
-    if not method.needs_box_scorer:
+    if not scorers:
         return [method.assign_weights(instances) for instances in detections]
     targets = []
     with fabric.autocast():
-        for instances, view, image in zip(detections, images, unlabelled, strict=True):
-            seed_sampling(view.device, image.seed)
-            targets.append(method.assign_weights_with_scorer(instances, TeacherScorer(teacher, view, pad_to)))
+        for instances, scorer, image in zip(detections, scorers, images, strict=True):
+            seed_sampling(instances.scores.device, image.seed)
+            targets.append(method.assign_weights_with_scorer(instances, scorer))
     return targets
 
 
 def project_to_strong_views(targets: Sequence[Targets], images: Sequence[Unlabelled]) -> list[Targets]:
     """Return the targets of weak views in pixels of the strong views."""
-    return [
-        geometry.project_targets(target, one.strong.matrix @ torch.linalg.inv(one.weak.matrix), one.strong.size)
-        for target, one in zip(targets, images, strict=True)
-    ]
-
-
-class TeacherScorer:
-    """Score boxes f32[n,4] of one weak view with the teacher's box head, without a gradient."""
-
-    def __init__(self, teacher: Any, image: Tensor, pad_to: Size) -> None:
-        self.teacher, self.image, self.pad_to = teacher, image, pad_to
-
-    @torch.no_grad()
-    def __call__(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return class probabilities f32[n,C+1], background first, and refined boxes f32[n,C,4]."""
-        scored: tuple[Tensor, Tensor] = self.teacher.score([self.image], [boxes], self.pad_to)[0]
-        return scored
+    matrices = [image.strong.matrix @ torch.linalg.inv(image.weak.matrix) for image in images]
+    return geometry.project_targets(targets, matrices, [image.strong.size for image in images])
 
 
 def load_pretrained_teacher(
@@ -90,7 +80,7 @@ def load_pretrained_teacher(
 
 
 def require_box_scorer(run: Run, method: MethodBase, network: Any) -> None:
-    """Raise BenchError where the method needs `score` and the network does not offer it."""
-    if method.needs_box_scorer and not callable(getattr(network, "score", None)):
+    """Raise BenchError where the method needs `predict_with_scorers` and the network does not offer it."""
+    if method.needs_box_scorer and not callable(getattr(network, "predict_with_scorers", None)):
         name = f"{run.network.backend}/{run.network.name}"
-        raise BenchError(f"methods.{run.method.label}: needs a network with 'score', which {name} does not have")
+        raise BenchError(f"methods.{run.method.label}: needs a network with a box scorer, which {name} has not")

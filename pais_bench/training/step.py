@@ -6,6 +6,8 @@ that any number of them takes the same step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -14,7 +16,7 @@ from pais_bench.data.loader import split_batch
 from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
-from pais_bench.training.distributed import any_rank, max_view_sizes, step_normalizers
+from pais_bench.training.distributed import PendingFlags, max_view_sizes, step_normalizers
 from pais_bench.training.models import Models
 from pais_bench.training.optim import ema_momentum, set_learning_rate, update_teacher
 from pais_bench.training.pseudo_labels import assign_weights, detect, project_to_strong_views
@@ -24,9 +26,19 @@ from pais_bench.types import Batch, Losses, Targets
 
 
 def train_step(
-    run: Run, method: MethodBase, models: Models, batch: Batch, fabric: Fabric, micro_batches: int = 1
+    run: Run,
+    method: MethodBase,
+    models: Models,
+    batch: Batch,
+    fabric: Fabric,
+    micro_batches: int = 1,
+    stopping: bool = False,
 ) -> StepRecord:
-    """Update teacher and student once; raise BenchError on a loss that is not finite."""
+    """Update teacher and student once; raise BenchError on a loss that is not finite.
+
+    stopping tells the other ranks that this one is to stop. Of the device the host reads two flags, at the end, where
+    all work is queued. The weights that a step leaves behind which raises are not to be used.
+    """
     torch.manual_seed(run.derive_seed(batch.step))
     lr = set_learning_rate(models.optimizer, run.training, batch.step)
     momentum = ema_momentum(batch.step, run.training.ema_decay)
@@ -37,30 +49,49 @@ def train_step(
     inputs: list[StudentInput] = []
     pseudo_labels: list[Targets] = []
     for part in split_batch(batch, micro_batches):
-        streams = {"labelled": labelled_stream(part.labelled, fabric.device, pad_labelled)}
+        streams = {"labelled": labelled_stream(part.labelled, pad_labelled)}
         if part.unlabelled:
-            weak = [image.weak.image.to(fabric.device) for image in part.unlabelled]
-            detections = detect(teacher, weak, pad_weak, fabric)
-            targets = assign_weights(method, teacher, weak, detections, part.unlabelled, pad_weak, fabric)
+            weak = [image.weak.image for image in part.unlabelled]
+            detections, scorers = detect(method, teacher, weak, pad_weak, fabric)
+            targets = assign_weights(method, detections, scorers, part.unlabelled, fabric)
             strong = project_to_strong_views(targets, part.unlabelled)
-            streams["unlabelled"] = unlabelled_stream(part.unlabelled, strong, fabric.device, pad_strong)
+            streams["unlabelled"] = unlabelled_stream(part.unlabelled, strong, pad_strong)
             pseudo_labels += targets
         inputs.append(StudentInput(streams))
 
+    updates = models.updates
+    losses, flags = _update_student(run, method, models, inputs, fabric, stopping)
+    diverged, stopping = flags.read()
+    if diverged:
+        raise BenchError(describe_non_finite(losses, batch, run))
+    return StepRecord(batch, losses, pseudo_labels, lr, momentum, models.updates == updates, stopping)
+
+
+def _update_student(
+    run: Run, method: MethodBase, models: Models, inputs: Sequence[StudentInput], fabric: Fabric, stopping: bool
+) -> tuple[list[dict[str, Losses]], PendingFlags]:
+    """Do forward and backward passes and the optimiser's step; return the losses of each micro-batch.
+
+    The flags, whether a loss is not finite and whether a rank is stopping, set out before the last backward pass.
+    """
     losses: list[dict[str, Losses]] = []
-    for part_input, normalizer in zip(inputs, step_normalizers(models.losses, inputs, fabric), strict=True):
-        with fabric.no_backward_sync(models.rank_losses, enabled=len(losses) + 1 < micro_batches):
-            terms = models.rank_losses(part_input, normalizer)
+    finite: list[Tensor] = []
+    for part, normalizer in zip(inputs, step_normalizers(models.losses, inputs, fabric), strict=True):
+        last = len(losses) + 1 == len(inputs)
+        with fabric.no_backward_sync(models.rank_losses, enabled=not last):
+            terms = models.rank_losses(part, normalizer)
             total = weighted_total(terms, method)
-            if any_rank(fabric, not torch.isfinite(total)):
-                raise BenchError(describe_non_finite(terms, batch, run))
-            fabric.backward(total / micro_batches)
-        losses.append({stream: {term: loss.detach() for term, loss in terms[stream].items()} for stream in terms})
+            losses.append({stream: {term: loss.detach() for term, loss in terms[stream].items()} for stream in terms})
+            finite.append(torch.isfinite(total.detach()))
+            if last:
+                flags = PendingFlags(fabric, [~torch.stack(finite).all(), stopping])
+            fabric.backward(total / len(inputs))
     if run.training.grad_clip is not None:
-        fabric.clip_gradients(models.rank_losses, models.optimizer, max_norm=run.training.grad_clip)
+        max_norm = run.training.grad_clip
+        fabric.clip_gradients(models.rank_losses, models.optimizer, max_norm=max_norm, error_if_nonfinite=False)
     models.optimizer.step()
     models.optimizer.zero_grad()
-    return StepRecord(batch, losses, pseudo_labels, lr, momentum)
+    return losses, flags
 
 
 def weighted_total(losses: dict[str, Losses], method: MethodBase) -> Tensor:

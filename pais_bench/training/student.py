@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -22,20 +21,16 @@ class Stream:
         self.images, self.targets, self.pad_to = images, targets, pad_to
 
 
-def labelled_stream(images: Sequence[Labelled], device: torch.device, pad_to: Size) -> Stream:
+def labelled_stream(images: Sequence[Labelled], pad_to: Size) -> Stream:
     """Return the stream of labelled views, each with its ground truth at weight 1."""
-    views = [image.view.image.to(device) for image in images]
-    targets = [replace(Targets.unweighted(image.instances.to(device)), seed=image.seed) for image in images]
-    return Stream(views, targets, pad_to)
+    targets = [replace(Targets.unweighted(image.instances), seed=image.seed) for image in images]
+    return Stream([image.view.image for image in images], targets, pad_to)
 
 
-def unlabelled_stream(
-    images: Sequence[Unlabelled], targets: Sequence[Targets], device: torch.device, pad_to: Size
-) -> Stream:
+def unlabelled_stream(images: Sequence[Unlabelled], targets: Sequence[Targets], pad_to: Size) -> Stream:
     """Return the stream of strong views with their pseudo-labels."""
-    views = [image.strong.image.to(device) for image in images]
     seeded = [replace(target, seed=image.seed) for target, image in zip(targets, images, strict=True)]
-    return Stream(views, seeded, pad_to)
+    return Stream([image.strong.image for image in images], seeded, pad_to)
 
 
 class StudentInput:

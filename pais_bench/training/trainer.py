@@ -16,8 +16,10 @@ from lightning_fabric import Fabric
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
 from pais_bench.data.loader import BatchDataset, check_batch_sizes
+from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase
 from pais_bench.splits.split import Split
+from pais_bench.study.resources import ViewsOn
 from pais_bench.study.run import Run
 from pais_bench.training.checkpoint import BestCheckpoints, previous, read_checkpoint, read_newest, write_checkpoint
 from pais_bench.training.distributed import any_rank
@@ -26,9 +28,13 @@ from pais_bench.training.models import build_models
 from pais_bench.training.predict import Validation
 from pais_bench.training.preemption import CONTINUE, Interrupted
 from pais_bench.training.pseudo_labels import load_pretrained_teacher, require_box_scorer
+from pais_bench.training.record import REMEDY
 from pais_bench.training.step import train_step
 
 Progress = Callable[[dict[str, Any]], None]
+
+MAX_SKIPPED = 50
+"""Steps in a row whose gradients overflow before a training fails: each halves the scale, 2^16 at first."""
 
 
 class Trainer:
@@ -45,14 +51,17 @@ class Trainer:
         best: Sequence[str] = (),
         guard: Callable[[], None] = lambda: None,
         micro_batches: int = 1,
+        views_on: ViewsOn = "auto",
     ) -> None:
         """Build or resume a run; results is the folder below which the run of its pretrained teacher lies.
 
         best names the models (teacher, student) whose weights at their best evaluation are kept beside the last. guard
         is called before anything is written that another process could have written meanwhile. micro_batches is the
-        number of parts that a device computes its share of a batch in, one after the other.
+        number of parts that a device computes its share of a batch in, one after the other. views_on: where its views
+        are made.
         """
-        self.run, self.folder, self.fabric, self.micro_batches = run, folder, fabric, micro_batches
+        self.run, self.folder, self.fabric = run, folder, fabric
+        self.micro_batches, self.views_on = micro_batches, views_on
         self.validation = Validation(run, stores["val"])
         check_batch_sizes(run.training, fabric.world_size, micro_batches)
         rank, extra = fabric.global_rank, stores.get("unlabelled")
@@ -66,30 +75,35 @@ class Trainer:
             run, self.method, num_classes, self.dataset, results, fabric
         )
         self.step, self.seconds, self.stopping = 0, 0.0, False
+        self.skipped_steps, self.skipped_in_a_row = 0, 0
+        self.workers = 0
         self.log, self.best = LogWriter(folder / "log.jsonl"), BestCheckpoints(folder, best)
         self.checkpoint, self.guard = folder / "checkpoint.pt", guard
         self.fault = self._resume()
 
     def fit(self, workers: int = 0, progress: Progress = lambda line: None) -> None:
-        """Train to the last step; each logged line also goes to progress.
+        """Train to the last step; each logged line also goes to progress. workers: processes that read images.
 
         Raises Interrupted after saving, when `stopping` was set from outside (SIGTERM), and BenchError on a loss that
         is not finite.
         """
         training, fabric = self.run.training, self.fabric
+        self.workers = workers
         if self.step and not any_rank(fabric, fabric.is_global_zero and self.log.holds("evaluation", self.step)):
             self._evaluate_if_due(progress)
-        for batch in self.dataset.loader(self.step, workers, self.method.uses_unlabelled):
+        uses_unlabelled = self.method.uses_unlabelled
+        for batch in self.dataset.loader(self.step, workers, uses_unlabelled, fabric.device, self.views_on):
             begin = time.monotonic()
-            record = train_step(self.run, self.method, self.models, batch, fabric, self.micro_batches)
+            record = train_step(self.run, self.method, self.models, batch, fabric, self.micro_batches, self.stopping)
             self.seconds += time.monotonic() - begin
             self.step += 1
+            self._count_skipped(record.skipped)
             last = self.step == training.steps
             if self.step % training.log_every == 0 or last:
-                times = {"event": "step", "step": self.step, "seconds": round(self.seconds, 3)}
-                self._write({**times, **record.log_line(fabric)}, progress)
+                head = {"event": "step", "step": self.step, "seconds": round(self.seconds, 3)}
+                self._write({**head, "skipped_steps": self.skipped_steps, **record.log_line(fabric)}, progress)
             self._evaluate_if_due(progress)
-            stopping = any_rank(fabric, self.stopping)
+            stopping = record.stopping or (fabric.world_size == 1 and self.stopping)
             if self.step % training.checkpoint_every == 0 or last or stopping:
                 self._save()
             if stopping and not last:
@@ -102,6 +116,7 @@ class Trainer:
         training = self.run.training
         if self.step % training.evaluate_every and self.step != training.steps:
             return
+        self._require_finite_weights()
         line: dict[str, Any] | None = None
         with contextlib.suppress(_EvaluationStopped):
             line = self._evaluate()
@@ -113,21 +128,19 @@ class Trainer:
         self._write(evaluation, progress)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Evaluate student and teacher on the validation set, on the first rank."""
+        """Evaluate student and teacher on the validation set; the first rank alone has their AP."""
         training = self.run.training
         images_seen = self.step * training.labelled_batch_size
         if self.method.uses_unlabelled:
             images_seen += max(0, self.step - training.burn_in) * training.unlabelled_batch_size
         line: dict[str, Any] = {"seconds": round(self.seconds, 3), "images_seen": images_seen}
-        if self.fabric.is_global_zero:
-            with self.fabric.autocast():
-                for name in ("student", "teacher"):
-                    network = getattr(self.models, name)
-                    line[name] = self.validation.evaluate(network, self.fabric.device, self._stop_evaluation)
-        return line
+        networks = {"student": self.models.student, "teacher": self.models.teacher}
+        with self.fabric.autocast():
+            return line | self.validation.evaluate(networks, self.fabric, self.workers, self._stop_evaluation)
 
     def _stop_evaluation(self, done: int) -> None:
-        if self.stopping:
+        """Leave the evaluation on all ranks where one is to stop."""
+        if any_rank(self.fabric, self.stopping):
             raise _EvaluationStopped
 
     def _interrupted(self) -> Interrupted:
@@ -139,12 +152,29 @@ class Trainer:
             self.log.append(line)
             progress(line)
 
+    def _count_skipped(self, skipped: bool) -> None:
+        """Count the steps that a gradient scaler left out; raise BenchError where it finds no scale that works."""
+        self.skipped_steps += skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        if self.skipped_in_a_row == MAX_SKIPPED:
+            raise BenchError(
+                f"{self.run.folder}: gradients of the last {MAX_SKIPPED} steps overflowed, up to step {self.step - 1}, "
+                f"though each halved the scale of the loss; set training.precision to bf16-mixed or 32-true"
+            )
+
+    def _require_finite_weights(self) -> None:
+        """Raise BenchError where a gradient that was not finite got into the weights: nothing of them is written."""
+        if not self.models.weights_are_finite():
+            raise BenchError(f"{self.run.folder}: weights not finite after step {self.step - 1}; {REMEDY}")
+
     def _save(self) -> None:
+        self._require_finite_weights()
         if self.fabric.is_global_zero:
             state = {
                 "digest": self.run.digest,
                 "step": self.step,
                 "seconds": self.seconds,
+                "skipped_steps": self.skipped_steps,
                 "student": self.models.student.state_dict(),
                 "teacher": self.models.teacher.state_dict(),
                 "optimizer": self.models.optimizer.state_dict(),
@@ -167,7 +197,7 @@ class Trainer:
             self.models.teacher.load_state_dict(state["teacher"])
             self.models.optimizer.load_state_dict(state["optimizer"])
             self.fabric.strategy.precision.load_state_dict(state["precision"])
-            self.step, self.seconds = state["step"], state["seconds"]
+            self.step, self.seconds, self.skipped_steps = state["step"], state["seconds"], state["skipped_steps"]
             evaluated = self.step > self.run.training.evaluate_every
             self.best.resume(self.step, evaluated, lambda path: read_checkpoint(path, self.run))
         self.fabric.barrier()

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from pais_bench.layers.mask_iou_head import MaskIoUHead
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
 from pais_bench.layers.padding import padding_image
+from pais_bench.layers.precision import to_full_precision
 from pais_bench.layers.roi_losses import (
     area_outside_roi,
     background_weights,
@@ -91,14 +92,12 @@ class WeightedRPN(RPN):
     def losses(self, anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes):
         """Return loss_rpn_cls and loss_rpn_loc of the sampled anchors, divided by the same number in every batch."""
         labels, anchor_boxes = torch.stack(gt_labels), Boxes.cat(anchors).tensor
-        positive, sampled = labels == 1, labels >= 0
-        deltas = self.box2box_transform.get_deltas(
-            anchor_boxes.expand(len(labels), -1, -1)[positive], torch.stack(gt_boxes)[positive]
-        )
-        distance = smooth_l1_loss(torch.cat(pred_anchor_deltas, 1)[positive], deltas, self.smooth_l1_beta).sum(1)
-        rows = F.binary_cross_entropy_with_logits(
-            torch.cat(pred_objectness_logits, 1)[sampled], labels[sampled].float(), reduction="none"
-        )
+        positive, sampled = ((labels >= least).nonzero(as_tuple=True) for least in (1, 0))
+        deltas = self.box2box_transform.get_deltas(anchor_boxes[positive[1]], torch.stack(gt_boxes)[positive])
+        predicted = to_full_precision(torch.cat(pred_anchor_deltas, 1)[positive])
+        distance = smooth_l1_loss(predicted, deltas, self.smooth_l1_beta).sum(1)
+        logits = to_full_precision(torch.cat(pred_objectness_logits, 1)[sampled])
+        rows = F.binary_cross_entropy_with_logits(logits, labels[sampled].float(), reduction="none")
         normalizer = self.batch_size_per_image * len(labels)
         losses = {
             "loss_rpn_cls": (rows * self.anchor_weight[sampled]).sum() / normalizer,
@@ -120,11 +119,16 @@ class WeightedPredictor(FastRCNNOutputLayers):
         """Return detectron2's own arguments and focal_gamma."""
         return super().from_config(cfg, input_shape) | {"focal_gamma": cfg.MODEL.PAIS.FOCAL_GAMMA}
 
+    def forward(self, x):
+        """Return detectron2's own class logits and deltas, in full precision."""
+        logits, deltas = super().forward(x)
+        return to_full_precision(logits), to_full_precision(deltas)
+
     def losses(self, predictions, proposals):
         """Return loss_cls and loss_box_reg of the sampled regions."""
         logits, box = predictions
         labels = torch.cat([image.gt_classes for image in proposals])
-        positive = labels < self.num_classes
+        positive = (labels < self.num_classes).nonzero()[:, 0]
         rois = torch.cat([image.proposal_boxes.tensor for image in proposals])[positive]
         # Regions of an image without instances have no gt_boxes; none of them is positive.
         matched = [image.gt_boxes if image.has("gt_boxes") else image.proposal_boxes for image in proposals]
@@ -166,15 +170,12 @@ class WeightedROIHeads(StandardROIHeads):
         return sampled
 
     def score(self, features, boxes):
-        """Return class probabilities f32[n,C+1], background first, and each class's box f32[n,C,4] of given boxes."""
-        levels = [features[name] for name in self.box_in_features]
-        pooled = self.box_pooler(levels, [Boxes(image) for image in boxes])
+        """Return class probabilities f32[n,C+1], background first, and refined boxes f32[n,C,4] of a view's boxes."""
+        pooled = self.box_pooler([features[name] for name in self.box_in_features], [Boxes(boxes)])
         logits, deltas = self.box_predictor(self.box_head(pooled))
-        refined = self.box_predictor.box2box_transform.apply_deltas(deltas, torch.cat(boxes))
-        refined = refined.view(len(refined), -1, 4).expand(-1, self.num_classes, -1)
-        counts = [len(image) for image in boxes]
-        probability = logits.softmax(1).roll(1, 1)  # detectron2's background is last
-        return list(zip(probability.split(counts), refined.split(counts), strict=True))
+        refined = self.box_predictor.box2box_transform.apply_deltas(deltas, boxes)
+        refined = refined.view(-1, refined.shape[1] // 4, 4).expand(-1, self.num_classes, -1)
+        return logits.softmax(1).roll(1, 1), refined  # detectron2's background is last
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -197,11 +198,14 @@ class WeightedMaskHead(MaskRCNNConvUpsampleHead):
         }
 
     def layers(self, x):
-        """Return the mask logits f32[n,C,28,28], or a tuple of them where more than one map is trained."""
+        """Return the mask logits f32[n,C,28,28], or a tuple of them where more than one map is trained.
+
+        They are in full precision, in which detectron2 then pastes them: half of it would move their pixels.
+        """
         for layer in self:
             if layer is not self.mask_iou_head:  # a child of this nn.Sequential like its layers
                 x = layer(x)
-        return x
+        return tuple(to_full_precision(maps) for maps in x) if isinstance(x, tuple) else to_full_precision(x)
 
     def forward(self, x, instances):
         """Return loss_mask and loss_mask_iou; in eval mode the instances, with pred_masks and mask_iou."""

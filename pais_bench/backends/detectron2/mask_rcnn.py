@@ -8,12 +8,14 @@ detectron2's own.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import BitMasks, Boxes
+from detectron2.structures import BitMasks, Boxes, ROIMasks
 from detectron2.structures import Instances as DetectronInstances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
@@ -22,8 +24,9 @@ from pais_bench.backends.base import FrameworkOptions, RoIOptions
 from pais_bench.backends.detectron2._checkpoint import load_backbone, load_checkpoint
 from pais_bench.backends.detectron2._config import weighted_config
 from pais_bench.errors import BenchError
+from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
-from pais_bench.types import Instances, Losses, LossNormalizer, Size, Targets
+from pais_bench.types import BoxScorer, Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 # detectron2 calls it without the argument that torch asks for; nobody who trains can act on that.
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming")
@@ -51,7 +54,7 @@ class Backend(nn.Module):
     def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
         config = weighted_config(num_classes, options)
-        self.bgr = config.INPUT.FORMAT == "BGR"
+        self.bgr, self.compile_backbone = config.INPUT.FORMAT == "BGR", options.compile
         try:
             self.model = build_model(config)
         except (AssertionError, KeyError, ValueError) as error:
@@ -73,6 +76,7 @@ class Backend(nn.Module):
     ) -> Losses:
         """Return objectness, proposal_box, class, box, mask and mask_iou of a batch of views."""
         ensure_train_mode(self)
+        self._compile()
         inputs = [
             image | {"instances": detectron_instances(target)}
             for image, target in zip(self.inputs(images, pad_to), targets, strict=True)
@@ -82,23 +86,39 @@ class Backend(nn.Module):
             losses = self.model(inputs)
         return {term: losses[name] for name, term in TERMS.items()}
 
-    @torch.no_grad()
-    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
         """Return at most TEST.DETECTIONS_PER_IMAGE instances a view, sorted by falling score; restore the mode."""
-        with eval_mode(self):
-            return [_instances(result["instances"]) for result in self.model(self.inputs(images, pad_to))]
+        return self._predict(images, pad_to, keep)[0]
+
+    def predict_with_scorers(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> tuple[list[Instances], list[BoxScorer]]:
+        """Return what predict does, and each view's scorer of boxes, from the same pass of the backbone."""
+        detections, features = self._predict(images, pad_to, keep)
+        of_view = [{name: level[view : view + 1] for name, level in features.items()} for view in range(len(images))]
+        return detections, [partial(self._score, one) for one in of_view]
 
     @torch.no_grad()
-    def score(
-        self, images: Sequence[Tensor], boxes: Sequence[Tensor], pad_to: Size = (0, 0)
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Return class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] of each view's boxes f32[n,4].
-
-        The returned boxes are those that the box head refines the given ones to, per class. The mode is restored.
-        """
+    def _predict(
+        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None
+    ) -> tuple[list[Instances], Mapping[str, Tensor]]:
         with eval_mode(self):
+            self._compile()
             batch = self.model.preprocess_image(self.inputs(images, pad_to))
-            return self.model.roi_heads.score(self.model.backbone(batch.tensor), list(boxes))
+            features = self.model.backbone(batch.tensor)
+            proposals, _ = self.model.proposal_generator(batch, features, None)
+            results, _ = self.model.roi_heads(batch, features, proposals, None)
+            return [_paste(result, keep) for result in results], features
+
+    @torch.no_grad()
+    def _score(self, features: Mapping[str, Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        with eval_mode(self):
+            scored: tuple[Tensor, Tensor] = self.model.roi_heads.score(features, boxes)
+            return scored
+
+    def _compile(self) -> None:
+        if self.compile_backbone:
+            compile_once(self.model.backbone)
 
     def inputs(self, images: Sequence[Tensor], pad_to: Size) -> list[dict[str, Any]]:
         """Return the views as detectron2's own loading does: 0..255, channels in the order that the config names."""
@@ -126,11 +146,21 @@ def _added_layers(options: Options) -> list[str]:
     return [f"roi_heads.mask_head.{name}" for name in names]
 
 
-def _instances(result: DetectronInstances) -> Instances:
-    return Instances(
+def _paste(result: DetectronInstances, keep: Keep | None) -> Instances:
+    """Return the instances of a view as detectron2's own postprocessing does, without those that keep drops.
+
+    The view has the size that the network saw, so that no box is scaled.
+    """
+    probability = result.pred_masks[:, 0]
+    found = Instances(
         boxes=result.pred_boxes.tensor.float(),
         labels=result.pred_classes,
-        masks=result.pred_masks,
+        masks=torch.zeros_like(probability[:, :0, :0], dtype=torch.bool),
         scores=result.scores.float(),
         mask_iou=result.mask_iou.float(),
     )
+    wanted = result.pred_boxes.nonempty() if keep is None else result.pred_boxes.nonempty() & keep(found)
+    index = wanted.nonzero()[:, 0]
+    found = found[index]
+    masks = ROIMasks(probability[index]).to_bitmasks(Boxes(found.boxes), *result.image_size).tensor
+    return replace(found, masks=masks)

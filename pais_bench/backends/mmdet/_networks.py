@@ -15,6 +15,7 @@ from typing import Any
 
 import mmdet
 import mmdet.models  # registers what configs name
+import numpy as np
 import torch
 from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
@@ -26,8 +27,10 @@ from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import CheckpointLoader
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pais_bench.errors import BenchError
+from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.padding import padding_image
 from pais_bench.layers.pretrained import existing, fit_weights, unreadable
 from pais_bench.types import Instances, Size, Targets
@@ -52,6 +55,35 @@ RANDOM_BACKBONE = {
     "backbone.norm_cfg.requires_grad": True,
 }
 """Without weights nothing is frozen and batch norm learns: a random network behind fixed statistics diverges."""
+
+
+class DeviceMasks(BitmapMasks):
+    """Hold masks bool[N,H,W] where they are; what asks for mmdet's own array of numbers copies them to the host."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.height, self.width = tensor.shape[-2:]
+
+    @property
+    def masks(self) -> np.ndarray:
+        """Return mmdet's own u8[N,H,W]."""
+        return self.tensor.cpu().numpy().astype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DeviceMasks:
+        """Return the same masks, which nothing changes; mmdet copies its samples for the RPN."""
+        return self
+
+    def pad(self, out_shape, pad_val=0):
+        """Return masks padded at the right and below to out_shape (H, W)."""
+        padding = (0, out_shape[1] - self.width, 0, out_shape[0] - self.height)
+        return DeviceMasks(F.pad(self.tensor, padding, value=bool(pad_val)))
+
+    def to_tensor(self, dtype, device):
+        """Return the masks as a tensor."""
+        return self.tensor.to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -159,6 +191,12 @@ def use_channels_last(model: nn.Module) -> None:
         model.to(memory_format=torch.channels_last)
 
 
+def compile_features(model: Any) -> None:
+    """Compile backbone and neck at their first use."""
+    for part in (model.backbone, *([model.neck] if model.with_neck else [])):
+        compile_once(part)
+
+
 def to_batch(
     model: Any, images: Sequence[Tensor], targets: Sequence[Targets] | None = None, pad_to: Size = (0, 0)
 ) -> tuple[Tensor, list]:
@@ -184,7 +222,7 @@ def _ground_truth(target: Targets) -> InstanceData:
     result = InstanceData(
         bboxes=instances.boxes,
         labels=instances.labels,
-        masks=BitmapMasks(instances.masks.cpu().numpy().astype("uint8"), *instances.masks.shape[-2:]),
+        masks=DeviceMasks(instances.masks),
         area=instances.masks.flatten(1).sum(1).float(),
         class_weight=target.class_weight,
         mask_weight=target.mask_weight,
@@ -195,11 +233,12 @@ def _ground_truth(target: Targets) -> InstanceData:
 
 
 def to_instances(predictions: InstanceData) -> Instances:
-    """Return mmdet's predictions for a view, with the mask IoU that our heads add."""
+    """Return mmdet's predictions for a view, with the mask IoU that our heads add; masks bool[N,0,0] before pasting."""
+    boxes = predictions.bboxes.float()
     return Instances(
-        boxes=predictions.bboxes.float(),
+        boxes=boxes,
         labels=predictions.labels,
-        masks=predictions.masks,
+        masks=predictions.masks if "masks" in predictions else boxes.new_zeros((len(boxes), 0, 0), dtype=torch.bool),
         scores=predictions.scores.float(),
         mask_iou=predictions.mask_iou.float(),
     )

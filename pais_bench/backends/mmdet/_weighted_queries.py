@@ -9,19 +9,22 @@ have weight 0; such an instance is removed before the matching. The classes here
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmcv.ops import point_sample
 from mmdet.models.dense_heads import Mask2FormerHead
-from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmdet.models.utils import get_uncertain_point_coords_with_randomness
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pais_bench.geometry import masks_to_boxes
 from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou, weighted_mean
+from pais_bench.layers.precision import to_full_precision
 from pais_bench.layers.seeding import seed_sampling
-from pais_bench.types import LossNormalizer
+from pais_bench.types import Instances, LossNormalizer, Size
 
 
 class ClassAndMaskIoU(nn.Module):
@@ -57,6 +60,7 @@ class WeightedQueryHead(Mask2FormerHead):
         super().__init__(*args, **kwargs)
         with torch.random.fork_rng(devices=()):  # init_weights draws the branch, after mmdet's own layers
             self.cls_embed = ClassAndMaskIoU(self.cls_embed)
+        self.register_buffer("label_weight", torch.tensor(self.class_weight), persistent=False)
 
     def init_weights(self):
         """Initialise mmdet's own layers as without the mask-IoU branch, and the branch last."""
@@ -64,23 +68,25 @@ class WeightedQueryHead(Mask2FormerHead):
         self.cls_embed.mask_iou.load_state_dict(self.cls_embed.new_branch().state_dict())
 
     def preprocess_gt(self, batch_gt_instances, batch_gt_semantic_segs):
-        """Return mmdet's own ground truth, which has labels and masks alone, with the weights."""
-        kept = [image[(image.class_weight > 0) | (image.mask_weight > 0)] for image in batch_gt_instances]
-        results = super().preprocess_gt(kept, batch_gt_semantic_segs)
-        for result, image in zip(results, kept, strict=True):
-            result.class_weight, result.mask_weight = image.class_weight, image.mask_weight
-            # Every layer samples points twice per image: the image's seed gives a sequence of seeds.
-            seeds = None if image.seed is None else random.Random(image.seed)
-            result.set_metainfo({"background": image.background, "seeds": seeds})
-        return results
+        """Return the instances that have a weight with labels, masks bool[n,H,W] and weights; mmdet's masks are i64."""
+        wanted = [(image.class_weight > 0) | (image.mask_weight > 0) for image in batch_gt_instances]
+        return [_supervision(image, index) for image, index in zip(batch_gt_instances, where(wanted), strict=True)]
+
+    def predict(self, x, batch_data_samples):
+        """Return the last layer's scores and mask logits; mmdet draws the masks of all queries in full size here."""
+        scores, masks = self(x, batch_data_samples)
+        return to_full_precision(scores[-1]), to_full_precision(masks[-1])
 
     def loss_by_feat(self, all_cls_scores, all_mask_preds, batch_gt_instances, batch_img_metas):
-        """Return class, mask, dice and mask_iou, each summed over the layers."""
-        layers = [
-            self._layer_losses(scores, masks, batch_gt_instances, batch_img_metas)
-            for scores, masks in zip(all_cls_scores, all_mask_preds, strict=True)
-        ]
-        return {term: torch.stack([layer[term] for layer in layers]).sum() for term in layers[0]}
+        """Return class, mask, dice and mask_iou, each summed over the layers; costs and losses in full precision."""
+        with torch.autocast(all_cls_scores[0].device.type, enabled=False):
+            layers = [
+                self._layer_losses(
+                    to_full_precision(scores), to_full_precision(masks), batch_gt_instances, batch_img_metas
+                )
+                for scores, masks in zip(all_cls_scores, all_mask_preds, strict=True)
+            ]
+            return {term: torch.stack([layer[term] for layer in layers]).sum() for term in layers[0]}
 
     def _get_targets_single(self, cls_score, mask_pred, gt_instances, img_meta):
         """Return mmdet's own targets with weights, and the mask weight f32[matched] of matched queries after them."""
@@ -98,13 +104,15 @@ class WeightedQueryHead(Mask2FormerHead):
         labels, weights, targets, matched, count, mask_weights = self.get_targets(
             list(logits), list(mask_preds), batch_gt_instances, batch_img_metas
         )
-        labels, weights, matched = torch.cat(labels), torch.cat(weights), torch.stack(matched) > 0
+        labels, weights = torch.cat(labels), torch.cat(weights)
+        matched = first_true(torch.cat(matched) > 0, sum(len(image) for image in targets))
         rows = self.loss_cls(logits.flatten(0, 1), labels, weights, reduction_override="none")
-        losses = {"class": rows.sum() / self._class_normalizer(labels, logits)}
+        losses = {"class": rows.sum() / self._class_normalizer(labels)}
         normalizer = self.normalizer(count)
-        masks, target = mask_preds[matched], torch.cat(targets)[:, None].float()
+        masks, mask_iou = mask_preds.flatten(0, 1)[matched], mask_iou.flatten()[matched]
+        target = torch.cat(targets)[:, None].float()
         if len(masks) == 0:
-            return losses | {"mask": masks.sum(), "dice": masks.sum(), "mask_iou": mask_iou[matched].sum()}
+            return losses | {"mask": masks.sum(), "dice": masks.sum(), "mask_iou": mask_iou.sum()}
         with torch.no_grad():
             points = self._sample_points(masks[:, None], [len(image) for image in targets], batch_gt_instances)
             point_targets = point_sample(target, points)[:, 0]
@@ -117,16 +125,16 @@ class WeightedQueryHead(Mask2FormerHead):
         losses["dice"] = dice.sum() / normalizer
         soft = F.interpolate(target, masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         iou = soft_mask_iou(masks.detach() >= 0, soft)
-        losses["mask_iou"] = mask_iou_loss(mask_iou[matched], iou, normalizer)
+        losses["mask_iou"] = mask_iou_loss(mask_iou, iou, normalizer)
         return losses
 
-    def _class_normalizer(self, labels, logits):
+    def _class_normalizer(self, labels):
         """Return the normaliser of the class loss: the sum of the class weights of all labels, as in mmdet.
 
         The count is a multiple of the least class weight, because a normaliser returns at least 1.
         """
         least = min(weight for weight in self.class_weight if weight)
-        return least * self.normalizer(logits.new_tensor(self.class_weight)[labels].sum() / least)
+        return least * self.normalizer(self.label_weight[labels].sum() / least)
 
     def _sample_points(self, masks, counts, images):
         """Return the points f32[n,P,2] at which masks f32[n,1,h,w] are compared, sampled image by image if seeded."""
@@ -143,18 +151,46 @@ class WeightedQueryHead(Mask2FormerHead):
         return torch.cat(points)
 
 
-class MaskIoUFusionHead(MaskFormerFusionHead):
-    """Keep the predicted mask IoU of each query that becomes an instance."""
+def rank_queries(scores: Tensor, masks: Tensor, most: int, padded: Size, size: Size) -> Instances:
+    """Return the `most` best pairs of query and class of a view as mmdet does, by falling score, with their mask IoU.
 
-    def instance_postprocess(self, mask_cls, mask_pred):
-        """Return mmdet's own instances, with mask_iou; the same call of topk yields the queries that they come from."""
-        logits, mask_iou = mask_cls[:, :-1], mask_cls[:, -1]
-        results = super().instance_postprocess(logits, mask_pred)
-        scores = F.softmax(logits, dim=-1)[:, :-1].flatten(0, 1)
-        index = scores.topk(self.test_cfg.get("max_per_image", 100), sorted=False)[1]
-        index = index[index % self.num_classes < self.num_things_classes]
-        results.mask_iou = mask_iou.sigmoid()[index // self.num_classes]
-        return results
+    scores f32[N,C+2] | masks: logits f32[N,h,w], of which only the pairs' own are drawn, in a view of size (H, W) that
+    was padded. A score is that of the class times the mean probability in the mask, so that no mask can be left out
+    before; a mask may be empty.
+    """
+    classes = scores.shape[1] - 2
+    probability, index = scores[:, :-1].softmax(-1)[:, :-1].flatten().topk(most, sorted=False)
+    query, labels = index // classes, index % classes
+    drawn = F.interpolate(masks[None, query], padded, mode="bilinear", align_corners=False)[0, :, : size[0], : size[1]]
+    inside = drawn > 0
+    certainty = (drawn.sigmoid() * inside).flatten(1).sum(1) / (inside.flatten(1).sum(1) + 1e-6)
+    mask_iou = scores[:, -1].sigmoid()[query]
+    found = Instances(masks_to_boxes(inside), labels, inside, probability * certainty, mask_iou)
+    return found[found.scores.argsort(descending=True, stable=True)]
+
+
+def where(conditions: Sequence[Tensor]) -> list[Tensor]:
+    """Return where each of bool[n] is true, i64[k]; the host waits for the device once."""
+    counts = torch.stack([condition.sum() for condition in conditions]).tolist()
+    return [first_true(condition, count) for condition, count in zip(conditions, counts, strict=True)]
+
+
+def first_true(condition: Tensor, count: int) -> Tensor:
+    """Return the first `count` indices at which bool[n] is true; the host does not wait."""
+    return condition.logical_not().sort(stable=True).indices[:count]
+
+
+def _supervision(image: InstanceData, index: Tensor) -> InstanceData:
+    result = InstanceData(
+        labels=image.labels[index],
+        masks=image.masks.tensor[index],
+        class_weight=image.class_weight[index],
+        mask_weight=image.mask_weight[index],
+    )
+    # Every layer samples points twice per image: the image's seed gives a sequence of seeds.
+    seeds = None if image.seed is None else random.Random(image.seed)
+    result.set_metainfo({"background": image.background, "seeds": seeds})
+    return result
 
 
 def _seed(device: torch.device, image) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from mmcv.ops import RoIAlign
 from mmdet.models.dense_heads.anchor_head import AnchorHead
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
@@ -21,12 +22,14 @@ from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
 
+from pais_bench.backends.mmdet._networks import to_instances
 from pais_bench.layers.losses import focal, weighted_mean
 from pais_bench.layers.mask_iou_head import MaskIoUHead
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
+from pais_bench.layers.precision import to_full_precision
 from pais_bench.layers.roi_losses import area_outside_roi, background_weights, mask_losses, proposal_background
 from pais_bench.layers.seeding import seed_sampling
-from pais_bench.types import LossNormalizer
+from pais_bench.types import Keep, LossNormalizer
 
 
 class SeededSampler(BaseSampler):
@@ -52,6 +55,10 @@ class WeightedRPN(AnchorHead):
     """Weight both losses of an anchor by the box_weight of its instance, or by the background where it has none."""
 
     normalizer: LossNormalizer  # of the batch in `loss`, as in the heads below; Backend.loss sets it
+
+    def forward_single(self, x):
+        """Return mmdet's own maps, in full precision: half of it would move a box by pixels."""
+        return tuple(to_full_precision(maps) for maps in super().forward_single(x))
 
     def get_targets(self, anchor_list, *args, **kwargs):
         """Return mmdet's own targets, and what the losses are divided by instead of the number of sampled anchors."""
@@ -80,6 +87,10 @@ class WeightedBBoxHead(BBoxHead):
     def __init__(self, *args, focal_gamma: float, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.focal_gamma = focal_gamma
+
+    def forward(self, x):
+        """Return mmdet's own class logits and deltas, in full precision."""
+        return tuple(to_full_precision(values) for values in super().forward(x))
 
     def get_targets(self, sampling_results, rcnn_train_cfg, concat=True):
         """Return mmdet's own targets, concatenated, with weights; positive regions come first in each image."""
@@ -115,7 +126,7 @@ class MaskPredictions(NamedTuple):
 
 
 class WeightedMaskHead(FCNMaskHead):
-    """Weight the mask loss of each region by its instance."""
+    """Weight the mask loss of each region by its instance; crop its target on the device."""
 
     normalizer: LossNormalizer
 
@@ -126,6 +137,20 @@ class WeightedMaskHead(FCNMaskHead):
     def own_class(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the map f32[n,h,w] of each region's class i64[n] from logits f32[n,C,h,w]."""
         return logits[torch.arange(len(labels), device=logits.device), 0 if self.class_agnostic else labels]
+
+    def get_targets(self, sampling_results, batch_gt_instances, rcnn_train_cfg):
+        """Return mmdet's own mask targets f32[p,h,w], which it crops from a copy of the masks on the host."""
+        masks = [image.masks.tensor for image in batch_gt_instances]
+        rois, first = [], 0
+        for sampled, own in zip(sampling_results, masks, strict=True):
+            height, width = own.shape[-2:]
+            x0, y0, x1, y1 = sampled.pos_priors.unbind(1)
+            corners = x0.clamp(0, width), y0.clamp(0, height), x1.clamp(0, width), y1.clamp(0, height)
+            rois.append(torch.stack((sampled.pos_assigned_gt_inds + first, *corners), 1))
+            first += len(own)
+        align = RoIAlign(rcnn_train_cfg.mask_size, sampling_ratio=0, use_torchvision=True)
+        crops = align(torch.cat(masks)[:, None].float(), torch.cat(rois))[:, 0]
+        return crops if rcnn_train_cfg.get("soft_mask_target", False) else (crops >= 0.5).float()
 
     def loss_and_target(self, mask_preds: MaskPredictions, sampling_results, batch_gt_instances, rcnn_train_cfg):
         """Return mmdet's dict, whose losses also hold that of the predicted mask IoU."""
@@ -162,38 +187,38 @@ class MaskIoURoIHead(StandardRoIHead):
         self.mask_iou_head.load_state_dict(self.new_mask_iou_head().state_dict())
 
     def score(self, x, boxes):
-        """Return class probabilities f32[n,C+1], background first, and refined boxes f32[n,C,4] for boxes f32[n,4].
-
-        One pair for each image; a box is refined per class.
-        """
-        rois, counts = bbox2roi(boxes), [len(image) for image in boxes]
-        predictions, head = self._bbox_forward(x, rois), self.bbox_head
-        deltas = predictions["bbox_pred"].view(len(rois), -1, 4).expand(-1, head.num_classes, -1)
+        """Return class probabilities f32[n,C+1], background first, and refined boxes f32[n,C,4] of a view's boxes."""
+        rois, head = bbox2roi([boxes]), self.bbox_head
+        predictions = self._bbox_forward(x, rois)
+        deltas = predictions["bbox_pred"]
+        deltas = deltas.view(-1, deltas.shape[1] // 4, 4).expand(-1, head.num_classes, -1)
         starts = rois[:, None, 1:].expand_as(deltas)
         refined = head.bbox_coder.decode(starts.reshape(-1, 4), deltas.reshape(-1, 4)).view_as(deltas)
-        probability = predictions["cls_score"].softmax(1).roll(1, 1)  # mmdet's background is last
-        return list(zip(probability.split(counts), refined.split(counts), strict=True))
+        return predictions["cls_score"].softmax(1).roll(1, 1), refined  # mmdet's background is last
 
-    def predict_mask(self, x, batch_img_metas, results_list, rescale=False):
-        """Return mmdet's own masks, with the predicted IoU of each."""
+    def predict_mask(self, x, batch_img_metas, results_list, rescale=False, keep: Keep | None = None):
+        """Return mmdet's own masks of the results that are kept, with the predicted IoU of each."""
         (logits, *_), predict_iou = self._mask_forward(x, bbox2roi([image.bboxes for image in results_list]))[
             "mask_preds"
         ]
         counts = [len(image) for image in results_list]
         own_class = self.mask_head.own_class(logits, torch.cat([image.labels for image in results_list]))
-        mask_iou = predict_iou(own_class.sigmoid()).sigmoid().split(counts)
-        results = self.mask_head.predict_by_feat(
-            logits.split(counts), results_list, batch_img_metas, self.test_cfg, rescale=rescale
-        )
-        for image, predicted in zip(results, mask_iou, strict=True):
+        for image, predicted in zip(
+            results_list, predict_iou(own_class.sigmoid()).sigmoid().split(counts), strict=True
+        ):
             image.mask_iou = predicted
-        return results
+        maps = list(logits.split(counts))
+        if keep is not None:
+            kept = [keep(to_instances(image)).nonzero()[:, 0] for image in results_list]
+            results_list = [image[index] for image, index in zip(results_list, kept, strict=True)]
+            maps = [of_view[index] for of_view, index in zip(maps, kept, strict=True)]
+        return self.mask_head.predict_by_feat(maps, results_list, batch_img_metas, self.test_cfg, rescale=rescale)
 
     def _mask_forward(self, *args, **kwargs):
         """Return mmdet's dict, with MaskPredictions for its mask_preds."""
         results = super()._mask_forward(*args, **kwargs)
         maps = results["mask_preds"]
-        maps = maps if isinstance(maps, tuple) else (maps,)
+        maps = tuple(to_full_precision(one) for one in (maps if isinstance(maps, tuple) else (maps,)))
         return results | {"mask_preds": MaskPredictions(maps, partial(self.mask_iou_head, results["mask_feats"]))}
 
 

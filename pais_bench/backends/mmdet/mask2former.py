@@ -8,6 +8,7 @@ layers, is mmdet's own. The config's padding to 1024 pixels is left out, because
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,12 +21,12 @@ from pais_bench.backends.mmdet._networks import (
     SMALL_CHANNELS,
     Extension,
     build_pretrained,
+    compile_features,
     to_batch,
-    to_instances,
 )
-from pais_bench.backends.mmdet._weighted_queries import MaskIoUFusionHead, WeightedQueryHead
+from pais_bench.backends.mmdet._weighted_queries import WeightedQueryHead, rank_queries, where
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
-from pais_bench.types import Instances, Losses, LossNormalizer, Size, Targets
+from pais_bench.types import Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 _ATTENTION = {"embed_dims": 32, "num_heads": 4}
 _FFN = {"embed_dims": 32, "feedforward_channels": 64}
@@ -63,6 +64,7 @@ class Backend(nn.Module):
 
     def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
+        self.compile_features = options.compile
         self.model = _build(num_classes, options)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
@@ -74,15 +76,26 @@ class Backend(nn.Module):
     ) -> Losses:
         """Return class, mask, dice and mask_iou of a batch of views, summed over the layers."""
         ensure_train_mode(self)
+        if self.compile_features:
+            compile_features(self.model)
         self.model.panoptic_head.normalizer = normalizer
         return self.model.loss(*to_batch(self.model, images, targets, pad_to))
 
     @torch.no_grad()
-    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
         """Return the instances of each view that have a mask, sorted by falling score; restore the mode."""
         with eval_mode(self):
-            samples = self.model.predict(*to_batch(self.model, images, pad_to=pad_to), rescale=False)
-            return [_instances(sample.pred_instances) for sample in samples]
+            if self.compile_features:
+                compile_features(self.model)
+            batch, samples = to_batch(self.model, images, pad_to=pad_to)
+            scores, masks = self.model.panoptic_head.predict(self.model.extract_feat(batch), samples)
+        most, padded = self.model.panoptic_fusion_head.test_cfg.get("max_per_image", 100), batch.shape[-2:]
+        found = [
+            rank_queries(logits, maps, most, (padded[0], padded[1]), (image.shape[-2], image.shape[-1]))
+            for logits, maps, image in zip(scores, masks, images, strict=True)
+        ]
+        found = _select(found, [one.boxes[:, 2] > 0 for one in found])
+        return found if keep is None else _select(found, [keep(_unpasted(one)) for one in found])
 
 
 def stock_settings(num_classes: int) -> dict[str, Any]:
@@ -97,15 +110,14 @@ def stock_settings(num_classes: int) -> dict[str, Any]:
 
 
 def _build(num_classes: int, options: Options) -> Any:
-    extensions = {
-        "panoptic_head": Extension(MODELS, WeightedQueryHead),
-        "panoptic_fusion_head": Extension(MODELS, MaskIoUFusionHead),
-    }
+    extensions = {"panoptic_head": Extension(MODELS, WeightedQueryHead)}
     added_weights = ["panoptic_head.cls_embed.mask_iou."]
     return build_pretrained(options, SMALL, stock_settings(num_classes), extensions, added_weights)
 
 
-def _instances(predictions: Any) -> Instances:
-    instances = to_instances(predictions)
-    instances = instances[instances.masks.flatten(1).any(1)]
-    return instances[instances.scores.argsort(descending=True, stable=True)]
+def _unpasted(instances: Instances) -> Instances:
+    return replace(instances, masks=instances.masks[:, :0, :0])
+
+
+def _select(views: Sequence[Instances], wanted: Sequence[Tensor]) -> list[Instances]:
+    return [one[index] for one, index in zip(views, where(wanted), strict=True)]

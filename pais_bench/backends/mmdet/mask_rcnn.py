@@ -8,6 +8,7 @@ mmdet's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from pais_bench.backends.mmdet._networks import (
     SMALL_CHANNELS,
     Extension,
     build_pretrained,
+    compile_features,
     to_batch,
     to_instances,
     use_channels_last,
@@ -34,7 +36,7 @@ from pais_bench.backends.mmdet._weighted_regions import (
     WeightedRPN,
 )
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
-from pais_bench.types import Instances, Losses, LossNormalizer, Size, Targets
+from pais_bench.types import BoxScorer, Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 TERMS = {
     "loss_rpn_cls": "objectness",
@@ -89,6 +91,7 @@ class Backend(nn.Module):
 
     def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
+        self.compile_features = options.compile
         self.model = _build(num_classes, options)
         use_channels_last(self.model)
 
@@ -101,30 +104,45 @@ class Backend(nn.Module):
     ) -> Losses:
         """Return objectness, proposal_box, class, box, mask and mask_iou of a batch of views."""
         ensure_train_mode(self)
+        if self.compile_features:
+            compile_features(self.model)
         heads = self.model.roi_head
         # mmdet copies the samples on their way to the RPN, and a recording normaliser may not be copied.
         self.model.rpn_head.normalizer = heads.bbox_head.normalizer = heads.mask_head.normalizer = normalizer
         losses = self.model.loss(*to_batch(self.model, images, targets, pad_to))
         return {term: total(losses[name]) for name, term in TERMS.items()}
 
-    @torch.no_grad()
-    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
         """Return the instances that the config's test_cfg keeps of each view, by falling score; restore the mode."""
-        with eval_mode(self):
-            samples = self.model.predict(*to_batch(self.model, images, pad_to=pad_to), rescale=False)
-            return [to_instances(sample.pred_instances) for sample in samples]
+        return self._predict(images, pad_to, keep)[0]
+
+    def predict_with_scorers(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> tuple[list[Instances], list[BoxScorer]]:
+        """Return what predict does, and each view's scorer of boxes, from the same pass of the backbone."""
+        detections, features = self._predict(images, pad_to, keep)
+        of_view = [[level[view : view + 1] for level in features] for view in range(len(images))]
+        return detections, [partial(self._score, one) for one in of_view]
 
     @torch.no_grad()
-    def score(
-        self, images: Sequence[Tensor], boxes: Sequence[Tensor], pad_to: Size = (0, 0)
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Return class probabilities f32[n,C+1], background first, and refined boxes f32[n,C,4] for boxes f32[n,4].
-
-        One pair for each view; the box head refines a box per class. The mode is restored.
-        """
+    def _predict(
+        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None
+    ) -> tuple[list[Instances], Sequence[Tensor]]:
         with eval_mode(self):
-            batch, _ = to_batch(self.model, images, pad_to=pad_to)
-            return self.model.roi_head.score(self.model.extract_feat(batch), list(boxes))
+            if self.compile_features:
+                compile_features(self.model)
+            batch, samples = to_batch(self.model, images, pad_to=pad_to)
+            features, heads = self.model.extract_feat(batch), self.model.roi_head
+            proposals = self.model.rpn_head.predict(features, samples, rescale=False)
+            views = [sample.metainfo for sample in samples]
+            found = heads.predict_bbox(features, views, proposals, heads.test_cfg)
+            return [to_instances(one) for one in heads.predict_mask(features, views, found, keep=keep)], features
+
+    @torch.no_grad()
+    def _score(self, features: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        with eval_mode(self):
+            scored: tuple[Tensor, Tensor] = self.model.roi_head.score(features, boxes)
+            return scored
 
 
 def total(loss: Tensor | Sequence[Tensor]) -> Tensor:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from torch import nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
+from pais_bench.backends.torchvision._boxes import LevelRoIAlign
 
-def roi_pool(levels: int, size: int, samples: int) -> MultiScaleRoIAlign:
+
+def roi_pool(levels: int, size: int, samples: int) -> LevelRoIAlign:
     """Build a pooler of strides 4, 8, ...: torchvision guesses them from its first batch, which errs on small views."""
-    pool = MultiScaleRoIAlign([str(level) for level in range(levels)], output_size=size, sampling_ratio=samples)
+    pool = LevelRoIAlign([str(level) for level in range(levels)], output_size=size, sampling_ratio=samples)
     pool.scales = [2.0 ** -(level + 2) for level in range(levels)]
     pool.map_levels = initLevelMapper(2, levels + 1)
     return pool

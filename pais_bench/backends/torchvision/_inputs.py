@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,8 +21,20 @@ def to_batch(images: Sequence[Tensor], divisor: int, pad_to: Size) -> Tensor:
     H and W are multiples of divisor and at least pad_to.
     """
     size = padded_size(images, divisor, pad_to)
-    mean, std = (images[0].new_tensor(values)[:, None, None] for values in (MEAN, STD))
-    return torch.stack([pad_maps((image - mean) / std, size) for image in images])
+    mean, std = _statistics(images[0].dtype, images[0].device)
+    batch = images[0].new_zeros((len(images), 3, *size))
+    for image, padded in zip(images, batch, strict=True):
+        view = padded[:, : image.shape[-2], : image.shape[-1]]
+        torch.sub(image, mean, out=view)
+        view.div_(std)
+    return batch
+
+
+@cache
+def _statistics(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ImageNet's mean and std [3,1,1], copied to the device once a process."""
+    mean, std = (torch.tensor(values, dtype=dtype, device=device)[:, None, None] for values in (MEAN, STD))
+    return mean, std
 
 
 def pad_maps(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pais_bench.backends.torchvision._semantic_fpn import conv_norm
+from pais_bench.layers.precision import to_full_precision
 
 
 class Proposal(NamedTuple):
@@ -107,11 +108,6 @@ class GatedUpdate(nn.Module):
         both = i1 * d1
         new, old = self.gathered_gate(both) * self.gathered_norm(d2), self.known_gate(both) * self.known_norm(i2)
         return self.mix(new + old)
-
-
-def to_full_precision(values: Tensor) -> Tensor:
-    """Bring half precision to single, and leave what has more."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def gather(masks: Tensor, features: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def dice_loss(logits: Tensor, target: Tensor, weights: Tensor, matched: float | 
 
 
 def squared_norm(maps: Tensor) -> Tensor:
-    """Return <m,m> + 0.001 of maps f32[n,cells]."""
-    return maps.square().sum(1) + 1e-3
+    """Return <m,m> + 0.001 of maps f32[...,cells]."""
+    return maps.square().sum(-1) + 1e-3
 
 
 def semantic_loss(logits: Tensor, labels: Tensor, normalizer: LossNormalizer) -> Tensor:

@@ -1,7 +1,7 @@
-"""Weight torchvision's region-proposal and RoI losses by the instance that each anchor or region is matched to.
+"""Weight torchvision's RoI losses by the instance that each region is matched to, and predict the IoU of each mask.
 
-At unit weights each loss is torchvision's own. A region proposal knows no class, so its losses follow box_weight, and
-background where it is unmatched.
+At unit weights each loss is torchvision's own. The regions of all views are worked on together: where a view's lie
+among them is known to the host from what was sampled, so that it need not ask the device.
 """
 
 from __future__ import annotations
@@ -12,94 +12,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
-from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference, project_masks_on_boxes
-from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.roi_heads import RoIHeads, project_masks_on_boxes
 from torchvision.ops import box_iou
 
 from pais_bench.backends.base import RoIOptions
-from pais_bench.layers.losses import weighted_mean
-from pais_bench.layers.roi_losses import (
-    area_outside_roi,
-    background_weights,
-    class_loss,
-    mask_losses,
-    matched_values,
-    proposal_background,
-)
-from pais_bench.layers.seeding import seed_sampling
-from pais_bench.types import LossNormalizer, Targets
+from pais_bench.backends.torchvision._boxes import FullPrecisionBoxCoder, clip_to_views, suppress
+from pais_bench.backends.torchvision._sampling import SeededSampler
+from pais_bench.backends.torchvision._supervision import Supervision, offset_owners
+from pais_bench.layers.precision import to_full_precision
+from pais_bench.layers.roi_losses import area_outside_roi, background_weights, class_loss, mask_losses
+from pais_bench.types import Instances, Targets
 
 
-class Supervision(NamedTuple):
-    """Hold what torchvision hands to its heads as `targets`: those of a batch, and the normaliser of its losses."""
+class Regions(NamedTuple):
+    """Hold the sampled regions of a batch.
 
-    targets: Sequence[Targets]
-    normalizer: LossNormalizer
+    boxes f32[n,4] | sizes: how many a view has | labels i64[n], 0: background | positive i64[p]: which of them are
+    positive | positives: how many a view has | owner i64[p]: the instance of each positive, counted in its view |
+    owner_in_batch i64[p]: counted over all views.
+    """
 
-
-class SeededSampler(BalancedPositiveNegativeSampler):
-    """Sample each image's anchors or regions from the seed of its targets."""
-
-    seeds: Sequence[int | None] = ()
-
-    def __call__(self, matched_idxs):
-        """Return masks u8[n] of the sampled positives and of the negatives, one of each per image."""
-        samples = []
-        for labels, seed in zip(matched_idxs, self.seeds, strict=True):
-            seed_sampling(labels.device, seed)
-            samples.append(super().__call__([labels]))
-        positive, negative = zip(*samples, strict=True)
-        return [mask for (mask,) in positive], [mask for (mask,) in negative]
-
-
-class WeightedRPN(RegionProposalNetwork):
-    """Weight both losses of an anchor by the box_weight of its instance, or by the background where it has none."""
-
-    def __init__(self, *args, batch_size_per_image: int, positive_fraction: float, **kwargs) -> None:
-        super().__init__(
-            *args, batch_size_per_image=batch_size_per_image, positive_fraction=positive_fraction, **kwargs
-        )
-        self.fg_bg_sampler = SeededSampler(batch_size_per_image, positive_fraction)
-
-    def assign_targets_to_anchors(self, anchors, supervision):
-        """Match as torchvision does; keep each anchor's weight and the normaliser for compute_loss, its next call."""
-        labels, boxes, weights = [], [], []
-        for anchor, target in zip(anchors, supervision.targets, strict=True):
-            instances = target.instances
-            matched, positive = self._match(instances.boxes, anchor)
-            label = positive.float()
-            label[matched == self.proposal_matcher.BETWEEN_THRESHOLDS] = -1.0
-            labels.append(label)
-            boxes.append(matched_values(instances.boxes, matched))
-            weight = matched_values(target.box_weight, matched)
-            weights.append(torch.where(positive, weight, proposal_background(target.background)))
-        self.fg_bg_sampler.seeds = [target.seed for target in supervision.targets]
-        self.anchor_weight, self.normalizer = torch.cat(weights), supervision.normalizer
-        return labels, boxes
-
-    def compute_loss(self, objectness, pred_bbox_deltas, labels, regression_targets):
-        """Return the objectness and box losses of the sampled anchors."""
-        positive, negative = (torch.cat(masks).nonzero()[:, 0] for masks in self.fg_bg_sampler(labels))
-        sampled = torch.cat((positive, negative))
-        normalizer = self.normalizer(len(sampled))
-        distance = F.smooth_l1_loss(
-            pred_bbox_deltas[positive], torch.cat(regression_targets)[positive], beta=1 / 9, reduction="none"
-        )
-        rows = F.binary_cross_entropy_with_logits(
-            objectness.flatten()[sampled], torch.cat(labels)[sampled], reduction="none"
-        )
-        box = (distance.sum(1) * self.anchor_weight[positive]).sum() / normalizer
-        return weighted_mean(rows, self.anchor_weight[sampled], normalizer), box
-
-    def _match(self, boxes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the matched index i64[n] (negative: none) and whether there is one, bool[n]."""
-        matcher = self.proposal_matcher
-        if len(boxes):
-            matched = matcher(box_iou(boxes, anchors))
-        else:
-            matched = torch.full((len(anchors),), matcher.BELOW_LOW_THRESHOLD, device=anchors.device)
-        return matched, matched >= 0
+    boxes: Tensor
+    sizes: list[int]
+    labels: Tensor
+    positive: Tensor
+    positives: list[int]
+    owner: Tensor
+    owner_in_batch: Tensor
 
 
 class WeightedRoIHeads(RoIHeads):
@@ -107,88 +46,134 @@ class WeightedRoIHeads(RoIHeads):
 
     def __init__(self, *args, mask_iou_head: nn.Module, roi: RoIOptions, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self.box_coder: FullPrecisionBoxCoder = FullPrecisionBoxCoder((10.0, 10.0, 5.0, 5.0))
         self.fg_bg_sampler = SeededSampler(kwargs["batch_size_per_image"], kwargs["positive_fraction"])
         self.mask_iou_head, self.roi = mask_iou_head, roi
 
-    def forward(self, features, proposals, image_shapes, supervision=None):
-        """Return (results, losses), as torchvision's own."""
-        if self.training:
-            return [], self._losses(features, proposals, image_shapes, supervision)
-        return self._results(features, proposals, image_shapes), {}
-
-    def score(self, features, boxes, image_shapes):
-        """Return class probabilities f32[n,C+1], background first, and each class's box f32[n,C,4] of given boxes."""
-        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, image_shapes)))
-        counts = [len(image) for image in boxes]
-        refined = self.box_coder.decode(deltas, boxes)[:, 1:]
-        return list(zip(logits.softmax(1).split(counts), refined.split(counts), strict=True))
-
-    def _losses(self, features, proposals, image_shapes, supervision):
+    def losses(self, features, proposals, image_shapes, supervision: Supervision) -> dict[str, Tensor]:
+        """Return class, box, mask and mask_iou of the regions that are sampled from proposals f32[n,4] of each view."""
         targets, normalizer = supervision
-        self.fg_bg_sampler.seeds = [target.seed for target in targets]
-        samples = [
-            {"boxes": target.instances.boxes, "labels": target.instances.labels + 1, "masks": target.instances.masks}
-            for target in targets
-        ]
-        proposals, matched, labels, deltas = self.select_training_samples(proposals, samples)
-        logits, box = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, image_shapes)))
-        losses = self._box_losses(logits, box, labels, torch.cat(deltas), matched, proposals, supervision)
+        regions = self.select_training_samples(proposals, targets)
+        boxes = list(regions.boxes.split(regions.sizes))
+        logits, box = self._box_maps(features, boxes, image_shapes)
+        losses = self._box_losses(logits, box, regions, boxes, supervision)
 
-        positive = [label > 0 for label in labels]
-        rois = [roi[mask] for roi, mask in zip(proposals, positive, strict=True)]
-        owners = [owner[mask] for owner, mask in zip(matched, positive, strict=True)]
-        classes = torch.cat(labels)[torch.cat(positive)]
-        mask_features, maps = self._mask_maps(features, rois, image_shapes)
+        rois = regions.boxes[regions.positive]
+        rois_of_view, owners = list(rois.split(regions.positives)), regions.owner.split(regions.positives)
+        classes = regions.labels[regions.positive]
+        mask_features, maps = self._mask_maps(features, rois_of_view, image_shapes)
         own_class = [logits[torch.arange(len(classes), device=classes.device), classes] for logits in maps]
         masks, size = [target.instances.masks for target in targets], own_class[0].shape[-1]
-        crops = [project_masks_on_boxes(m, r, o, size) for m, r, o in zip(masks, rois, owners, strict=True)]
-        area = _gather([mask.flatten(1).sum(1).float() for mask in masks], owners)
+        crops = torch.cat(
+            [project_masks_on_boxes(m, r, o, size) for m, r, o in zip(masks, rois_of_view, owners, strict=True)]
+        )
+        area = torch.cat([mask.flatten(1).sum(1).to(rois) for mask in masks])[regions.owner_in_batch]
         losses["mask"], losses["mask_iou"] = mask_losses(
             own_class,
-            torch.cat(crops),
-            _gather([target.mask_weight for target in targets], owners),
+            crops,
+            torch.cat([target.mask_weight for target in targets])[regions.owner_in_batch],
             self.roi.boundary_weight,
-            area_outside_roi(area, torch.cat(rois), torch.cat(crops)),
+            area_outside_roi(area, rois, crops),
             lambda probability: self.mask_iou_head(mask_features, probability),
             normalizer(len(classes)),
         )
         return losses
 
-    def _box_losses(self, logits, box, labels, deltas, matched, proposals, supervision):
-        """Return the class and box losses of the sampled regions."""
-        targets, labels = supervision.targets, torch.cat(labels)
-        positive = labels > 0
-        background = [background_weights(t.background, roi) for t, roi in zip(targets, proposals, strict=True)]
-        weight = torch.where(positive, _gather([t.class_weight for t in targets], matched), torch.cat(background))
-        box_weight = _gather([target.box_weight for target in targets], matched)[positive]
-        rows = torch.arange(len(logits), device=logits.device)[positive]
-        own_class = box.reshape(len(box), -1, 4)[rows, labels[positive]]
-        distance = F.smooth_l1_loss(own_class, deltas[positive], beta=1 / 9, reduction="none").sum(1)
-        normalizer = supervision.normalizer(len(labels))
+    def detect(self, features, proposals, image_shapes) -> tuple[Instances, Tensor, list[int]]:
+        """Return the detections of all views, with masks bool[n,0,0]; mask probabilities f32[n,28,28]; counts a view.
+
+        At most detections_per_img a view, sorted by falling score.
+        """
+        logits, deltas = self._box_maps(features, proposals, image_shapes)
+        boxes, scores, labels, counts = self._suppressed(logits, deltas, proposals, image_shapes)
+        mask_features, (maps, *_) = self._mask_maps(features, list(boxes.split(counts)), image_shapes)
+        own_class = maps[torch.arange(len(labels), device=labels.device), labels]
+        masks = to_full_precision(own_class).sigmoid()
+        mask_iou = to_full_precision(self.mask_iou_head(mask_features, masks)).sigmoid()
+        unpasted = masks.new_empty((len(masks), 0, 0), dtype=torch.bool)
+        return Instances(boxes.float(), labels - 1, unpasted, scores.float(), mask_iou.float()), masks, counts
+
+    def score(self, features, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] of each class."""
+        logits, deltas = self._box_maps(features, [boxes], [size])
+        return to_full_precision(logits).softmax(1), self.box_coder.decode(deltas, [boxes])[:, 1:]
+
+    def select_training_samples(self, proposals: Sequence[Tensor], targets: Sequence[Targets]) -> Regions:
+        """Match proposals and the instances' own boxes to instances, and sample from them."""
+        boxes, matched, labels = [], [], []
+        for proposed, target in zip(proposals, targets, strict=True):
+            instances = target.instances
+            candidates = torch.cat((proposed, instances.boxes.to(proposed)))
+            if len(instances):
+                owner = self.proposal_matcher(box_iou(instances.boxes.to(proposed), candidates))
+                label = (instances.labels + 1)[owner.clamp(min=0)] * (owner >= 0)
+            else:
+                owner = label = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
+            boxes.append(candidates)
+            matched.append(owner)
+            labels.append(label)
+        sample = self.fg_bg_sampler(labels, [target.seed for target in targets])
+        sampled = torch.cat((sample.positive, sample.negative)).sort().values
+        return Regions(
+            torch.cat(boxes)[sampled],
+            [p + n for p, n in zip(sample.positives, sample.negatives, strict=True)],
+            torch.cat(labels)[sampled],
+            torch.searchsorted(sampled, sample.positive),
+            sample.positives,
+            torch.cat(matched)[sample.positive],
+            offset_owners(matched, targets)[sample.positive],
+        )
+
+    def _box_losses(self, logits, box, regions: Regions, boxes, supervision: Supervision) -> dict[str, Tensor]:
+        """Return the class and box losses of the sampled regions, whose boxes f32[n,4] are given by view."""
+        targets, positive, owner = supervision.targets, regions.positive, regions.owner_in_batch
+        weight = torch.cat(
+            [background_weights(t.background, one).to(t.class_weight) for t, one in zip(targets, boxes, strict=True)]
+        )
+        weight = weight.index_copy(0, positive, torch.cat([t.class_weight for t in targets])[owner])
+        own_class = box.reshape(len(box), -1, 4)[positive, regions.labels[positive]]
+        expected = self.box_coder.encode_single(
+            torch.cat([t.instances.boxes for t in targets])[owner], regions.boxes[positive]
+        )
+        distance = F.smooth_l1_loss(to_full_precision(own_class), expected, beta=1 / 9, reduction="none").sum(1)
+        box_weight = torch.cat([target.box_weight for target in targets])[owner]
+        normalizer = supervision.normalizer(len(regions.labels))
         return {
-            "class": class_loss(logits, labels, weight, self.roi.focal_gamma, normalizer),
+            "class": class_loss(logits, regions.labels, weight, self.roi.focal_gamma, normalizer),
             "box": (distance * box_weight).sum() / normalizer,
         }
 
-    def _results(self, features, proposals, image_shapes):
-        logits, box = self.box_predictor(self.box_head(self.box_roi_pool(features, proposals, image_shapes)))
-        boxes, scores, labels = self.postprocess_detections(logits, box, proposals, image_shapes)
-        mask_features, (mask_logits, *_) = self._mask_maps(features, boxes, image_shapes)
-        masks = maskrcnn_inference(mask_logits, labels)
-        counts = [len(image) for image in boxes]
-        mask_iou = self.mask_iou_head(mask_features, torch.cat(masks)[:, 0]).sigmoid().split(counts)
-        keys = ("boxes", "scores", "labels", "masks", "mask_iou")
-        return [
-            dict(zip(keys, image, strict=True)) for image in zip(boxes, scores, labels, masks, mask_iou, strict=True)
-        ]
+    def _suppressed(self, logits, deltas, proposals, image_shapes) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+        """Return boxes f32[n,4], scores f32[n] and labels i64[n] 1..C of all views, and how many a view has.
 
-    def _mask_maps(self, features, boxes, image_shapes):
+        The host waits once a view, for its suppression, and twice in all.
+        """
+        numbers = [len(one) for one in proposals]
+        regions = self.box_coder.decode(deltas, proposals)[:, 1:]
+        clip_to_views(regions.split(numbers), image_shapes)
+        scores = to_full_precision(logits).softmax(1)[:, 1:]
+        extent = regions[..., 2:] - regions[..., :2]
+        found = (scores > self.score_thresh) & (extent >= 1e-2).all(-1)
+        counts = torch.stack([one.sum() for one in found.split(numbers)]).tolist()
+        region, label = found.nonzero().unbind(1)
+        views = zip(
+            *(one.split(counts) for one in (regions[region, label], scores[region, label], label + 1)), strict=True
+        )
+        kept = []
+        for view in views:
+            boxes, scores, labels = view
+            best = suppress(boxes, scores, labels, self.nms_thresh)[: self.detections_per_img]
+            kept.append((boxes[best], scores[best], labels[best]))
+        boxes, scores, labels = (torch.cat(values) for values in zip(*kept, strict=True))
+        return boxes, scores, labels, [len(one) for one, *_ in kept]
+
+    def _box_maps(self, features, boxes, image_shapes) -> tuple[Tensor, Tensor]:
+        """Return class logits [n,C+1] and deltas [n,4(C+1)] of the boxes f32[n_i,4] of each view."""
+        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, boxes, image_shapes)))
+        return logits, deltas
+
+    def _mask_maps(self, features, boxes, image_shapes) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the mask features and the logits of every map that is trained, the one that predicts first."""
         mask_features = self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
         maps = self.mask_predictor(mask_features)
         return mask_features, maps if isinstance(maps, tuple) else (maps,)
-
-
-def _gather(values: Sequence[Tensor], matched: Sequence[Tensor]) -> Tensor:
-    """Return the value of each region's instance, over all images."""
-    return torch.cat([matched_values(value, index) for value, index in zip(values, matched, strict=True)])

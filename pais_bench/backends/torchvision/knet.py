@@ -8,28 +8,33 @@ even that it is background.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pais_bench.backends.base import BackboneOptions
-from pais_bench.backends.torchvision._backbones import Small, resnet50_fpn
-from pais_bench.backends.torchvision._inputs import pad_maps, to_batch
-from pais_bench.backends.torchvision._kernel_update import KernelHead, KernelUpdate, Proposal, Update, to_full_precision
+from pais_bench.backends.torchvision._backbones import PyramidOptions, build_backbone
+from pais_bench.backends.torchvision._inputs import to_batch
+from pais_bench.backends.torchvision._kernel_update import KernelHead, KernelUpdate, Proposal, Update
 from pais_bench.backends.torchvision._matching import Match, match, matching_cost
 from pais_bench.backends.torchvision._semantic_fpn import SemanticFPN
 from pais_bench.backends.torchvision._set_losses import class_loss, dice_loss, mask_loss, semantic_loss
 from pais_bench.geometry import masks_to_boxes
+from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
-from pais_bench.types import Instances, Losses, LossNormalizer, Size, Targets
+from pais_bench.layers.precision import to_full_precision
+from pais_bench.types import Instances, Keep, Losses, LossNormalizer, Size, Targets
+
+DRAWN = 32
+"""Masks that are drawn at a time, whose maps are float at the size of the view."""
 
 
-class Options(BackboneOptions):
+class Options(PyramidOptions):
     """Set the network; the defaults are K-Net R50-FPN with 100 kernels and 3 stages."""
 
     channels: int = Field(default=256, ge=1)
@@ -55,11 +60,11 @@ class Backend(nn.Module):
 
     def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
-        small = options.backbone == "small"
-        levels, channels = 3 if small else 4, options.channels
+        backbone, levels = build_backbone(options)
+        channels = options.channels
         self.detections_per_img, self.stride = options.detections_per_img, options.stride
+        self.compile_backbone = options.compile
         self.divisor = 2 ** (levels + 1)
-        backbone: Any = Small() if small else resnet50_fpn(options.pretrained_backbone)
         backbone.fpn.extra_blocks = None  # no P6
         self.backbone = backbone
         self.semantic_fpn = SemanticFPN(levels, backbone.out_channels, channels, options.groups, options.stride)
@@ -83,49 +88,68 @@ class Backend(nn.Module):
         batch = to_batch(images, self.divisor, pad_to)
         proposal, updates = self._forward(batch)
         with torch.autocast(batch.device.type, enabled=False):
-            masks = [self._upsample(proposal.masks), *(self._upsample(update.masks) for update in updates)]
-            soft_masks = [self._resample(t.instances.masks, batch.shape[-2:], masks[0].dtype) for t in targets]
-            # Proposals and first stage share the match of the proposals; a later stage has that of the one before it.
-            costs = _costs(masks[:-1], [None, *(update.logits for update in updates[:-1])], targets, soft_masks)
-            first, *later = match(costs)
-            matches = [first, first, *later]
-            matched = normalizer(len(first.image))
-            weights, soft = torch.cat([target.mask_weight for target in targets]), torch.cat(soft_masks)
-
-            losses: Losses = {}
-            losses["class"] = _sum(
-                _class_loss(u.logits, m, targets, matched) for u, m in zip(updates, matches[1:], strict=True)
-            )
-            pairs = [
-                (logits[m.image, m.query], soft[m.instance], weights[m.instance])
-                for logits, m in zip(masks, matches, strict=True)
+            counts = [len(target.instances) for target in targets]
+            maps = torch.stack([proposal.masks, *(update.masks for update in updates)])
+            logits, mask_iou = (torch.stack([getattr(u, name) for u in updates]) for name in ("logits", "mask_iou"))
+            soft = self._resample([t.instances.masks for t in targets], batch.shape[-2:], to_full_precision(maps).dtype)
+            soft_by_image = _by_image(soft, counts)
+            labels = torch.cat([target.instances.labels for target in targets])
+            labels_by_image = _by_image(labels, counts)
+            costs = [
+                matching_cost(self._upsample(masks), soft_by_image, scores, labels_by_image)
+                for masks, scores in zip(maps[:-1].detach(), [None, *logits[:-1]], strict=True)
             ]
-            losses["mask"] = _sum(mask_loss(*pair, matched) for pair in pairs)
-            losses["dice"] = _sum(dice_loss(*pair, matched) for pair in pairs)
-            losses["mask_iou"] = _sum(
-                mask_iou_loss(u.mask_iou[m.image, m.query], soft_mask_iou(logits >= 0, target), matched)
-                for u, m, (logits, target, _) in zip(updates, matches[1:], pairs[1:], strict=True)
-            )
-            semantic = _paint(targets, soft_masks, proposal.semantic.shape[1])
-            losses["semantic"] = semantic_loss(self._upsample(proposal.semantic), semantic, normalizer)
-        return losses
+            matches = match(torch.stack(costs), counts)
+            matched = normalizer(matches.image.shape[1])
+
+            # Proposals and first stage share the match of the proposals; a later stage has that of the one before it.
+            image, query, instance = (torch.cat((pairs[:1], pairs)) for pairs in matches)
+            masks = self._upsample(maps[_stages(image), image, query].flatten(0, 1)[:, None])[:, 0]
+            target = soft[instance.flatten()]
+            weights = torch.cat([target.mask_weight for target in targets])[instance.flatten()]
+            predicted_iou = mask_iou[_stages(matches.image), matches.image, matches.query].flatten()
+            after_proposals = slice(image.shape[1], None)
+            iou = soft_mask_iou(masks[after_proposals] >= 0, target[after_proposals])
+            semantic = _paint(soft_by_image, labels_by_image, proposal.semantic.shape[1])
+            return {
+                "class": _class_loss(logits, matches, labels, targets, matched),
+                "mask": mask_loss(masks, target, weights, matched),
+                "dice": dice_loss(masks, target, weights, matched),
+                "mask_iou": mask_iou_loss(predicted_iou, iou, matched),
+                "semantic": semantic_loss(self._upsample(proposal.semantic), semantic, normalizer),
+            }
 
     @torch.no_grad()
-    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
         """Return at most `detections_per_img` instances a view, the best pairs of query and class; restore the mode.
 
         Masks are cut at 0.5 in the pixels of the view, and empty ones dropped. The release keeps its teacher's maps
-        soft until they are warped into the student's view; ours are bool from here on.
+        soft until they are warped into the student's view; ours are bool from here on. Boxes are those of the masks,
+        so that they are 0 for keep.
         """
         with eval_mode(self):
             batch = to_batch(images, self.divisor, pad_to)
             last = self._forward(batch)[1][-1]
-            return [
-                self._instances(logits, mask_iou, masks, batch.shape[-2:], image.shape[-2:])
-                for logits, mask_iou, masks, image in zip(last.logits, last.mask_iou, last.masks, images, strict=True)
+        found, queries = self._rank(last)
+        kept = torch.stack([one.labels >= 0 if keep is None else keep(one) for one in found])
+        image, place = kept.nonzero().unbind(1)
+        inside = torch.zeros((len(images), *batch.shape[-2:]), dtype=torch.bool, device=batch.device)
+        for view, pixels in zip(images, inside, strict=True):
+            pixels[: view.shape[-2], : view.shape[-1]].fill_(True)
+        masks = torch.cat(
+            [
+                self._draw(last.masks[of_image, query], inside[of_image])
+                for of_image, query in zip(image.split(DRAWN), queries[image, place].split(DRAWN), strict=True)
             ]
+        )
+        values = (torch.stack([getattr(one, name) for one in found]) for name in ("labels", "scores", "mask_iou"))
+        labels, scores, mask_iou = (value[image, place] for value in values)
+        detections = Instances(masks_to_boxes(masks), labels, masks, scores, mask_iou)
+        return _split(detections, image, images)
 
     def _forward(self, batch: Tensor) -> tuple[Proposal, list[Update]]:
+        if self.compile_backbone:
+            compile_once(self.backbone)
         proposal = self.kernel_head(*self.semantic_fpn(list(self.backbone(batch).values())))
         updates: list[Update] = []
         masks, kernels = proposal.masks, proposal.kernels
@@ -138,61 +162,86 @@ class Backend(nn.Module):
         """Bring logits f32[B,k,h,w] to half the stride, at which they are matched and supervised."""
         return F.interpolate(to_full_precision(maps), scale_factor=2, mode="bilinear")
 
-    def _resample(self, masks: Tensor, padded: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-        """Bring masks bool[K,H,W] to half the stride by bilinear sampling: soft at the borders."""
-        size = [2 * side // self.stride for side in padded]
-        if len(masks) == 0:
-            return torch.zeros((0, *size), device=masks.device, dtype=dtype)
-        return F.interpolate(pad_maps(masks.to(dtype), padded)[None], size, mode="bilinear")[0]
+    def _resample(self, masks: Sequence[Tensor], padded: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Bring the masks bool[K,H,W] of all images to half the stride, soft at the borders: f32[sum of K,h,w].
 
-    def _instances(
-        self, logits: Tensor, mask_iou: Tensor, masks: Tensor, padded: Sequence[int], size: Sequence[int]
-    ) -> Instances:
-        classes = logits.shape[1]
-        count = min(self.detections_per_img, logits.numel())
-        scores, best = to_full_precision(logits).sigmoid().flatten().topk(count)
-        queries, position = (best // classes).unique(return_inverse=True)
-        soft = F.interpolate(self._upsample(masks[queries][None]).sigmoid(), padded, mode="bilinear")[0]
-        binary = (soft > 0.5)[:, : size[0], : size[1]]
-        predicted_iou = to_full_precision(mask_iou).sigmoid()[queries].float()
-        instances = Instances(
-            masks_to_boxes(binary)[position], best % classes, binary[position], scores.float(), predicted_iou[position]
-        )
-        return instances[instances.masks.flatten(1).any(1)]
+        Bilinear sampling is the mean of the four pixels around the centre of a cell, which is read from them directly,
+        without the masks in float at full size.
+        """
+        counts = [len(image) for image in masks]
+        canvas = masks[0].new_zeros((sum(counts), *padded))
+        for own, image in zip(canvas.split(counts), masks, strict=True):
+            own[:, : image.shape[1], : image.shape[2]] = image
+        cell = self.stride // 2
+        before, after = max(cell // 2 - 1, 0), cell // 2
+        rows = canvas[:, before::cell].to(dtype) + canvas[:, after::cell]
+        return (rows[..., before::cell] + rows[..., after::cell]) / 4
 
+    def _rank(self, last: Update) -> tuple[list[Instances], Tensor]:
+        """Return each image's best pairs of query and class, without boxes and masks, and their queries i64[B,n]."""
+        images, queries, classes = last.logits.shape
+        probability = to_full_precision(last.logits).sigmoid().flatten(1)
+        scores, best = probability.topk(min(self.detections_per_img, queries * classes))
+        query = best // classes
+        mask_iou = to_full_precision(last.mask_iou).sigmoid().gather(1, query)
+        boxes = scores.new_zeros((*scores.shape, 4)).float()
+        masks = torch.zeros((*scores.shape, 0, 0), dtype=torch.bool, device=scores.device)
+        columns = (boxes, best % classes, masks, scores.float(), mask_iou.float())
+        return [Instances(*row) for row in zip(*columns, strict=True)], query
 
-def _costs(
-    masks: Sequence[Tensor], logits: Sequence[Tensor | None], targets: Sequence[Targets], soft_masks: Sequence[Tensor]
-) -> list[list[Tensor]]:
-    """Return the matching costs of every stage's queries, by stage and image."""
-    return [
-        [
-            matching_cost(stage[b], soft_masks[b], None if scores is None else scores[b], target.instances.labels)
-            for b, target in enumerate(targets)
-        ]
-        for stage, scores in zip(masks, logits, strict=True)
-    ]
+    def _draw(self, maps: Tensor, inside: Tensor) -> Tensor:
+        """Draw mask logits f32[n,h,w] at the size of bool[n,H,W], which is true in the view: masks bool[n,H,W]."""
+        probability = self._upsample(maps[:, None]).sigmoid()
+        return (F.interpolate(probability, inside.shape[-2:], mode="bilinear")[:, 0] > 0.5) & inside
 
 
-def _class_loss(logits: Tensor, matches: Match, targets: Sequence[Targets], matched: float | Tensor) -> Tensor:
-    """Return the class loss of every query: matched ones have their instance's weight, the others the background's."""
-    background = logits.new_tensor([target.background for target in targets])
-    weights = background[:, None].repeat(1, logits.shape[1])
-    labels = torch.full_like(weights, logits.shape[2], dtype=torch.int64)
-    weights[matches.image, matches.query] = torch.cat([t.class_weight for t in targets])[matches.instance]
-    labels[matches.image, matches.query] = torch.cat([t.instances.labels for t in targets])[matches.instance]
-    return class_loss(logits.flatten(0, 1), labels.flatten(), weights.flatten(), matched)
+def _stages(pairs: Tensor) -> Tensor:
+    """Return the stage i64[T,1] of each row of pairs [T,P]."""
+    return torch.arange(len(pairs), device=pairs.device)[:, None]
 
 
-def _paint(targets: Sequence[Targets], soft_masks: Sequence[Tensor], classes: int) -> Tensor:
-    """Return the class i64[B,h,w] of each cell that an instance touches, later ones on top; `classes` elsewhere."""
-    painted = []
-    for target, maps in zip(targets, soft_masks, strict=True):
-        order = torch.arange(1, len(maps) + 1, device=maps.device)[:, None, None] * (maps > 0)
-        top = torch.cat((order.new_zeros((1, *maps.shape[1:])), order)).amax(0)
-        painted.append(F.pad(target.instances.labels, (1, 0), value=classes)[top])
-    return torch.stack(painted)
+def _by_image(values: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return [B,K,...] of the values [sum of counts,...] of all instances: zeros after those of an image, K >= 1."""
+    padded = values.new_zeros((len(counts), max(1, *counts), *values.shape[1:]))
+    for image, own in zip(padded, values.split(list(counts)), strict=True):
+        image[: len(own)] = own
+    return padded
 
 
-def _sum(losses: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(losses)).sum()
+def _split(detections: Instances, image: Tensor, views: Sequence[Tensor]) -> list[Instances]:
+    """Return the detections of each view that cover a pixel; image i64[n] rises, masks are padded."""
+    index = (detections.boxes[:, 2] > 0).nonzero()[:, 0]
+    views_of = image[index, None] == torch.arange(len(views), device=image.device)
+    detections, results, start = detections[index], [], 0
+    for view, count in zip(views, views_of.sum(0).tolist(), strict=True):
+        own = detections[slice(start, start + count)]
+        results.append(replace(own, masks=own.masks[:, : view.shape[-2], : view.shape[-1]]))
+        start += count
+    return results
+
+
+def _class_loss(
+    logits: Tensor, matches: Match, labels: Tensor, targets: Sequence[Targets], matched: float | Tensor
+) -> Tensor:
+    """Return the class loss of every query of logits f32[T,B,N,C]; labels i64[K] are those of all instances.
+
+    Matched queries have their instance's weight, the others the background's.
+    """
+    weights = logits.new_empty(logits.shape[:-1])
+    for image, target in enumerate(targets):
+        weights[:, image].fill_(target.background)  # type: ignore[arg-type]  # no function of boxes: it has none
+    wanted = torch.full_like(weights, logits.shape[-1], dtype=torch.int64)
+    pairs = _stages(matches.image), matches.image, matches.query
+    weights[pairs] = torch.cat([target.class_weight for target in targets])[matches.instance]
+    wanted[pairs] = labels[matches.instance]
+    return class_loss(logits.flatten(0, 2), wanted.flatten(), weights.flatten(), matched)
+
+
+def _paint(masks: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the class i64[B,h,w] of each cell that an instance touches, later ones on top; `classes` elsewhere.
+
+    masks f32[B,K,h,w] | labels i64[B,K] of them.
+    """
+    order = torch.arange(1, masks.shape[1] + 1, device=masks.device, dtype=torch.int16)
+    top = (order[:, None, None] * (masks > 0)).amax(1)
+    return F.pad(labels, (1, 0), value=classes).gather(1, top.flatten(1).long()).view(top.shape)

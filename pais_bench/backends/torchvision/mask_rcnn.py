@@ -1,40 +1,48 @@
 """Build torchvision's Mask R-CNN with a weight for every instance in its losses.
 
-Kept from torchvision: the network, anchors, matching, sampling, box coding, inference. Added: the weights of Targets
-(_weighted_heads.py), a mask-IoU head, and the options that single baselines set. At unit weights each stock loss is
-torchvision's own.
+Kept from torchvision: the network, anchors, matching, sampling, box coding, inference. What of these runs view by view
+there, and makes the host wait for the device each time, runs for all views together here (_boxes.py, _weighted_rpn.py).
+Added: the weights of Targets (_weighted_heads.py), a mask-IoU head, and the options that single baselines set. At unit
+weights each stock loss is torchvision's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.rpn import RPNHead
 
-from pais_bench.backends.base import BackboneOptions, RoIOptions
-from pais_bench.backends.torchvision._backbones import Small, load_weights, resnet50_fpn
+from pais_bench.backends.base import RoIOptions
+from pais_bench.backends.torchvision._backbones import PyramidOptions, build_backbone, load_weights
+from pais_bench.backends.torchvision._boxes import FullPrecisionAnchors
 from pais_bench.backends.torchvision._heads import box_head, roi_pool
 from pais_bench.backends.torchvision._inputs import to_batch
-from pais_bench.backends.torchvision._weighted_heads import Supervision, WeightedRoIHeads, WeightedRPN
+from pais_bench.backends.torchvision._supervision import Supervision
+from pais_bench.backends.torchvision._weighted_heads import WeightedRoIHeads
+from pais_bench.backends.torchvision._weighted_rpn import WeightedRPN
+from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.mask_iou_head import MaskIoUHead
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
-from pais_bench.types import Instances, Losses, LossNormalizer, Size, Targets
+from pais_bench.layers.paste import kept_instances
+from pais_bench.types import BoxScorer, Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 TERMS = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
+MASK_SHIFT = 0.5
+"""Pixels by which torchvision's mask targets, which its RoIAlign crops without the half pixel, show what lies below and
+to the right; masks that are pasted without it lie to the upper left of the object."""
 
 
-class Options(RoIOptions, BackboneOptions):
+class Options(RoIOptions, PyramidOptions):
     """Set the network under torchvision's own names; the defaults are Mask R-CNN R50-FPN."""
 
     checkpoint: Path | None = None
@@ -62,10 +70,13 @@ class Backend(nn.Module):
 
     def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
-        levels = 3 if options.backbone == "small" else 4
+        backbone, levels = build_backbone(options)
         self.divisor = 2 ** (levels + 1)
-        self.model = _build(num_classes, options, levels)
-        self.to(memory_format=torch.channels_last)  # a sixth less of a step of the small network, on a CPU
+        self.compile_backbone = options.compile
+        self.model = _build(num_classes, options, backbone, levels)
+        if options.backbone == "small" or torch.cuda.is_available():
+            # Measured on a CPU: a twelfth less of the small network's step, and nothing less of ResNet-50's.
+            self.to(memory_format=torch.channels_last)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that have the backbone's learning rate."""
@@ -77,42 +88,54 @@ class Backend(nn.Module):
         """Return objectness, proposal_box, class, box, mask and mask_iou of a batch of views."""
         ensure_train_mode(self)
         batch, supervision = self._image_list(images, pad_to), Supervision(targets, normalizer)
-        features = self.model.backbone(batch.tensors)
+        features = self._features(batch)
         proposals, rpn_losses = self.model.rpn(batch, features, supervision)
-        _, roi_losses = self.model.roi_heads(features, proposals, batch.image_sizes, supervision)
+        roi_losses = self.model.roi_heads.losses(features, proposals, batch.image_sizes, supervision)
         return roi_losses | {TERMS[name]: loss for name, loss in rpn_losses.items()}
 
-    @torch.no_grad()
-    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
         """Return at most `box_detections_per_img` instances a view, sorted by falling score; restore the mode."""
-        with eval_mode(self):
-            batch = self._image_list(images, pad_to)
-            features = self.model.backbone(batch.tensors)
-            proposals, _ = self.model.rpn(batch, features)
-            results, _ = self.model.roi_heads(features, proposals, batch.image_sizes)
-            return [_instances(result, size) for result, size in zip(results, batch.image_sizes, strict=True)]
+        return self._predict(images, pad_to, keep)[0]
+
+    def predict_with_scorers(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> tuple[list[Instances], list[BoxScorer]]:
+        """Return what predict does, and each view's scorer of boxes, from the same pass of the backbone."""
+        detections, features, sizes = self._predict(images, pad_to, keep)
+        of_view = [{name: level[view : view + 1] for name, level in features.items()} for view in range(len(images))]
+        return detections, [partial(self._score, one, size) for one, size in zip(of_view, sizes, strict=True)]
 
     @torch.no_grad()
-    def score(
-        self, images: Sequence[Tensor], boxes: Sequence[Tensor], pad_to: Size = (0, 0)
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Return class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] of each view's boxes f32[n,4].
-
-        The returned boxes are those that the box head refines the given ones to, per class. The mode is restored.
-        """
+    def _predict(
+        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None
+    ) -> tuple[list[Instances], Mapping[str, Tensor], list[Size]]:
         with eval_mode(self):
             batch = self._image_list(images, pad_to)
-            return self.model.roi_heads.score(self.model.backbone(batch.tensors), list(boxes), batch.image_sizes)
+            features = self._features(batch)
+            proposals, _ = self.model.rpn(batch, features)
+            detections, masks, counts = self.model.roi_heads.detect(features, proposals, batch.image_sizes)
+            instances = kept_instances(detections, masks, counts, batch.image_sizes, keep, MASK_SHIFT)
+            return instances, features, batch.image_sizes
+
+    @torch.no_grad()
+    def _score(self, features: Mapping[str, Tensor], size: Size, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        with eval_mode(self):
+            scored: tuple[Tensor, Tensor] = self.model.roi_heads.score(features, boxes, size)
+            return scored
+
+    def _features(self, batch: ImageList) -> dict[str, Tensor]:
+        if self.compile_backbone:
+            compile_once(self.model.backbone)
+        features: dict[str, Tensor] = self.model.backbone(batch.tensors)
+        return features
 
     def _image_list(self, images: Sequence[Tensor], pad_to: Size) -> ImageList:
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         return ImageList(to_batch(images, self.divisor, pad_to), sizes)
 
 
-def _build(num_classes: int, options: Options, levels: int) -> GeneralizedRCNN:
+def _build(num_classes: int, options: Options, backbone: Any, levels: int) -> GeneralizedRCNN:
     """Build the network without a transform, because views are resized before; parts are initialised in this order."""
-    small = options.backbone == "small"
-    backbone: Any = Small() if small else resnet50_fpn(options.pretrained_backbone)
     channels, width = backbone.out_channels, options.mask_layers[-1]
     predictor = NoiseTolerantPredictor if options.mask_head == "noise_tolerant" else MaskRCNNPredictor
     box = (
@@ -124,7 +147,7 @@ def _build(num_classes: int, options: Options, levels: int) -> GeneralizedRCNN:
         MaskRCNNHeads(channels, options.mask_layers, 1),
         predictor(width, width, num_classes + 1),
     )
-    anchors = AnchorGenerator(
+    anchors = FullPrecisionAnchors(
         tuple((size,) for size in options.anchor_sizes), (options.anchor_ratios,) * len(options.anchor_sizes)
     )
     rpn = WeightedRPN(
@@ -158,15 +181,3 @@ def _build(num_classes: int, options: Options, levels: int) -> GeneralizedRCNN:
     if options.checkpoint:
         load_weights(model, options.checkpoint, optional=("roi_heads.mask_iou_head.",))
     return model
-
-
-def _instances(result: dict[str, Tensor], size: Size) -> Instances:
-    """Paste the masks f32[N,1,28,28] of a result into a view of size (H, W)."""
-    boxes = result["boxes"]
-    return Instances(
-        boxes=boxes.float(),
-        labels=result["labels"] - 1,
-        masks=paste_masks_in_image(result["masks"], boxes, size)[:, 0] > 0.5,
-        scores=result["scores"].float(),
-        mask_iou=result["mask_iou"].float(),
-    )

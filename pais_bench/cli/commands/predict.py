@@ -11,10 +11,11 @@ from pais_bench.study.run import suffix
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add run, checkpoint and torch settings."""
+    """Add run, checkpoint, torch settings and loader processes."""
     context.add_run(parser)
     context.add_checkpoint(parser)
     context.add_torch(parser)
+    context.add_workers(parser)
 
 
 def run(arguments: Namespace) -> None:
@@ -31,11 +32,13 @@ def run(arguments: Namespace) -> None:
     store, folder = context.open_store(study, arguments.results, "val"), arguments.results / run.folder
     require_trained(run, arguments.results)
     torch.set_num_threads(arguments.threads)
+    torch.set_float32_matmul_precision(run.training.matmul_precision)
     context.ignore_srun_hint()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
     backend = load_trained(run, len(store.categories), folder, checkpoint).to(fabric.device)
     with fabric.autocast():
-        records = predict(backend, run, store, store.image_ids, fabric.device)
+        workers = context.count_workers(arguments, fabric.device.type)
+        records = predict(backend, run, store, store.image_ids, fabric.device, workers)
         example_records = examples.predict_examples(run, store, folder, checkpoint, fabric.device)
     context.write_json(folder / f"examples{suffix(checkpoint)}.json", example_records)
     path = folder / f"predictions{suffix(checkpoint)}.json"

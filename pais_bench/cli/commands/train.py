@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pais_bench import provenance
 from pais_bench.annotations import run_data
@@ -14,7 +14,7 @@ from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context
 from pais_bench.cli.prepared import open_stores, require_trained
 from pais_bench.evaluation.evaluate import in_percent
-from pais_bench.study.resources import resources_for
+from pais_bench.study.resources import ViewsOn, resources_for
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training.lock import lock_folder
@@ -35,7 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
     accumulate = "micro-batches of a device's batch: less memory, the same step (default: the study's, or 1)"
     parser.add_argument("--accumulate", type=int, help=accumulate)
-    parser.add_argument("--workers", type=int, default=0, help="loader processes; changes no number (default: 0)")
+    context.add_workers(parser)
+    views_on = "what makes views: cpu, device, or auto: the device where it is a GPU (default: the study's, or auto)"
+    parser.add_argument("--views-on", choices=get_args(ViewsOn), help=views_on)
 
 
 def run(arguments: Namespace) -> int:
@@ -51,6 +53,7 @@ def run(arguments: Namespace) -> int:
     stores, content = open_stores(study, results), read_content(dataset_folder(results, study.dataset.label))
     split = context.read_checked_split(run.dataset, run.split, results, stores["train"])
     torch.set_num_threads(arguments.threads)
+    torch.set_float32_matmul_precision(run.training.matmul_precision)
     if run.teacher:
         require_trained(run.teacher, results)
     fabric = _launch(arguments, run)
@@ -62,15 +65,18 @@ def run(arguments: Namespace) -> int:
             context.print_progress(f"{name}: {said}")
         fabric.barrier()
         best = [name.removesuffix("-best") for name in study.checkpoints if name.endswith("-best")]
-        accumulate = arguments.accumulate or resources_for(study.resources, "train").accumulate or 1
-        trainer = Trainer(run, stores, split, folder, fabric, results, best, lock.check, accumulate)
+        resources = resources_for(study.resources, "train")
+        accumulate = arguments.accumulate or resources.accumulate or 1
+        views_on = arguments.views_on or resources.views_on or "auto"
+        trainer = Trainer(run, stores, split, folder, fabric, results, best, lock.check, accumulate, views_on)
         if trainer.fault:
             context.print_progress(f"{name}: {trainer.fault}; continuing from the one before it")
         steps = f"step {trainer.step} of {run.training.steps}"
         context.print_progress(f"{name}: {len(split.ids)} of {split.pool} images labelled, {steps}")
         on_signal(lambda: setattr(trainer, "stopping", True))
         try:
-            trainer.fit(arguments.workers, progress=lambda line: _print_evaluation(name, run, line))
+            workers = context.count_workers(arguments, fabric.device.type, arguments.devices)
+            trainer.fit(workers, progress=lambda line: _print_evaluation(name, run, line))
         except Interrupted as error:
             requeued = fabric.is_global_zero and requeue()
             context.print_progress(f"{name}: {error}{'; SLURM has requeued the job' if requeued else ''}")
