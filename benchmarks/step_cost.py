@@ -37,7 +37,7 @@ MATCHING: dict[tuple[str, str], dict[str, tuple[Any, str]]] = {
         "matching of anchors": (_weighted_rpn.WeightedRPN, "_match"),
         "matching of regions": (_weighted_heads.WeightedRoIHeads, "select_training_samples"),
     },
-    ("torchvision", "knet"): {"costs of the matching": (knet, "_costs"), "Hungarian matching": (knet, "match")},
+    ("torchvision", "knet"): {"costs of the matching": (knet, "matching_cost"), "Hungarian matching": (knet, "match")},
 }
 """The matching functions of each network; those of other networks are not timed."""
 
