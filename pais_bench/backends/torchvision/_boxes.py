@@ -73,6 +73,8 @@ class LevelRoIAlign(MultiScaleRoIAlign):
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: Sequence[tuple[int, int]]) -> Tensor:
         """Return the features [n,C,size,size] of boxes f32[n_i,4] of each view, in their order."""
         levels = self.map_levels(boxes)
+        if len(boxes) == 1 and levels.device.type != "cpu":
+            return self._pool_everywhere(x, boxes[0], levels)
         counts = (levels[:, None] == torch.arange(len(self.scales), device=levels.device)).sum(0).tolist()
         order = levels.sort(stable=True).indices
         view = torch.cat([torch.full_like(one[:, :1], index) for index, one in enumerate(boxes)])
@@ -82,6 +84,15 @@ class LevelRoIAlign(MultiScaleRoIAlign):
             for name, part, scale in zip(self.featmap_names, rois, self.scales, strict=True)
         ]
         return torch.cat(maps)[order.sort().indices]
+
+    def _pool_everywhere(self, x: dict[str, Tensor], boxes: Tensor, levels: Tensor) -> Tensor:
+        """Pool the boxes of one view from each level, and keep what is of their own: no wait for a few regions more."""
+        rois = torch.cat((torch.zeros_like(boxes[:, :1]), boxes), 1)
+        maps = [
+            roi_align(x[name], rois, self.output_size, scale, self.sampling_ratio)
+            for name, scale in zip(self.featmap_names, self.scales, strict=True)
+        ]
+        return torch.stack(maps)[levels, torch.arange(len(levels), device=levels.device)]
 
 
 def clip_to_views(regions: Tensor, sizes: Sequence[tuple[int, int]]) -> None:
