@@ -270,7 +270,7 @@ def test_faulty_records_and_unused_files_are_reported(tmp_path: Path, capsys: py
     printed = capsys.readouterr().out
     assert f"not used: {root / 'test' / '_annotations.coco.json'}" in printed
     assert "image files that no subset names: 2;" in printed
-    assert "dropped 1 record" in printed and "--repair && pais-bench plan" in printed.splitlines()[-1]
+    assert "dropped 1 record" in printed and "--repair && pais-bench run" in printed.splitlines()[-1]
     assert main(["prepare", str(tmp_path / "study.yaml"), "--results", str(tmp_path / "results")]) == 2
 
 

@@ -58,9 +58,8 @@ def view_sizes(summary: DataSummary, device: Device) -> Choice:
         "min_size_test": side,
         "max_size_test": longest,
     }
-    return Choice(
-        values, f"shorter sides of the photos are {summary.short_sides[0]:.0f}..{summary.short_sides[2]:.0f} px; {why}"
-    )
+    sides = sorted({round(summary.short_sides[0]), round(summary.short_sides[2])})
+    return Choice(values, f"shorter sides of the photos are {' to '.join(map(str, sides))} px; {why}")
 
 
 def percents(summary: DataSummary) -> Choice:

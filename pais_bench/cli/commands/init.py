@@ -190,4 +190,4 @@ def _print_summary(
     print(f"  {proposal.time}.")
     study = shlex.quote(str(arguments.output))
     context.print_progress(f"{arguments.output}: written, with the reasons as comments")
-    print(f"Next: pais-bench prepare {study}{' --repair' if found.needs_repair else ''} && pais-bench plan {study}")
+    print(f"Next: {f'pais-bench prepare {study} --repair && ' if found.needs_repair else ''}pais-bench run {study}")
