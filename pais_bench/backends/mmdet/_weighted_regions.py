@@ -149,7 +149,7 @@ class WeightedMaskHead(FCNMaskHead):
             rois.append(torch.stack((sampled.pos_assigned_gt_inds + first, *corners), 1))
             first += len(own)
         align = RoIAlign(rcnn_train_cfg.mask_size, sampling_ratio=0, use_torchvision=True)
-        crops = align(torch.cat(masks)[:, None].float(), torch.cat(rois))[:, 0]
+        crops = align(torch.cat(masks)[:, None].to(rois[0]), torch.cat(rois))[:, 0]
         return crops if rcnn_train_cfg.get("soft_mask_target", False) else (crops >= 0.5).float()
 
     def loss_and_target(self, mask_preds: MaskPredictions, sampling_results, batch_gt_instances, rcnn_train_cfg):

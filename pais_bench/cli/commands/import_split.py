@@ -55,11 +55,9 @@ def resolve(entries: Sequence[int | str], pool: ImagePool, source: Path) -> list
     if any(isinstance(entry, str) for entry in entries):
         for image_id in pool.ids:
             names.setdefault(pool.name(image_id), []).append(image_id)
-    for entry in entries:
-        parts = re.split(r"[\s,;]+", str(entry))
-        several = [part for part in parts if Path(part).name in names or (part.isdecimal() and int(part) in known)]
-        if len(several) > 1:
-            raise BenchError(f"{source}: {len(several)} images in one entry, '{entry}'; list one a line")
+    for entry in map(str, entries):
+        if re.search(r"[\s,;#]", entry.removesuffix(Path(entry).name)):
+            raise BenchError(f"{source}: '{entry}' may name several images; list one a line, by its file name alone")
     matches = [
         ([entry] if entry in known else []) if isinstance(entry, int) else names.get(Path(entry).name, [])
         for entry in entries
