@@ -40,6 +40,7 @@ CLASSES = {number: _NAMES[number] for number in INSTANCE_LABELS if _NAMES[number
 IMAGE, INSTANCES, POLYGONS = "_leftImg8bit.png", "_gtFine_instanceIds.png", "_gtFine_polygons.json"
 UNIT = 1000  # a pixel of instance n of a label is UNIT * id + n
 UNZIP_AGAIN = "unzip the archive again"
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _READERS = 8  # threads; each holds one decoded file, about 50 MB at 2048 x 1024
 _PROGRESS_INTERVAL = 250  # images between two lines of progress
 
@@ -109,11 +110,15 @@ def _read_frame(image: Path, annotation: Path, decode: bool) -> tuple[tuple[int,
     size = _image_size(image)
     if decode:
         verify(image)
-    values = _read_instances(annotation) if annotation.name.endswith(INSTANCES) else _read_polygons(annotation)
-    if values.shape != size:
-        actual, expected = (f"{width} x {height}" for height, width in (values.shape, size))
-        raise BenchError(f"{annotation}: {actual} pixels, but its image is {expected}; {UNZIP_AGAIN}")
+    values = _read_instances(annotation) if annotation.name.endswith(INSTANCES) else _read_polygons(annotation, size)
+    _require_size(annotation, values.shape, size)
     return size, _records(values, annotation)
+
+
+def _require_size(annotation: Path, actual: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if actual != expected:
+        sizes = [f"{width} x {height}" for height, width in (actual, expected)]
+        raise BenchError(f"{annotation}: {sizes[0]} pixels, but its image is {sizes[1]}; {UNZIP_AGAIN}")
 
 
 def _image_size(path: Path) -> tuple[int, int]:
@@ -144,20 +149,28 @@ def _read_instances(path: Path) -> npt.NDArray[np.int32]:
     return values.astype(np.int32)
 
 
-def _read_polygons(path: Path) -> npt.NDArray[np.int32]:
-    """Rasterise a polygons file as i32[H,W]."""
+def _read_polygons(path: Path, image_size: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """Rasterise a polygons file of an image of size (H, W) as i32[H,W]."""
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
         raise BenchError(f"{path}: not valid JSON ({error}); {UNZIP_AGAIN}") from error
     try:
-        size = int(content["imgWidth"]), int(content["imgHeight"])
-        return np.asarray(draw(size, content["objects"]), dtype=np.int32)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        remedy = "a polygons file has imgWidth, imgHeight, and objects with label and polygon"
-        raise BenchError(f"{path}: not a polygons file of gtFine ({error!r}); {remedy}") from error
+        width, height, objects = int(content["imgWidth"]), int(content["imgHeight"]), content["objects"]
+    except MALFORMED as error:
+        raise _not_polygons(path, error) from error
+    _require_size(path, (height, width), image_size)  # before so many pixels are drawn
+    try:
+        return np.asarray(draw((width, height), objects), dtype=np.int32)
+    except MALFORMED as error:
+        raise _not_polygons(path, error) from error
     except BenchError as error:
         raise BenchError(f"{path}: {error}") from error
+
+
+def _not_polygons(path: Path, error: Exception) -> BenchError:
+    remedy = "a polygons file has imgWidth, imgHeight, and objects with label and polygon"
+    return BenchError(f"{path}: not a polygons file of gtFine ({error!r}); {remedy}")
 
 
 def draw(size: tuple[int, int], objects: Sequence[Mapping[str, Any]]) -> Image.Image:
