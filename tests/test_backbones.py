@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,8 +61,8 @@ def test_mobilenet_maps_equal_torchvision(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("plugin", [mask_rcnn, knet])
-def test_weights_of_another_network_are_refused_by_name(plugin: object, weights: Path) -> None:
+def test_weights_of_another_network_are_refused_by_name(plugin: Any, weights: Path) -> None:
     """Weights of MobileNetV2 do not fit ResNet-50, and the message names what is missing and the file."""
-    options = plugin.Options(backbone="resnet50", pretrained_backbone=weights)  # type: ignore[attr-defined]
+    options = plugin.Options(backbone="resnet50", pretrained_backbone=weights)
     with pytest.raises(BenchError, match=rf"{weights}.*another network.*missing.*features"):
-        plugin.Backend(3, options)  # type: ignore[attr-defined]
+        plugin.Backend(3, options)

@@ -206,6 +206,15 @@ def test_a_background_may_be_a_function_of_the_boxes(name: str, images: Any, tar
     assert number["objectness"] < function["objectness"], "a function does not apply to proposals, whose weight is 1"
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_REGIONS])
+def test_a_background_that_is_a_function_of_boxes_is_1_for_queries(name: str, images: Any, targets: Any) -> None:
+    one, function = (
+        losses(build(name), images, [replace(target, background=background) for target in targets])["class"]
+        for background in (1.0, lambda boxes: boxes.new_zeros(len(boxes)))
+    )
+    assert one == function
+
+
 @pytest.mark.parametrize("name", OF_REGIONS)
 def test_boundary_weights_act_on_the_mask_loss_alone(name: str, images: Any, targets: Any) -> None:
     plain, changed = (losses(build(name, boundary_weight=mean), images, targets) for mean in (0.0, 3.0))
@@ -248,7 +257,7 @@ def test_a_scorer_is_the_box_head_on_given_boxes(name: str, images: Any, targets
         assert probability.shape == (len(one), CLASSES + 1) and refined.shape == (len(one), CLASSES, 4)
         torch.testing.assert_close(probability.sum(1), torch.ones(len(one)))
     alone = network.predict_with_scorers(images[:1], pad_to=(72, 64))[1][0]
-    torch.testing.assert_close(scorers[0](boxes), alone(boxes)), "a view's scorer has the features of the view"
+    torch.testing.assert_close(scorers[0](boxes), alone(boxes))  # a view's scorer has the features of the view
     (classifier,) = (m for m in network.modules() if getattr(m, "out_features", 0) == CLASSES + 1)
     torch.nn.init.constant_(classifier.bias, -99.0)
     torch.nn.init.constant_(classifier.bias[:1] if name.startswith("torchvision/") else classifier.bias[-1:], 99.0)

@@ -97,6 +97,9 @@ def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_ot
             time.sleep(0.1)
         assert sorted(map(str, codes)) == ["1", "None"], controllers.output("first") + controllers.output("second")
         loser, winner = ("first", second) if codes[0] == 1 else ("second", first)
+        while not (controllers.folder / "checkpoint.pt").exists():
+            assert winner.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
         kill(winner)
     output = controllers.output(loser)
     (line,) = {line.strip() for line in output.splitlines() if "pais-bench train: error: " in line}

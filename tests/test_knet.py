@@ -111,7 +111,7 @@ def test_a_match_counts_images_and_instances_over_the_batch() -> None:
     matches = _matching.match(torch.stack((costs, -costs)), [2, 0, 5])
     assert matches.image.tolist() == [[0, 0, 2, 2, 2, 2]] * 2  # four queries answer for four of five instances
     first, second = (set(zip(q.tolist(), i.tolist(), strict=True)) for q, i in zip(*matches[1:], strict=True))
-    assert {(3, 0), (2, 1)} < first and {instance for _, instance in first} < {0, 1, 2, 3, 4, 5, 6}
+    assert {(3, 0), (2, 1)} < first and set(matches.instance[0, 2:].tolist()) < {2, 3, 4, 5, 6}
     assert first != second
 
 

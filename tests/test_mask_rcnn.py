@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import NETWORK, instances
+from framework import COUNTS, batch
+from tiny import NETWORK
 from torchvision.models import resnet50
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
@@ -30,7 +31,6 @@ from pais_bench.errors import BenchError
 from pais_bench.layers import paste
 from pais_bench.layers.normalizers import batch_normalizer
 from pais_bench.layers.roi_losses import area_outside_roi, boundary_weights, mask_losses
-from pais_bench.types import Targets
 
 SMALL = mask_rcnn.Options(**NETWORK)
 STOCK = {
@@ -63,14 +63,7 @@ def pair(options: mask_rcnn.Options) -> tuple[Any, Any]:
     return ours, stock
 
 
-def batch(*counts: int) -> tuple[list[torch.Tensor], list[Targets]]:
-    generator = torch.Generator().manual_seed(4)
-    images = [torch.rand((3, 64, 80), generator=generator) for _ in counts]
-    boxes = [[[4 + 7 * i, 3 + 5 * i, 30 + 8 * i, 28 + 6 * i] for i in range(count)] for count in counts]
-    return images, [Targets.unweighted(instances(b, [i % 3 for i in range(len(b))], size=(64, 80))) for b in boxes]
-
-
-@pytest.mark.parametrize("counts", [(3, 1), (2, 0), (0, 0), (5,)], ids=str)
+@COUNTS
 def test_unit_weights_give_the_losses_and_gradients_of_torchvision(counts: tuple[int, ...]) -> None:
     ours, stock = pair(SMALL)
     images, targets = batch(*counts)
@@ -95,9 +88,14 @@ def test_predictions_are_those_of_torchvision() -> None:
     ours, stock = pair(SMALL)
     images, _ = batch(0)
     images.append(images[0][:, :50, :70].flip(1))  # two views of different sizes
-    for detections, expected in zip(ours.predict(images), stock.eval()(images), strict=True):
+    maps: list[torch.Tensor] = []
+    stock.roi_heads.register_forward_hook(lambda module, inputs, output: maps.extend(one["masks"] for one in output[0]))
+    for number, (detections, expected) in enumerate(zip(ours.predict(images), stock.eval()(images), strict=True)):
         assert torch.equal(detections.boxes, expected["boxes"]) and torch.equal(detections.scores, expected["scores"])
         assert torch.equal(detections.labels, expected["labels"] - 1) and len(detections) == 5
+        pasted = paste.paste_masks(maps[number][:, 0], expected["boxes"], (64, 80), mask_rcnn.MASK_SHIFT)
+        height, width = images[number].shape[1:]
+        assert torch.equal(detections.masks, pasted[:, :height, :width])
         assert ((detections.masks != (expected["masks"][:, 0] > 0.5)).flatten(1).float().mean(1) < 0.05).all()
 
 
@@ -237,19 +235,24 @@ def test_the_boundary_map_acts_pixel_by_pixel() -> None:
     assert abs(expected - 3 * plain.mean()) > 1e-3
 
 
-def test_masks_lie_where_their_targets_were_cropped() -> None:
+@pytest.mark.parametrize("kind", ["ellipse", "ellipse cut by the view", "rectangle"])
+def test_masks_lie_where_their_targets_were_cropped(kind: str) -> None:
     """Ground truth that is cropped as a mask target and pasted as a prediction comes back, on small objects too."""
     generator = torch.Generator().manual_seed(5)
     centre = 20 + torch.rand((40, 2), generator=generator) * 60
     radius = 3 + torch.rand((40, 2), generator=generator) * 5  # px: objects of 6 to 16
+    if kind == "rectangle":
+        centre, radius = centre.round(), radius.round()
+    elif kind == "ellipse cut by the view":
+        centre[:20, 0] = centre[20:, 1] = 0
     y, x = torch.meshgrid(torch.arange(100) + 0.5, torch.arange(100) + 0.5, indexing="ij")
-    masks = ((x - centre[:, :1, None]) / radius[:, :1, None]) ** 2 + (
-        (y - centre[:, 1:, None]) / radius[:, 1:, None]
-    ) ** 2 < 1
-    boxes = torch.cat((centre - radius, centre + radius), 1)
+    across = (x - centre[:, :1, None]).abs() / radius[:, :1, None]
+    down = (y - centre[:, 1:, None]).abs() / radius[:, 1:, None]
+    masks = (across.maximum(down) if kind == "rectangle" else across**2 + down**2) < 1
+    boxes = torch.cat((centre - radius, centre + radius), 1).clamp(min=0)
     crops = project_masks_on_boxes(masks.float(), boxes, torch.arange(40), 28)
     iou = {}
     for shift in (0.0, mask_rcnn.MASK_SHIFT):
-        pasted = paste.paste_masks(crops, boxes + shift, (100, 100))
+        pasted = paste.paste_masks(crops, boxes, (100, 100), shift)
         iou[shift] = ((pasted & masks).flatten(1).sum(1) / (pasted | masks).flatten(1).sum(1)).mean()
     assert iou[mask_rcnn.MASK_SHIFT] > 0.93 > 0.88 > iou[0.0]

@@ -238,7 +238,7 @@ def on_device(name: str) -> OnDevice:
 @pytest.mark.parametrize(
     ("name", "budget"),
     [
-        ("mmdet/mask_rcnn", {"loss": (4, 225), "predict": (4, 110)}),
+        ("mmdet/mask_rcnn", {"loss": (4, 225), "predict": (1, 110)}),
         ("mmdet/mask2former", {"loss": (1, 145), "predict": (2, 30)}),
     ],
 )

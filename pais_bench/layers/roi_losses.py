@@ -17,8 +17,8 @@ from pais_bench.layers.precision import to_full_precision
 Background = float | Callable[[Tensor], Tensor]
 
 
-def proposal_background(background: Background) -> float:
-    """Return the weight of anchors that match no instance; a function of boxes applies to the heads alone."""
+def boxless_background(background: Background) -> float:
+    """Return the weight of an unmatched anchor or query; a function of boxes applies to regions alone."""
     return 1.0 if callable(background) else background
 
 

@@ -28,10 +28,10 @@ from pais_bench.layers.precision import to_full_precision
 from pais_bench.layers.roi_losses import (
     area_outside_roi,
     background_weights,
+    boxless_background,
     class_loss,
     mask_losses,
     matched_values,
-    proposal_background,
 )
 from pais_bench.layers.seeding import seed_sampling
 from pais_bench.types import LossNormalizer, Targets
@@ -85,7 +85,7 @@ class WeightedRPN(RPN):
             weight = matched_values(target.box_weight, self.anchor_matcher.matches)
             labels.append(label)
             boxes.append(box)
-            weights.append(torch.where(label == 1, weight, proposal_background(target.background)))
+            weights.append(torch.where(label == 1, weight, boxless_background(target.background)))
         self.anchor_weight = torch.stack(weights)
         return labels, boxes
 

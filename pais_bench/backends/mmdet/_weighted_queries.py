@@ -9,7 +9,6 @@ have weight 0; such an instance is removed before the matching. The classes here
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,9 +19,10 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pais_bench.geometry import masks_to_boxes
+from pais_bench.geometry import masks_to_boxes, nonzero_each
 from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou, weighted_mean
 from pais_bench.layers.precision import to_full_precision
+from pais_bench.layers.roi_losses import boxless_background
 from pais_bench.layers.seeding import seed_sampling
 from pais_bench.types import Instances, LossNormalizer, Size
 
@@ -70,7 +70,9 @@ class WeightedQueryHead(Mask2FormerHead):
     def preprocess_gt(self, batch_gt_instances, batch_gt_semantic_segs):
         """Return the instances that have a weight with labels, masks bool[n,H,W] and weights; mmdet's masks are i64."""
         wanted = [(image.class_weight > 0) | (image.mask_weight > 0) for image in batch_gt_instances]
-        return [_supervision(image, index) for image, index in zip(batch_gt_instances, where(wanted), strict=True)]
+        return [
+            _supervision(image, index) for image, index in zip(batch_gt_instances, nonzero_each(wanted), strict=True)
+        ]
 
     def predict(self, x, batch_data_samples):
         """Return the last layer's scores and mask logits; mmdet draws the masks of all queries in full size here."""
@@ -93,8 +95,7 @@ class WeightedQueryHead(Mask2FormerHead):
         _seed(cls_score.device, gt_instances)
         targets = super()._get_targets_single(cls_score, mask_pred, gt_instances, img_meta)
         labels, _, masks, matched, positive, negative, sampled = targets
-        background = gt_instances.background  # a function of boxes does not apply to queries
-        weights = cls_score.new_full((len(cls_score),), 1.0 if callable(background) else background)
+        weights = cls_score.new_full((len(cls_score),), boxless_background(gt_instances.background))
         weights[positive] = gt_instances.class_weight[sampled.pos_assigned_gt_inds]
         mask_weights = gt_instances.mask_weight[sampled.pos_assigned_gt_inds]
         return labels, weights, masks, matched, positive, negative, sampled, mask_weights
@@ -105,7 +106,7 @@ class WeightedQueryHead(Mask2FormerHead):
             list(logits), list(mask_preds), batch_gt_instances, batch_img_metas
         )
         labels, weights = torch.cat(labels), torch.cat(weights)
-        matched = first_true(torch.cat(matched) > 0, sum(len(image) for image in targets))
+        matched = torch.nonzero_static(torch.cat(matched) > 0, size=sum(len(image) for image in targets))[:, 0]
         rows = self.loss_cls(logits.flatten(0, 1), labels, weights, reduction_override="none")
         losses = {"class": rows.sum() / self._class_normalizer(labels)}
         normalizer = self.normalizer(count)
@@ -167,17 +168,6 @@ def rank_queries(scores: Tensor, masks: Tensor, most: int, padded: Size, size: S
     mask_iou = scores[:, -1].sigmoid()[query]
     found = Instances(masks_to_boxes(inside), labels, inside, probability * certainty, mask_iou)
     return found[found.scores.argsort(descending=True, stable=True)]
-
-
-def where(conditions: Sequence[Tensor]) -> list[Tensor]:
-    """Return where each of bool[n] is true, i64[k]; the host waits for the device once."""
-    counts = torch.stack([condition.sum() for condition in conditions]).tolist()
-    return [first_true(condition, count) for condition, count in zip(conditions, counts, strict=True)]
-
-
-def first_true(condition: Tensor, count: int) -> Tensor:
-    """Return the first `count` indices at which bool[n] is true; the host does not wait."""
-    return condition.logical_not().sort(stable=True).indices[:count]
 
 
 def _supervision(image: InstanceData, index: Tensor) -> InstanceData:

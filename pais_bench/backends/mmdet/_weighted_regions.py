@@ -23,11 +23,12 @@ from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
 
 from pais_bench.backends.mmdet._networks import to_instances
+from pais_bench.geometry import nonzero_each
 from pais_bench.layers.losses import focal, weighted_mean
 from pais_bench.layers.mask_iou_head import MaskIoUHead
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
 from pais_bench.layers.precision import to_full_precision
-from pais_bench.layers.roi_losses import area_outside_roi, background_weights, mask_losses, proposal_background
+from pais_bench.layers.roi_losses import area_outside_roi, background_weights, boxless_background, mask_losses
 from pais_bench.layers.seeding import seed_sampling
 from pais_bench.types import Keep, LossNormalizer
 
@@ -74,7 +75,7 @@ class WeightedRPN(AnchorHead):
         ).nonzero()[:, 0]
         weight = gt_instances.box_weight[sampled.pos_assigned_gt_inds]
         label_weights[inside[positive]] *= weight
-        label_weights[inside[negative]] *= proposal_background(gt_instances.background)
+        label_weights[inside[negative]] *= boxless_background(gt_instances.background)
         delta_weights[inside[positive]] *= weight[:, None]
         return labels, label_weights, deltas, delta_weights, positive, negative, sampled
 
@@ -139,7 +140,7 @@ class WeightedMaskHead(FCNMaskHead):
         return logits[torch.arange(len(labels), device=logits.device), 0 if self.class_agnostic else labels]
 
     def get_targets(self, sampling_results, batch_gt_instances, rcnn_train_cfg):
-        """Return mmdet's own mask targets f32[p,h,w], which it crops from a copy of the masks on the host."""
+        """Return mmdet's own mask targets f32[p,h,w], for which it would copy the masks to the host."""
         masks = [image.masks.tensor for image in batch_gt_instances]
         rois, first = [], 0
         for sampled, own in zip(sampling_results, masks, strict=True):
@@ -209,7 +210,7 @@ class MaskIoURoIHead(StandardRoIHead):
             image.mask_iou = predicted
         maps = list(logits.split(counts))
         if keep is not None:
-            kept = [keep(to_instances(image)).nonzero()[:, 0] for image in results_list]
+            kept = nonzero_each([keep(to_instances(image)) for image in results_list])
             results_list = [image[index] for image, index in zip(results_list, kept, strict=True)]
             maps = [of_view[index] for of_view, index in zip(maps, kept, strict=True)]
         return self.mask_head.predict_by_feat(maps, results_list, batch_img_metas, self.test_cfg, rescale=rescale)

@@ -24,7 +24,8 @@ from pais_bench.backends.mmdet._networks import (
     compile_features,
     to_batch,
 )
-from pais_bench.backends.mmdet._weighted_queries import WeightedQueryHead, rank_queries, where
+from pais_bench.backends.mmdet._weighted_queries import WeightedQueryHead, rank_queries
+from pais_bench.geometry import nonzero_each
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
 from pais_bench.types import Instances, Keep, Losses, LossNormalizer, Size, Targets
 
@@ -120,4 +121,4 @@ def _unpasted(instances: Instances) -> Instances:
 
 
 def _select(views: Sequence[Instances], wanted: Sequence[Tensor]) -> list[Instances]:
-    return [one[index] for one, index in zip(views, where(wanted), strict=True)]
+    return [one[index] for one, index in zip(views, nonzero_each(wanted), strict=True)]

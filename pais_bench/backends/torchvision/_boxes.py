@@ -86,7 +86,7 @@ class LevelRoIAlign(MultiScaleRoIAlign):
         return torch.cat(maps)[order.sort().indices]
 
     def _pool_everywhere(self, x: dict[str, Tensor], boxes: Tensor, levels: Tensor) -> Tensor:
-        """Pool the boxes of one view from each level, and keep what is of their own: no wait for a few regions more."""
+        """Pool the boxes of one view from every level and keep those of their own: no wait, at the cost of memory."""
         rois = torch.cat((torch.zeros_like(boxes[:, :1]), boxes), 1)
         maps = [
             roi_align(x[name], rois, self.output_size, scale, self.sampling_ratio)
@@ -105,8 +105,8 @@ def clip_to_views(regions: Tensor, sizes: Sequence[tuple[int, int]]) -> None:
 def suppress(regions: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Return the indices i64[k] of regions f32[n,4] that non-maximum suppression within groups i64[n] leaves.
 
-    Sorted by falling score. torchvision's own on a CPU, and on a device for more regions than a single suppression
-    of n^2 overlaps is good for; its other way copies a number to the device at each call.
+    Sorted by falling score. torchvision's own but on a device with at most 25,000 regions, where torchvision does the
+    same and copies a number to the device at each call.
     """
     if regions.device.type == "cpu" or regions.numel() > 100_000 or len(regions) == 0:
         return boxes.batched_nms(regions, scores, groups, threshold)

@@ -18,7 +18,7 @@ from pais_bench.backends.torchvision._sampling import SeededSampler
 from pais_bench.backends.torchvision._supervision import Supervision, offset_owners
 from pais_bench.layers.losses import weighted_mean
 from pais_bench.layers.precision import to_full_precision
-from pais_bench.layers.roi_losses import proposal_background
+from pais_bench.layers.roi_losses import boxless_background
 
 
 class WeightedRPN(RegionProposalNetwork):
@@ -87,7 +87,7 @@ class WeightedRPN(RegionProposalNetwork):
         expected = self.box_coder.encode_single(boxes, anchors[positive % len(anchors)])
         distance = F.smooth_l1_loss(deltas.flatten(0, 1)[positive], expected, beta=1 / 9, reduction="none")
         unmatched = [
-            weight.new_full((number,), proposal_background(target.background))
+            weight.new_full((number,), boxless_background(target.background))
             for number, target in zip(sample.negatives, targets, strict=True)
         ]
         logits = objectness.flatten()[torch.cat((positive, sample.negative))]

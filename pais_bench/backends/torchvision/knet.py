@@ -9,7 +9,6 @@ even that it is background.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -27,7 +26,9 @@ from pais_bench.geometry import masks_to_boxes
 from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.layers.paste import split_views
 from pais_bench.layers.precision import to_full_precision
+from pais_bench.layers.roi_losses import boxless_background
 from pais_bench.types import Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 DRAWN = 32
@@ -211,13 +212,9 @@ def _by_image(values: Tensor, counts: Sequence[int]) -> Tensor:
 def _split(detections: Instances, image: Tensor, views: Sequence[Tensor]) -> list[Instances]:
     """Return the detections of each view that cover a pixel; image i64[n] rises, masks are padded."""
     index = (detections.boxes[:, 2] > 0).nonzero()[:, 0]
-    views_of = image[index, None] == torch.arange(len(views), device=image.device)
-    detections, results, start = detections[index], [], 0
-    for view, count in zip(views, views_of.sum(0).tolist(), strict=True):
-        own = detections[slice(start, start + count)]
-        results.append(replace(own, masks=own.masks[:, : view.shape[-2], : view.shape[-1]]))
-        start += count
-    return results
+    in_view = image[index, None] == torch.arange(len(views), device=image.device)
+    sizes = [(view.shape[-2], view.shape[-1]) for view in views]
+    return split_views(detections[index], in_view.sum(0).tolist(), sizes)
 
 
 def _class_loss(
@@ -229,7 +226,7 @@ def _class_loss(
     """
     weights = logits.new_empty(logits.shape[:-1])
     for image, target in enumerate(targets):
-        weights[:, image].fill_(target.background)  # type: ignore[arg-type]  # no function of boxes: it has none
+        weights[:, image].fill_(boxless_background(target.background))
     wanted = torch.full_like(weights, logits.shape[-1], dtype=torch.int64)
     pairs = _stages(matches.image), matches.image, matches.query
     weights[pairs] = torch.cat([target.class_weight for target in targets])[matches.instance]

@@ -39,7 +39,7 @@ from pais_bench.types import BoxScorer, Instances, Keep, Losses, LossNormalizer,
 TERMS = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
 MASK_SHIFT = 0.5
 """Pixels by which torchvision's mask targets, which its RoIAlign crops without the half pixel, show what lies below and
-to the right; masks that are pasted without it lie to the upper left of the object."""
+to the right (docs/explanation/networks.md)."""
 
 
 class Options(RoIOptions, PyramidOptions):
