@@ -69,6 +69,11 @@ if not set(BACKENDS) <= set(STUDY_BACKENDS):
         f"backends={' '.join(BACKENDS)}: this study has {', '.join(STUDY_BACKENDS)}; name some of these"
     )
 RUNS = {str(run.folder): run for run in STUDY.runs() if run.network.backend in BACKENDS}
+BURN_INS = {
+    str(folder): runs
+    for folder, runs in STUDY.shared_burn_ins().items()
+    if runs[0].network.backend in BACKENDS
+}
 
 # A user's list is not the output of a job: no rule can make it again, and Snakemake removes outputs before a job.
 if STUDY.split.family == IMPORTED:
@@ -89,7 +94,9 @@ wildcard_constraints:
     backend=r"\w+",
     network=r"[\w.]+",
     method=r"[\w.]+",
-    digest="|".join(sorted({run.digest for run in RUNS.values()})),
+    digest="|".join(
+        sorted({folder.rpartition("-")[2] for folder in (*RUNS, *BURN_INS)})
+    ),
     name=r"[\w.]+",
     checkpoint=f"(?:{'|'.join(suffix(checkpoint) for checkpoint in STUDY.checkpoints)})",
 
@@ -134,9 +141,50 @@ def dataset_identity():
 
 
 def trained_teacher(wildcards):
-    """Return run.json of the pretrained teacher's run; nothing for methods without one."""
-    teacher = RUNS[RUN.format(**wildcards)].teacher
-    return [os.path.join(RES, teacher.folder, "run.json")] if teacher else []
+    """Return run.json of the pretrained teacher's run; nothing for methods without one, and for burn-ins."""
+    run = RUNS.get(RUN.format(**wildcards))
+    return (
+        [os.path.join(RES, run.teacher.folder, "run.json")]
+        if run and run.teacher
+        else []
+    )
+
+
+def burn_in(wildcards):
+    """Return run.json of the burn-in that a run begins with; nothing where it has one of its own.
+
+    A run that is trained keeps the one that it had, so that a method that is added later repeats no other.
+    """
+    folder = RUN.format(**wildcards)
+    run, path = RUNS.get(folder), Path(RES, folder, "run.json")
+    if path.exists():
+        begun_with = read_begun_with(path)
+    else:
+        shared = (
+            run is not None
+            and run.burn_in is not None
+            and str(run.burn_in.folder) in BURN_INS
+        )
+        begun_with = str(run.burn_in.folder) if shared else ""
+    return ancient(os.path.join(RES, begun_with, "run.json")) if begun_with else []
+
+
+def read_begun_with(path):
+    """Return the folder of the burn-in that a run's run.json names; nothing where it names none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("begun_with", "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def trained_run(wildcards):
+    """Return the options of `train` that name a run, or a run and that its burn-in alone is meant."""
+    runs = BURN_INS.get(RUN.format(**wildcards))
+    return (
+        f"--method {runs[0].method.label} --burn-in"
+        if runs
+        else f"--method {wildcards.method}"
+    )
 
 
 def checkpoint(wildcards):

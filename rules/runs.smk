@@ -9,6 +9,7 @@ rule train:
         rules.prepare.output,
         os.path.join(RES, SPLIT.replace("{family}", STUDY.split.family) + ".json"),
         teacher=trained_teacher,
+        burn_in=burn_in,
         environment=environment,
     output:
         os.path.join(RES, RUN, "run.json"),
@@ -20,11 +21,12 @@ rule train:
     resources:
         **BACKEND,
         **training_resources(),
+        trained_run=trained_run,
     shell:
         "trap '' TERM USR1; export OMP_NUM_THREADS={threads}; "
         "{resources.launch} {resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --threads {threads} --devices {resources.devices}"
+        " {resources.trained_run} --threads {threads} --devices {resources.devices}"
         " --nodes {resources.nodes} {resources.workers} {resources.locked} 2>&1 | tee -i {log:q}"
 
 

@@ -34,12 +34,20 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_shapes_end_to_end(tmp_path: Path) -> None:
-    done = run(write_study(tmp_path, split={"percents": [5, 10]}))
+    training = study()["training"] | {"burn_in": 2}
+    done = run(write_study(tmp_path, split={"percents": [5, 10]}, training=training))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[0] == "tiny: 6 runs; 0 trained, 0 predicted, 0 evaluated, 0 started"
+    assert done.stdout.splitlines()[:2] == [
+        "tiny: 6 runs; 0 trained, 0 predicted, 0 evaluated, 0 started",
+        "  burn-ins that runs of a split share: 0 of 2 trained",
+    ]
+    for folder in (tmp_path / "results/runs").glob("*/*/*/*"):
+        begun_with = json.loads((folder / "run.json").read_text())["begun_with"]
+        (burn_in,) = folder.parent.glob("burn_in-*")
+        assert begun_with == ("" if folder == burn_in else str(burn_in.relative_to(tmp_path / "results")))
     assert done.stdout.endswith("page: results/reports/tiny/report.html\n")
     assert re.search(r"^mask_rcnn +pais +\d+\.\d", done.stdout, re.MULTILINE), "the main table"
-    assert len(re.findall(r" torchvision/mask_rcnn \w+: done, mask AP \d+\.\d$", done.stderr, re.MULTILINE)) == 6
+    assert len(re.findall(r" torchvision/mask_rcnn (?!burn_in)\w+: done, mask AP \d+\.\d$", done.stderr, re.MULTILINE)) == 6
     assert done.stderr.splitlines()[-1].endswith("6 of 6 runs done")
     report = tmp_path / "results/reports/tiny"
     table = pd.read_csv(report / "main_table.csv")
@@ -52,7 +60,8 @@ def test_shapes_end_to_end(tmp_path: Path) -> None:
         examples = json.loads(path.read_text())
         assert len(examples) == 3 and {"image_id", "teacher", "student"} == set(examples[0])
         records = [record for example in examples for record in example["teacher"]]
-        assert all(("class_weight" in record) == ("supervised" not in str(path)) for record in records)
+        labelled_alone = re.search("supervised|burn_in", str(path))
+        assert all(("class_weight" in record) != bool(labelled_alone) for record in records)
     names = {path.name for path in report.iterdir()}
     assert {"examples.png", "pseudo_label_quality.pdf", "score_iou.csv", "calibration.png", "report.html"} <= names
     again = run(tmp_path / "tiny.yaml")

@@ -84,6 +84,24 @@ def test_a_plan_measures_the_rest_and_chains_teachers(tmp_path: Path, capsys: py
     assert "1 trained" in plan and "device hours left: 1.2\n" in plan and "0.02 GB at the end, by the 1 trained" in plan
 
 
+def test_a_plan_counts_the_steps_of_a_shared_burn_in_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = {"supervised": {}, "mean_teacher": {}}
+    training = study()["training"] | {"steps": 1000, "burn_in": 400}
+    path = write_study(tmp_path, methods=methods, training=training, split={"percents": [5, 10]})
+    results = tmp_path / "results"
+    supervised, mean_teacher, *waiting = load_study(path).runs()
+    for run, seconds in ((supervised.burn_in, 1440), (supervised, 3600), (mean_teacher, 1440 + 600 * 18)):
+        (logged(results, run, run.training.steps, seconds) / "run.json").touch()
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    plan = capsys.readouterr().out
+    assert "tiny: 4 runs; 2 trained" in plan and "burn-ins that runs of a split share: 1 of 2 trained" in plan
+    assert "torchvision/mask_rcnn burn_in: 3600 ms a step, measured" in plan
+    assert "device hours left: 4.0\n" in plan and "longest chain left: 3.4 hours" in plan
+    logged(results, waiting[1], 500, 1440 + 100 * 18)  # half of 1,000 steps that take 12.24 s or 6.48 s: 1.3 h
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    assert "device hours left: 2.3\n" in capsys.readouterr().out
+
+
 def test_a_failed_run_is_listed_with_the_end_of_its_log_and_its_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,7 +76,12 @@ def a_run(method: str = "pais", network: str = "torchvision/mask_rcnn", **traini
 
 
 def build_trainer(
-    run: Run, stores: dict[str, Store], folder: Path, best: Sequence[str] = (), scaler: GradScaler | None = None
+    run: Run,
+    stores: dict[str, Store],
+    folder: Path,
+    best: Sequence[str] = (),
+    scaler: GradScaler | None = None,
+    burn_in: str = "",
 ) -> Trainer:
     """Build a trainer in a folder; the run of its pretrained teacher, if any, is trained first, below that folder.
 
@@ -90,7 +95,7 @@ def build_trainer(
     fabric = Fabric(accelerator="cpu", devices=1, plugins=half, precision=None if half else run.training.precision)
     fabric.launch()
     split = draw_split(stores["train"], run.dataset, run.split)
-    return Trainer(run, stores, split, folder, fabric, results=folder, best=best)
+    return Trainer(run, stores, split, folder, fabric, results=folder, best=best, burn_in=burn_in)
 
 
 def stop_after(step: int, trainer: Trainer) -> None:
@@ -205,6 +210,48 @@ def test_a_run_that_is_stopped_ends_bit_for_bit_like_one_that_is_not(
     assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
     mine, theirs = second.models.optimizer.state_dict(), whole.models.optimizer.state_dict()
     assert all(torch.equal(mine["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in theirs["state"])
+
+
+@pytest.mark.parametrize(("network", "method"), PAIRS)
+def test_a_run_that_begins_with_a_shared_burn_in_ends_bit_for_bit_like_one_with_its_own(
+    method: str, network: str, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    """Its log too, and its best checkpoint; and where it is stopped before the first checkpoint of its own."""
+    run = a_run(method, network, burn_in=2, checkpoint_every=4)
+    whole = build_trainer(run, stores, tmp_path / "whole", best=["teacher"])
+    whole.fit()
+
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    build_trainer(run.burn_in, stores, parts / "burn_in", best=["teacher"]).fit()
+    assert lines(parts / "burn_in")[-1]["step"] == 2
+    for _ in range(2):
+        second = build_trainer(run, stores, parts, best=["teacher"], burn_in="burn_in")
+        assert second.step == 2 and not (parts / "checkpoint.pt").exists()
+    second.fit()
+    for name in ("student", "teacher"):
+        mine, theirs = getattr(second.models, name).state_dict(), getattr(whole.models, name).state_dict()
+        assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+    assert timeless(parts) == timeless(tmp_path / "whole")
+    mine, theirs = second.models.optimizer.state_dict(), whole.models.optimizer.state_dict()
+    assert all(torch.equal(mine["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in theirs["state"])
+    best, expected = (checkpoint.read_checkpoint(path / "best-teacher.pt", run) for path in (parts, tmp_path / "whole"))
+    assert best["step"] == expected["step"]
+    assert all(torch.equal(best["teacher"][key], value) for key, value in expected["teacher"].items())
+    assert build_trainer(run, stores, parts, best=["teacher"]).begun_with == "burn_in"
+
+
+def test_runs_share_what_they_begin_with_and_nothing_else() -> None:
+    """The burn-in of a method is that of the supervised run, whatever follows; an own network option has its own."""
+    runs = {name: a_run(name, burn_in=2) for name in METHODS}
+    digests = {name: run.burn_in.digest for name, run in runs.items()}
+    own = {"unbiased_teacher", "noisy_boundary"}
+    assert {name for name in METHODS if digests[name] != digests["supervised"]} == own
+    assert a_run("pais", burn_in=2, steps=9, milestones=[1, 8]).burn_in.digest != digests["pais"]
+    assert a_run("pais", burn_in=2, steps=9).burn_in.digest == digests["pais"]
+    assert a_run("pais", burn_in=3).burn_in.digest != digests["pais"]
+    assert a_run("pais", burn_in=0).burn_in is None and a_run("pais", burn_in=4).burn_in is None
+    assert runs["pais"].burn_in.burn_in is None
 
 
 def test_a_finished_run_trains_no_more(stores: dict[str, Store], tmp_path: Path) -> None:

@@ -182,6 +182,23 @@ def test_a_method_with_a_pretrained_teacher_runs_after_it(project: Project) -> N
     assert trained(project.edit(methods=methods).planned()) == {"2.5 data_distillation", "10 data_distillation"}
 
 
+def test_runs_of_a_split_begin_with_one_burn_in(project: Project) -> None:
+    changed = project.edit(training={"burn_in": 100})
+    planned = changed.planned()
+    order = [re.search(r"/([\d.]+)pct.*/(\w+)-[0-9a-f]{8}/", path) for rule, path in planned if rule == "train"]
+    for percent in ("2.5", "10"):
+        methods = [match[2] for match in order if match and match[1] == percent]
+        assert methods[0] == "burn_in" and sorted(methods[1:]) == ["mean_teacher", "strict", "supervised"]
+    done = changed.snakemake("-n", "--quiet", "host", "--printshellcmds", "--config", "study=tiny.yaml")
+    assert len(re.findall(r"-m pais_bench train .* --method \w+ --burn-in ", done.stdout)) == 2
+    changed.finish()  # runs that have trained these steps themselves, as before burn-ins were shared
+    assert changed.planned() == []
+    extended = changed.edit(methods={**STUDY["methods"], "loose": {"name": "mean_teacher"}})
+    assert trained(extended.planned()) == {f"{p} {m}" for p in ("2.5", "10") for m in ("burn_in", "loose")}
+    alone = changed.edit(methods={"supervised": {}}, split={"percents": [5], "folds": [1]})
+    assert trained(alone.planned()) == {"5 supervised"}
+
+
 def test_another_teacher_is_another_run(project: Project) -> None:
     methods = {"supervised": {}, "data_distillation": {"teacher": "supervised"}}
     first = {path for rule, path in project.edit(methods=methods).planned() if "data_distillation" in path}

@@ -135,6 +135,21 @@ def record_writer(source: str, report: Path) -> None:
     write_text(report / WRITER, json.dumps({"study": str(study_path(source).resolve())}) + "\n")
 
 
+def find_burn_in(study: Study, run: Run, results: Path) -> str:
+    """Return the folder below results of the trained burn-in that a run begins with; nothing where it is not there.
+
+    Nothing too where it was trained on other data than the prepared one, or kept no best checkpoint that the study has.
+    """
+    if run.burn_in is None or run.burn_in.folder not in study.shared_burn_ins():
+        return ""
+    folder, best = results / run.burn_in.folder, [name for name in study.checkpoints if name.endswith("-best")]
+    files = ["run.json", *(f"best-{name.removesuffix('-best')}.pt" for name in best)]
+    if not all((folder / file).exists() for file in files):
+        return ""
+    other = run_data.is_other(folder, read_content(dataset_folder(results, run.dataset)))
+    return "" if other else str(run.burn_in.folder)
+
+
 def require_trained(run: Run, results: Path) -> None:
     """Raise BenchError where a run was trained on other data than the prepared one."""
     run_data.require_same(results / run.folder, read_content(dataset_folder(results, run.dataset)))

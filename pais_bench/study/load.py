@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pais_bench import plugins
 from pais_bench.errors import BenchError
 from pais_bench.study.base import parse, renamed
-from pais_bench.study.run import Options, Training
+from pais_bench.study.run import BURN_IN, Options, Training
 from pais_bench.study.study import Study, StudyNetwork
 from pais_bench.study.yaml_file import read_yaml
 
@@ -94,6 +94,10 @@ def _check_plugins(study: Study, source: str) -> None:
     for label, method in study.methods.items():
         choices.append(("methods", method.name or label, method.options, f"methods.{label}"))
     choices += [("metrics", name, {}, "metrics") for name in study.metrics]
+    if BURN_IN in study.methods:
+        raise BenchError(
+            f"{source}: methods.{BURN_IN}: this is the name of trainings that methods begin with; take another"
+        )
     if "coco" not in study.metrics:
         raise BenchError(f"{source}: 'metrics': the tables need COCO AP; add coco to the list")
     for group, name, options, key in choices:

@@ -18,6 +18,8 @@ Side = Annotated[int, Field(ge=16)]
 Options = dict[str, Any]
 ModelCheckpoint = Literal["teacher-last", "student-last", "teacher-best", "student-best"]
 """Which network of a run predicts: a model, after its last step or at its best evaluation."""
+BURN_IN = "burn_in"
+"""Label in the place of a method's: of the steps before the unlabelled images are used."""
 
 
 class InputOptions(StrictConfig):
@@ -57,6 +59,7 @@ class Training(StrictConfig):
     lr_decay: float = Field(default=0.1, gt=0, le=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     burn_in: int = Field(default=0, ge=0)
+    seed: int | None = Field(default=None, ge=0)
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     log_every: Steps = 50
@@ -100,8 +103,22 @@ class Run(StrictConfig):
 
     @property
     def seed(self) -> int:
-        """Return the seed of every draw: the fold."""
-        return self.split.fold
+        """Return the seed of every draw: the fold, unless the training has another."""
+        return self.split.fold if self.training.seed is None else self.training.seed
+
+    @property
+    def burn_in(self) -> Run | None:
+        """Return the training of labelled images alone that this run begins with; None where it has none.
+
+        Runs of one split that differ in what comes after it begin with the same.
+        """
+        steps = self.training.burn_in
+        if not 0 < steps < self.training.steps:
+            return None
+        milestones = tuple(milestone for milestone in self.training.milestones if milestone < steps)
+        training = self.training.model_copy(update={"steps": steps, "milestones": milestones, "burn_in": 0})
+        method = MethodChoice(name="supervised", label=BURN_IN)
+        return self.model_copy(update={"method": method, "training": training, "teacher": None})
 
     def derive_seed(self, *parts: int) -> int:
         """Return 32 bits that depend on the run's seed and on all parts, such as step and image id."""
@@ -115,10 +132,9 @@ class Run(StrictConfig):
     def _not_hashed(self) -> dict[str, Any]:
         """Return the keys to leave out of the digest: those younger than it that have the value of before."""
         teacher = self.teacher._not_hashed() if self.teacher else {}
-        keys: dict[str, Any] = {"teacher": teacher} if teacher else {}
-        if self.training.matmul_precision == "highest":
-            keys["training"] = {"matmul_precision"}
-        return keys
+        before = {"matmul_precision": "highest", "seed": None}
+        training = {key for key, value in before.items() if getattr(self.training, key) == value}
+        return {key: value for key, value in (("teacher", teacher), ("training", training)) if value}
 
     @property
     def folder(self) -> PurePosixPath:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -111,6 +111,18 @@ class Study(StrictConfig):
             for label, network in self.networks.items()
             for method in network.methods or self.methods
         ]
+
+    def shared_burn_ins(self) -> dict[PurePosixPath, list[Run]]:
+        """Return the runs that begin with one burn-in, two or more, by the folder of the burn-in.
+
+        Where the best checkpoint is kept, a burn-in has to end with an evaluation that its runs do too.
+        """
+        sharing: dict[PurePosixPath, list[Run]] = {}
+        best = any(checkpoint.endswith("-best") for checkpoint in self.checkpoints)
+        for run in self.runs():
+            if run.burn_in and not (best and run.training.burn_in % run.training.evaluate_every):
+                sharing.setdefault(run.burn_in.folder, []).append(run)
+        return {folder: runs for folder, runs in sharing.items() if len(runs) > 1}
 
     def run(self, percent: float, fold: int, network_label: str, method_label: str) -> Run:
         """Return one run of the grid."""

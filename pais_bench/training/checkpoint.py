@@ -73,6 +73,13 @@ class BestCheckpoints:
             os.replace(_write_partial(path, {"digest": digest, **state}), path)
         self.unwritten.clear()
 
+    def take_over(self, folder: Path, read: Callable[[Path], dict[str, Any]]) -> None:
+        """Begin with the files of the burn-in in a folder; they are written here with the next checkpoint."""
+        for model, path in self.paths.items():
+            state = read(folder / path.name)
+            self.ap[model] = state["segm_AP"]
+            self.unwritten[model] = {key: value for key, value in state.items() if key != "digest"}
+
     def resume(self, step: int, evaluated: bool, read: Callable[[Path], dict[str, Any]]) -> None:
         """Continue from the files of a run at a step; evaluated says whether it should have any.
 

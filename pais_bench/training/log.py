@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,17 @@ class LogWriter:
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def take_over(self, path: Path, every: Mapping[str, int]) -> None:
+        """Begin with the lines of another log whose step is a multiple of what is given for their event."""
+        texts = path.read_text().splitlines(keepends=True)
+        self._replace(text for text in texts if _step_of(text) % every[json.loads(text)["event"]] == 0)
+
     def keep_until(self, step: int) -> None:
         """Drop the lines of later steps and a torn last line."""
         if not self.path.exists():
             return
-        kept = [text for text in self.path.read_text().splitlines(keepends=True) if _step_of(text) <= step]
-        partial = self.path.with_suffix(".tmp")
-        partial.write_text("".join(kept))
-        os.replace(partial, self.path)
+        texts = self.path.read_text().splitlines(keepends=True)
+        self._replace(text for text in texts if _step_of(text) <= step)
 
     def holds(self, event: str, step: int) -> bool:
         """Return whether there is a line of this event at a step."""
@@ -42,6 +45,11 @@ class LogWriter:
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
+
+    def _replace(self, texts: Iterable[str]) -> None:
+        partial = self.path.with_suffix(".tmp")
+        partial.write_text("".join(texts))
+        os.replace(partial, self.path)
 
 
 def _step_of(text: str) -> float:

@@ -52,13 +52,14 @@ class Trainer:
         guard: Callable[[], None] = lambda: None,
         micro_batches: int = 1,
         views_on: ViewsOn = "auto",
+        burn_in: str = "",
     ) -> None:
         """Build or resume a run; results is the folder below which the run of its pretrained teacher lies.
 
         best names the models (teacher, student) whose weights at their best evaluation are kept beside the last. guard
         is called before anything is written that another process could have written meanwhile. micro_batches is the
         number of parts that a device computes its share of a batch in, one after the other. views_on: where its views
-        are made.
+        are made. burn_in: the folder below results of the trained burn-in that a new run begins with.
         """
         self.run, self.folder, self.fabric = run, folder, fabric
         self.micro_batches, self.views_on = micro_batches, views_on
@@ -76,7 +77,7 @@ class Trainer:
         )
         self.step, self.seconds, self.stopping = 0, 0.0, False
         self.skipped_steps, self.skipped_in_a_row = 0, 0
-        self.workers = 0
+        self.workers, self.results, self.begun_with = 0, results, burn_in
         self.log, self.best = LogWriter(folder / "log.jsonl"), BestCheckpoints(folder, best)
         self.checkpoint, self.guard = folder / "checkpoint.pt", guard
         self.fault = self._resume()
@@ -175,6 +176,7 @@ class Trainer:
                 "step": self.step,
                 "seconds": self.seconds,
                 "skipped_steps": self.skipped_steps,
+                "begun_with": self.begun_with,
                 "student": self.models.student.state_dict(),
                 "teacher": self.models.teacher.state_dict(),
                 "optimizer": self.models.optimizer.state_dict(),
@@ -193,17 +195,32 @@ class Trainer:
         """
         state, fault = read_newest(self.checkpoint, self.run)
         if state is not None:
-            self.models.student.load_state_dict(state["student"])
-            self.models.teacher.load_state_dict(state["teacher"])
-            self.models.optimizer.load_state_dict(state["optimizer"])
-            self.fabric.strategy.precision.load_state_dict(state["precision"])
-            self.step, self.seconds, self.skipped_steps = state["step"], state["seconds"], state["skipped_steps"]
+            self._load(state)
+            self.begun_with = state.get("begun_with", "")
             evaluated = self.step > self.run.training.evaluate_every
             self.best.resume(self.step, evaluated, lambda path: read_checkpoint(path, self.run))
+        elif self.begun_with and self.run.burn_in:
+            self._take_over(self.results / self.begun_with, self.run.burn_in)
         self.fabric.barrier()
         if self.fabric.is_global_zero:
             self.log.keep_until(self.step)
         return fault
+
+    def _take_over(self, folder: Path, burn_in: Run) -> None:
+        """Continue from the end of a trained burn-in, with its log and its best checkpoints."""
+        self._load(read_checkpoint(folder / self.checkpoint.name, burn_in))
+        self.best.take_over(folder, lambda path: read_checkpoint(path, burn_in))
+        if self.fabric.is_global_zero:
+            training = self.run.training
+            every = {"step": training.log_every, "evaluation": training.evaluate_every}
+            self.log.take_over(folder / self.log.path.name, every)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.models.student.load_state_dict(state["student"])
+        self.models.teacher.load_state_dict(state["teacher"])
+        self.models.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.step, self.seconds, self.skipped_steps = state["step"], state["seconds"], state["skipped_steps"]
 
 
 class _EvaluationStopped(Exception):

@@ -14,7 +14,7 @@ from typing import Any
 from pais_bench.annotations import run_data
 from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import dataset_folder
-from pais_bench.study.run import Run, suffix
+from pais_bench.study.run import BURN_IN, Run, suffix
 from pais_bench.study.study import Study
 
 STATES = ("waiting", "training", "stopped", "trained", "predicted", "done")
@@ -29,11 +29,12 @@ Kind = tuple[str, str]
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Hold the progress of one run.
+    """Hold the progress of one run, or of a burn-in that runs share.
 
     folder: where its files are | state: one of STATES | step: the last one logged | seconds: time of the steps up to
-    it, without evaluations | ap: mask AP 0..1 of the study's reported model, at its newest evaluation or, of a run that
-    is done, as the tables have it; None where there is none.
+    it, without evaluations, with those of the burn-in that it began with | ap: mask AP 0..1 of the study's reported
+    model, at its newest evaluation or, of a run that is done, as the tables have it; None where there is none |
+    takes_over: steps of a shared burn-in that it begins with.
     """
 
     run: Run
@@ -42,6 +43,7 @@ class RunProgress:
     step: int
     seconds: float
     ap: float | None
+    takes_over: int = 0
 
     @property
     def is_trained(self) -> bool:
@@ -53,12 +55,22 @@ class RunProgress:
         """Return network and method."""
         return f"{self.run.network.backend}/{self.run.network.label}", self.run.method.label
 
+    @property
+    def is_burn_in(self) -> bool:
+        """Return whether this is a burn-in and no run of the grid."""
+        return self.run.method.label == BURN_IN
+
     def seconds_left(self, step_seconds: Mapping[Kind, float]) -> float | None:
         """Return the time that the steps left take; None where the time of such a step is not known."""
         left = 0 if self.is_trained else max(0, self.run.training.steps - self.step)
         if not left:
             return 0.0
-        return left * step_seconds[self.kind] if self.kind in step_seconds else None
+        if self.kind not in step_seconds:
+            return None
+        seconds = left * step_seconds[self.kind]
+        if self.takes_over and not self.step:
+            seconds -= self.takes_over * step_seconds.get((self.kind[0], BURN_IN), 0.0)
+        return max(0.0, seconds)
 
 
 class Progress:
@@ -66,13 +78,18 @@ class Progress:
 
     def __init__(self, study: Study, results: Path) -> None:
         self.study, self.results = study, results
-        self._runs = {run.digest: run for run in study.runs()}
+        sharing = study.shared_burn_ins().values()
+        self._runs = [*(runs[0].burn_in for runs in sharing if runs[0].burn_in), *study.runs()]
+        self._takes_over = {run.digest: run.training.burn_in for runs in sharing for run in runs}
         self._logs: dict[Path, _Log] = {}
 
     def read(self) -> list[RunProgress]:
-        """Return the progress of every run, in the order of the grid. A line that is being written does not count."""
+        """Return the progress of every shared burn-in, and of every run in the order of the grid.
+
+        A line that is being written does not count.
+        """
         data = read_content(dataset_folder(self.results, self.study.dataset.label))
-        folders = ((run, run_data.of_content(self.results / run.folder, data)) for run in self._runs.values())
+        folders = ((run, run_data.of_content(self.results / run.folder, data)) for run in self._runs)
         return [self._read_run(run, folder) for run, folder in folders]
 
     def _read_run(self, run: Run, folder: Path) -> RunProgress:
@@ -83,6 +100,8 @@ class Progress:
         if not (folder / "run.json").exists():
             training = (folder / run_data.LOCK).exists()
             state = "training" if training else "stopped" if log.step else "waiting"
+        elif run.method.label == BURN_IN:
+            state = "done"
         elif not (folder / f"predictions{end}.json").exists():
             state = "trained"
         elif not (folder / f"metrics{end}.json").exists():
@@ -91,7 +110,7 @@ class Progress:
             state = "done"
             with suppress(OSError, ValueError, KeyError):  # a broken file is named by the report
                 ap = _number(json.loads((folder / f"metrics{end}.json").read_bytes())["segm"]["AP"])
-        return RunProgress(run, folder, state, log.step, log.seconds, ap)
+        return RunProgress(run, folder, state, log.step, log.seconds, ap, self._takes_over.get(run.digest, 0))
 
 
 def measured_step_seconds(runs: Iterable[RunProgress]) -> dict[Kind, float]:

@@ -18,8 +18,8 @@ _INTEREST = ("training", "stopped", "predicted", "trained", "done", "waiting")
 
 def headline(runs: list[RunProgress]) -> str:
     """Return how many runs are done and left, and the time to the end of the trainings."""
-    counts = Counter(run.state for run in runs)
-    parts = [f"{counts['done']} of {len(runs)} runs done"]
+    counts = Counter(run.state for run in runs if not run.is_burn_in)
+    parts = [f"{counts['done']} of {counts.total()} runs done"]
     parts += [f"{counts[state]} {state}" for state in reversed(STATES[:-1]) if counts[state]]
     left = training_seconds_left(runs)
     if left != 0:
@@ -61,7 +61,7 @@ def news(before: list[RunProgress], now: list[RunProgress]) -> Iterator[str]:
             step = f", step {new.step} of {new.run.training.steps}" if new.state in ("training", "stopped") else ""
             ap = "" if new.ap is None else f", mask AP {_percent(new.ap)}"
             yield f"{' '.join(_names(new))}: {new.state}{step}{ap}"
-            finished = finished or new.state == "done" != old.state
+            finished = finished or (new.state == "done" != old.state and not new.is_burn_in)
     if finished:
         yield headline(now)
 

@@ -54,13 +54,14 @@ def failures(study: Study, results: Path) -> Iterator[tuple[Path, str, str, list
     from pais_bench.reports.missing_runs import COMMANDS
 
     end = suffix(study.checkpoints[0])
-    for run in study.runs():
+    burn_ins = [(folder, runs[0], ["--burn-in"]) for folder, runs in study.shared_burn_ins().items()]
+    for run_folder, run, flags in [*burn_ins, *((run.folder, run, []) for run in study.runs())]:
         options = ["--percent", f"{run.split.percent:g}", "--fold", str(run.split.fold)]
-        options += ["--network", run.network.label, "--method", run.method.label]
+        options += ["--network", run.network.label, "--method", run.method.label, *flags]
         for rule, result in COMMANDS.items():
-            log = results / "logs" / run.folder / f"{rule}{'' if rule == 'train' else end}.log"
-            if not log.exists() or (results / run.folder / "lock.json").exists():
+            log = results / "logs" / run_folder / f"{rule}{'' if rule == 'train' else end}.log"
+            if not log.exists() or (results / run_folder / "lock.json").exists():
                 break
-            if not (results / run.folder / result.format(end)).exists():
+            if not (results / run_folder / result.format(end)).exists():
                 yield log, rule, run.network.backend, options
                 break

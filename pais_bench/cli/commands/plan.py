@@ -34,33 +34,37 @@ def run(arguments: Namespace) -> None:
 
 def plan(study: Study, results: Path) -> Iterator[str]:
     """Yield the lines of the plan."""
-    runs = Progress(study, results).read()
+    trainings = Progress(study, results).read()
+    runs = [training for training in trainings if not training.is_burn_in]
     trained = [run for run in runs if run.is_trained]
     predicted, evaluated = (sum(run.state in states for run in runs) for states in (("predicted", "done"), ("done",)))
     started = sum(run.step > 0 and not run.is_trained for run in runs)
     done = f"{len(trained)} trained, {predicted} predicted, {evaluated} evaluated"
     yield f"{study.name}: {len(runs)} runs; {done}, {started} started"
+    if burn_ins := [training for training in trainings if training.is_burn_in]:
+        ready = sum(burn_in.is_trained for burn_in in burn_ins)
+        yield f"  burn-ins that runs of a split share: {ready} of {len(burn_ins)} trained"
 
-    step_seconds = measured_step_seconds(runs)
-    left = {run.run.digest: run.seconds_left(step_seconds) for run in runs}
+    step_seconds = measured_step_seconds(trainings)
+    left = {training.run.digest: training.seconds_left(step_seconds) for training in trainings}
     for (network, method), seconds in sorted(step_seconds.items()):
         yield f"  {network} {method}: {1000 * seconds:.0f} ms a step, measured"
-    unknown = sorted({" ".join(run.kind) for run in runs if left[run.run.digest] is None})
+    unknown = sorted({" ".join(training.kind) for training in trainings if left[training.run.digest] is None})
     if unknown:
         yield f"  unknown step time, no run is logged yet: {', '.join(unknown)}"
 
     resources = resources_for(study.resources, "train")
     devices = (resources.gpus or 1) * (resources.nodes or 1)
     known = [seconds for seconds in left.values() if seconds is not None]
-    rest = "" if len(known) == len(left) else f", and {len(left) - len(known)} runs of unknown step time"
-    longest = max((_chain_seconds(run.run, left) for run in runs), default=0.0)
+    rest = "" if len(known) == len(left) else f", and {len(left) - len(known)} trainings of unknown step time"
+    longest = max((_chain_seconds(training.run, left) for training in trainings), default=0.0)
     yield f"device hours left: {devices * sum(known) / 3600:.1f}{rest}" if known else "device hours left: unknown"
     if known:
         yield f"longest chain left: {longest / 3600:.1f} hours on any number of devices"
     if trained:
         mean = statistics.fmean(_disk(run.folder) for run in trained)
-        total = f"{len(runs) * mean / 1e9:.2f} GB at the end, by the {len(trained)} trained runs"
-        yield f"disk: {sum(_disk(run.folder) for run in runs) / 1e9:.2f} GB now, {total}"
+        total = f"{len(trainings) * mean / 1e9:.2f} GB at the end, by the {len(trained)} trained runs"
+        yield f"disk: {sum(_disk(training.folder) for training in trainings) / 1e9:.2f} GB now, {total}"
     else:
         yield "disk: unknown, no run is trained yet"
 
@@ -71,5 +75,6 @@ def _disk(folder: Path) -> int:
 
 
 def _chain_seconds(run: Run, left: dict[str, float | None]) -> float:
-    """Return the seconds that are left of a run's training and of its teachers' before it."""
-    return (left.get(run.digest) or 0.0) + (_chain_seconds(run.teacher, left) if run.teacher else 0.0)
+    """Return the seconds that are left of a run's training, and of its burn-in and its teachers' before it."""
+    before = [other for other in (run.teacher, run.burn_in) if other is not None]
+    return (left.get(run.digest) or 0.0) + max((_chain_seconds(other, left) for other in before), default=0.0)

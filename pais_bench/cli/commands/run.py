@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> int:
     status = (_show_table if terminal else _print_news)(controller, progress)
     for error in controller.errors():
         print(error, file=sys.stderr)
-    if any(one.state == "done" for one in progress.read()):
+    if any(one.state == "done" and not one.is_burn_in for one in progress.read()):
         _print_table(study, arguments.results)
     if not status:
         page = arguments.results / "reports" / study.name / "report.html"

@@ -11,8 +11,8 @@ from pais_bench import provenance
 from pais_bench.annotations import run_data
 from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import dataset_folder
-from pais_bench.cli import context
-from pais_bench.cli.prepared import open_stores, require_trained
+from pais_bench.cli import context, prepared
+from pais_bench.errors import BenchError
 from pais_bench.evaluation.evaluate import in_percent
 from pais_bench.study.resources import ViewsOn, resources_for
 from pais_bench.study.run import Run
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the run and the devices, which change no number."""
     context.add_run(parser)
+    burn_in = "train the burn-in of the run alone, for all runs that begin with it"
+    parser.add_argument("--burn-in", action="store_true", help=burn_in)
     context.add_torch(parser)
     parser.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")
     parser.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
@@ -49,13 +51,13 @@ def run(arguments: Namespace) -> int:
 
     provenance.require_versions(arguments.locked)
     study, results = context.read_study(arguments), arguments.results
-    run = context.find_run(study, arguments)
-    stores, content = open_stores(study, results), read_content(dataset_folder(results, study.dataset.label))
+    run = _find_run(study, arguments)
+    stores, content = prepared.open_stores(study, results), read_content(dataset_folder(results, study.dataset.label))
     split = context.read_checked_split(run.dataset, run.split, results, stores["train"])
     torch.set_num_threads(arguments.threads)
     torch.set_float32_matmul_precision(run.training.matmul_precision)
     if run.teacher:
-        require_trained(run.teacher, results)
+        prepared.require_trained(run.teacher, results)
     fabric = _launch(arguments, run)
     folder = results / run.folder
     name = f"{run.method.label} {run.split.stem} {run.network.label}"
@@ -68,7 +70,8 @@ def run(arguments: Namespace) -> int:
         resources = resources_for(study.resources, "train")
         accumulate = arguments.accumulate or resources.accumulate or 1
         views_on = arguments.views_on or resources.views_on or "auto"
-        trainer = Trainer(run, stores, split, folder, fabric, results, best, lock.check, accumulate, views_on)
+        burn_in = prepared.find_burn_in(study, run, results)
+        trainer = Trainer(run, stores, split, folder, fabric, results, best, lock.check, accumulate, views_on, burn_in)
         if trainer.fault:
             context.print_progress(f"{name}: {trainer.fault}; continuing from the one before it")
         steps = f"step {trainer.step} of {run.training.steps}"
@@ -85,6 +88,16 @@ def run(arguments: Namespace) -> int:
             _write_run(folder, run, trainer, split, fabric, arguments.threads, content)
             context.print_progress(f"{name}: trained; {_count_trained(study, results)}")
     return 0
+
+
+def _find_run(study: Study, arguments: Namespace) -> Run:
+    """Return the run that the arguments name, or its burn-in."""
+    run = context.find_run(study, arguments)
+    if not arguments.burn_in:
+        return run
+    if run.burn_in is None:
+        raise BenchError(f"--burn-in: methods.{run.method.label} has none; set training.burn_in")
+    return run.burn_in
 
 
 def _stop_before_training() -> None:
@@ -124,6 +137,7 @@ def _write_run(
         "split": split.summary(),
         "data": content,
         "hardware": provenance.hardware(device, fabric.world_size, threads),
+        "begun_with": trainer.begun_with,
         "wall_seconds": round(trainer.seconds, 3),
         "steps": trainer.step,
     }
