@@ -50,6 +50,19 @@ def assert_same_losses(
             torch.testing.assert_close(gradients[name].grad, parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
+def assert_the_mask_iou_loss_has_a_weight(build: Callable[..., Any]) -> None:
+    """Check that mask_iou_weight is a factor of that loss and of no other; build maps options to a backend."""
+    losses = []
+    for weight in ({}, {"mask_iou_weight": 1.0}, {"mask_iou_weight": 0.25}):
+        backend = build(**weight)
+        torch.manual_seed(1)
+        losses.append(backend.loss(*batch(3, 1), batch_normalizer))
+    default, one, quarter = losses
+    assert default["mask_iou"] > 0 and all(torch.equal(default[term], one[term]) for term in default)
+    assert torch.equal(quarter.pop("mask_iou"), default["mask_iou"] / 4)
+    assert all(torch.equal(default[term], loss) for term, loss in quarter.items())
+
+
 def assert_same_size(backend: Any, stock: Any, smallest: int) -> None:
     """Check that a backend is the framework's network and a mask-IoU branch of smallest..1M parameters."""
     size = {module: sum(p.numel() for p in module.parameters()) for module in (backend, stock)}

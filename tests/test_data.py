@@ -23,7 +23,7 @@ from pais_bench.data.recipe import Recipe
 from pais_bench.errors import BenchError
 from pais_bench.splits.draw import make_split
 from pais_bench.splits.family import LabelledSet
-from pais_bench.splits.split import Split
+from pais_bench.splits.split import Split, images_with_objects
 from pais_bench.study.run import InputOptions, Run
 from pais_bench.study.study import Study
 from pais_bench.types import Batch, Instances
@@ -138,6 +138,24 @@ def test_labelled_images_are_the_same_without_the_unlabelled_ones(store: Store) 
     (alone,) = list(dataset(store).loader(3, 0, unlabelled=False))
     assert not alone.unlabelled
     assert [one.image_id for one in alone.labelled] == [one.image_id for one in dataset(store)[3].labelled]
+
+
+def test_labelled_images_without_an_object_are_left_out_of_batches_alone(store: Store, tmp_path: Path) -> None:
+    assert all(same(dataset(store, filter_empty_gt=True)[step], dataset(store)[step]) for step in range(4))
+    records, (empty, crowd, last) = store.coco_dict(), store.image_ids[:3]
+    anns = [{**ann, "iscrowd": int(ann["image_id"] == crowd)} for ann in records["annotations"]]
+    values = {**records, "annotations": [ann for ann in anns if ann["image_id"] != empty]}
+    folder = store.path(last).parent
+    write_store(tmp_path, "mine", {"train": Subset("file.json", folder, **values)})
+    fewer = Store.open(tmp_path, "train")
+    whole, left = dataset(fewer, labelled_batch_size=6), dataset(fewer, labelled_batch_size=6, filter_empty_gt=True)
+    assert {one.image_id for one in whole[0].labelled} == {empty, crowd, last}
+    assert {one.image_id for one in left[0].labelled} == {last}
+    assert left.pools[1] == whole.pools[1] == store.image_ids[3:], "they are no unlabelled images either"
+    assert len(left.labels()) == len(whole.labels()) == 3
+    of_crowd = tuple(ann["id"] for ann in store.annotations(crowd))
+    assert images_with_objects(whole.split, store) == (empty, crowd, last)
+    assert images_with_objects(whole.split.model_copy(update={"dropped": of_crowd}), store) == (empty, last)
 
 
 def write_annotations(folder: Path, size: tuple[int, int], segmentations: Sequence[Any]) -> Store:

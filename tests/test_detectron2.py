@@ -18,6 +18,7 @@ from framework import (
     assert_same_losses,
     assert_same_on_device,
     assert_same_size,
+    assert_the_mask_iou_loss_has_a_weight,
     batch,
     run_on_device,
 )
@@ -73,6 +74,10 @@ def test_unit_weights_give_the_losses_and_gradients_of_detectron2(counts: tuple[
             return {PLUGIN.TERMS[name]: loss for name, loss in theirs(inputs).items()}
 
     assert_same_losses(mine, theirs, stock_losses, *counts)
+
+
+def test_the_mask_iou_loss_has_a_weight() -> None:
+    assert_the_mask_iou_loss_has_a_weight(ours)
 
 
 def test_predictions_are_those_of_detectron2() -> None:

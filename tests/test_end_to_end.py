@@ -47,7 +47,8 @@ def test_shapes_end_to_end(tmp_path: Path) -> None:
         assert begun_with == ("" if folder == burn_in else str(burn_in.relative_to(tmp_path / "results")))
     assert done.stdout.endswith("page: results/reports/tiny/report.html\n")
     assert re.search(r"^mask_rcnn +pais +\d+\.\d", done.stdout, re.MULTILINE), "the main table"
-    assert len(re.findall(r" torchvision/mask_rcnn (?!burn_in)\w+: done, mask AP \d+\.\d$", done.stderr, re.MULTILINE)) == 6
+    done_runs = r" torchvision/mask_rcnn (?!burn_in)\w+: done, mask AP \d+\.\d$"
+    assert len(re.findall(done_runs, done.stderr, re.MULTILINE)) == 6
     assert done.stderr.splitlines()[-1].endswith("6 of 6 runs done")
     report = tmp_path / "results/reports/tiny"
     table = pd.read_csv(report / "main_table.csv")

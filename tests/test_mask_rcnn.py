@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from framework import COUNTS, batch
+from framework import COUNTS, assert_the_mask_iou_loss_has_a_weight, batch
 from tiny import NETWORK
 from torchvision.models import resnet50
 from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -82,6 +82,10 @@ def test_unit_weights_give_the_losses_and_gradients_of_torchvision(counts: tuple
     for (name, mine), theirs in zip(ours.model.named_parameters(), stock.parameters(), strict=True):
         if not name.startswith("roi_heads.mask_iou_head"):
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_mask_iou_loss_has_a_weight() -> None:
+    assert_the_mask_iou_loss_has_a_weight(lambda **options: pair(mask_rcnn.Options(**NETWORK, **options))[0])
 
 
 def test_predictions_are_those_of_torchvision() -> None:

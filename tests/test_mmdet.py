@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from framework import (
     assert_same_losses,
     assert_same_on_device,
     assert_same_size,
+    assert_the_mask_iou_loss_has_a_weight,
     batch,
     run_on_device,
 )
@@ -77,6 +79,10 @@ def test_unit_weights_give_the_losses_and_gradients_of_mmdet(plugin: Any, counts
     mine = ours(plugin)
     theirs = stock(plugin, mine)
     assert_same_losses(mine, theirs, lambda *batch: stock_losses(plugin, theirs, *batch), *counts)
+
+
+def test_the_mask_iou_loss_has_a_weight() -> None:
+    assert_the_mask_iou_loss_has_a_weight(partial(ours, MASK_RCNN))
 
 
 @BOTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,22 @@ def test_studies_on_the_demo_share_its_runs() -> None:
     assert demo <= {run.digest for run in load_study("baselines").runs()}
     assert len(demo & {run.digest for run in load_study("backends").runs()}) == 6, "1 and 10 % of its network"
     assert not demo & {run.digest for run in load_study("long").runs()}
+
+
+def test_the_releases_values_are_those_of_its_configs() -> None:
+    coco, ten, cityscapes = (load_study(name) for name in ("coco", "coco_10", "cityscapes"))
+    knet, mask_rcnn = ten.run(10, 1, "knet", "pais"), ten.run(10, 1, "mask_rcnn", "pais_mask_rcnn")
+    assert (knet.training.steps, knet.training.milestones, knet.training.lr) == (220_000, (160_000, 200_000), 1e-4)
+    training = mask_rcnn.training
+    assert (training.steps, training.milestones, training.lr) == (90_000, (60_000, 80_000), 0.02)
+    assert (training.labelled_batch_size, training.unlabelled_batch_size, training.warmup_steps) == (8, 8, 500)
+    assert knet.method.options["unlabelled_weight"] == 1 and mask_rcnn.method.options["unlabelled_weight"] == 1.5
+    assert {run.network.label for run in ten.runs() if run.method.label == "pais"} == {"knet"}
+    assert {run.network.label for run in ten.runs() if run.method.label == "pais_mask_rcnn"} == {"mask_rcnn"}
+    for study_ in (coco, ten, cityscapes):
+        assert study_.networks["mask_rcnn"].options["mask_iou_weight"] == 0.25
+    assert [one.training.filter_empty_gt for one in (coco, ten, cityscapes)] == [False, True, True]
+    assert coco.networks["knet"].options["release_init"] and ten.networks["knet"].options["release_init"]
 
 
 def derived(folder: Path, **values: Any) -> Path:
@@ -96,14 +113,16 @@ def test_a_method_overrides_no_network_option_of_the_study(tmp_path: Path) -> No
 
 
 def test_a_younger_key_changes_a_digest_only_away_from_its_default() -> None:
-    """Results of before matmul_precision are still found."""
+    """Results of before matmul_precision, filter_empty_gt and seed are still found."""
     run = load_study("demo").runs()[0]
     assert run.digest == "8130369a" and run.training.matmul_precision == "highest"
     high = run.model_copy(update={"training": run.training.model_copy(update={"matmul_precision": "high"})})
     taught, taught_high = (run.model_copy(update={"teacher": teacher}) for teacher in (run, high))
     assert len({one.digest for one in (run, high, taught, taught_high)}) == 4
-    without = taught.model_dump_json().replace('"matmul_precision":"highest",', "")
+    without = re.sub(r'"(matmul_precision":"highest"|filter_empty_gt":false|seed":null),', "", taught.model_dump_json())
     assert taught.digest == hashlib.sha256(without.encode()).hexdigest()[:8]
+    filtered = run.model_copy(update={"training": run.training.model_copy(update={"filter_empty_gt": True})})
+    assert filtered.digest not in (run.digest, high.digest)
 
 
 def test_micro_batches_change_no_digest(tmp_path: Path) -> None:

@@ -43,3 +43,5 @@ class RoIOptions(StrictConfig):
     """Exponent of a focal class loss; 0: cross-entropy. Unbiased Teacher has 1.5."""
     mask_iou_channels: int = Field(default=64, ge=1)
     """Channels of the mask-IoU head."""
+    mask_iou_weight: float = Field(default=1.0, ge=0)
+    """Factor of the loss of the predicted mask IoU. The Mask R-CNN of the PAIS release has 0.25."""

@@ -21,7 +21,7 @@ from pais_bench.data.packed import PackedBatch, PackedLabelled, PackedUnlabelled
 from pais_bench.data.read import read_image
 from pais_bench.data.upload import upload_ahead
 from pais_bench.errors import BenchError
-from pais_bench.splits.split import Split
+from pais_bench.splits.split import Split, images_with_objects
 from pais_bench.study.resources import ViewsOn
 from pais_bench.study.run import Run, Training, unsigned
 from pais_bench.types import Batch, Instances, View
@@ -34,8 +34,9 @@ CPU = torch.device("cpu")
 class BatchDataset(Dataset[Batch]):
     """Map a step to the batch of one rank: its share of the total batch sizes; labelled images alone in the burn-in.
 
-    The label noise of a split changes the targets of labelled images, and nothing else. extra is a store whose images
-    are all unlabelled, beside those of the training set that the split does not label.
+    The label noise of a split changes the targets of labelled images, and nothing else. With filter_empty_gt, labelled
+    images without an object are in no batch. extra is a store whose images are all unlabelled, beside those of the
+    training set that the split does not label.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class BatchDataset(Dataset[Batch]):
         unlabelled = tuple(image_id for image_id in store.image_ids if image_id not in labelled)
         self.unlabelled_in_train = len(unlabelled)
         check_batch_sizes(run.training, world)
-        self.pools = split.ids, unlabelled + (extra.image_ids if extra else ())
+        in_batches = images_with_objects(split, store) if run.training.filter_empty_gt else split.ids
+        self.pools = in_batches, unlabelled + (extra.image_ids if extra else ())
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step on the CPU."""
@@ -98,7 +100,7 @@ class BatchDataset(Dataset[Batch]):
 
     def labels(self) -> list[Instances]:
         """Return the ground truth of every labelled image in its original pixels, with masks bool[N,0,0]."""
-        return [read_boxes(self.store, image_id) for image_id in self.pools[LABELLED]]
+        return [read_boxes(self.store, image_id) for image_id in self.split.ids]
 
     def _positions(self, step: int, size: int) -> list[int]:
         return list(range(step * size + self.rank, (step + 1) * size, self.world))

@@ -111,6 +111,16 @@ def check_split(split: Split, store: Store, choice: SplitChoice) -> None:
         )
 
 
+def images_with_objects(split: Split, store: Store) -> tuple[int, ...]:
+    """Return the ids of the labelled images that have an object, no crowd region, which label noise left them."""
+    objects, dropped = store.objects(), set(split.dropped or ())
+    with_objects = set(objects.image_id[~objects.crowd].tolist())
+    if dropped:
+        kept = [ann for image_id in split.ids for ann in store.annotations(image_id) if ann["id"] not in dropped]
+        with_objects = {ann["image_id"] for ann in kept if not ann["iscrowd"]}
+    return tuple(image_id for image_id in split.ids if image_id in with_objects)
+
+
 def require_objects(split: Split, store: Store) -> None:
     """Raise BenchError where no labelled image has an object to learn from."""
     objects = store.objects()

@@ -48,6 +48,7 @@ class Training(StrictConfig):
     steps: Steps = 180_000
     labelled_batch_size: int = Field(default=4, ge=1)
     unlabelled_batch_size: int = Field(default=8, ge=1)
+    filter_empty_gt: bool = False
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
@@ -132,7 +133,7 @@ class Run(StrictConfig):
     def _not_hashed(self) -> dict[str, Any]:
         """Return the keys to leave out of the digest: those younger than it that have the value of before."""
         teacher = self.teacher._not_hashed() if self.teacher else {}
-        before = {"matmul_precision": "highest", "seed": None}
+        before = {"matmul_precision": "highest", "seed": None, "filter_empty_gt": False}
         training = {key for key, value in before.items() if getattr(self.training, key) == value}
         return {key: value for key, value in (("teacher", teacher), ("training", training)) if value}
 

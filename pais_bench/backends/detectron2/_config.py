@@ -108,6 +108,7 @@ def weighted_config(num_classes: int, options: Options) -> CfgNode:
             "FOCAL_GAMMA": options.focal_gamma,
             "BOUNDARY_WEIGHT": options.boundary_weight,
             "MASK_IOU_CHANNELS": options.mask_iou_channels,
+            "MASK_IOU_WEIGHT": options.mask_iou_weight,
         }
     )
     return config

@@ -183,18 +183,21 @@ class WeightedMaskHead(MaskRCNNConvUpsampleHead):
     """Weight the mask loss of each region by its instance, and predict the IoU of its mask."""
 
     @configurable
-    def __init__(self, input_shape, *, boundary_weight: float, mask_iou_channels: int, **kwargs) -> None:
+    def __init__(
+        self, input_shape, *, boundary_weight: float, mask_iou_channels: int, mask_iou_weight: float, **kwargs
+    ) -> None:
         super().__init__(input_shape, **kwargs)
-        self.boundary_weight = boundary_weight
+        self.boundary_weight, self.mask_iou_weight = boundary_weight, mask_iou_weight
         self.mask_iou_head = MaskIoUHead(input_shape.channels, mask_iou_channels)
 
     @classmethod
     def from_config(cls, cfg, input_shape):
-        """Return detectron2's own arguments, boundary_weight and mask_iou_channels."""
+        """Return detectron2's own arguments, and those of the options."""
         own = cfg.MODEL.PAIS
         return super().from_config(cfg, input_shape) | {
             "boundary_weight": own.BOUNDARY_WEIGHT,
             "mask_iou_channels": own.MASK_IOU_CHANNELS,
+            "mask_iou_weight": own.MASK_IOU_WEIGHT,
         }
 
     def layers(self, x):
@@ -228,7 +231,7 @@ class WeightedMaskHead(MaskRCNNConvUpsampleHead):
             lambda probability: self.mask_iou_head(features, probability),
             self.normalizer(len(labels)),
         )
-        return {"loss_mask": mask * self.loss_weight, "loss_mask_iou": mask_iou}
+        return {"loss_mask": mask * self.loss_weight, "loss_mask_iou": mask_iou * self.mask_iou_weight}
 
     def _results(self, features, instances):
         mask_rcnn_inference(self.layers(features), instances)

@@ -131,9 +131,9 @@ class WeightedMaskHead(FCNMaskHead):
 
     normalizer: LossNormalizer
 
-    def __init__(self, *args, boundary_weight: float, **kwargs) -> None:
+    def __init__(self, *args, boundary_weight: float, mask_iou_weight: float, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.boundary_weight = boundary_weight
+        self.boundary_weight, self.mask_iou_weight = boundary_weight, mask_iou_weight
 
     def own_class(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the map f32[n,h,w] of each region's class i64[n] from logits f32[n,C,h,w]."""
@@ -169,7 +169,7 @@ class WeightedMaskHead(FCNMaskHead):
             mask_preds.predict_iou,
             self.normalizer(len(labels)),
         )
-        losses = {"loss_mask": self.loss_mask.loss_weight * mask, "loss_mask_iou": mask_iou}
+        losses = {"loss_mask": self.loss_mask.loss_weight * mask, "loss_mask_iou": self.mask_iou_weight * mask_iou}
         return {"loss_mask": losses, "mask_targets": target}
 
 

@@ -161,11 +161,12 @@ def _build(num_classes: int, options: Options) -> Any:
     if options.mask_head == "noise_tolerant":
         settings |= _NOISE_TOLERANT
         added_weights += ["roi_head.mask_head.upsample.", "roi_head.mask_head.conv_logits."]
+    mask_options = {"boundary_weight": options.boundary_weight, "mask_iou_weight": options.mask_iou_weight}
     extensions = {
         "rpn_head": Extension(MODELS, WeightedRPN),
         "roi_head": Extension(MODELS, MaskIoURoIHead, {"mask_iou_channels": options.mask_iou_channels}),
         "roi_head.bbox_head": Extension(MODELS, WeightedBBoxHead, {"focal_gamma": options.focal_gamma}),
-        "roi_head.mask_head": Extension(MODELS, WeightedMaskHead, {"boundary_weight": options.boundary_weight}),
+        "roi_head.mask_head": Extension(MODELS, WeightedMaskHead, mask_options),
         "train_cfg.rpn.sampler": Extension(TASK_UTILS, SeededSampler),
         "train_cfg.rcnn.sampler": Extension(TASK_UTILS, RegionSampler),
     }

@@ -68,7 +68,7 @@ class WeightedRoIHeads(RoIHeads):
             [project_masks_on_boxes(m, r, o, size) for m, r, o in zip(masks, rois_of_view, owners, strict=True)]
         )
         area = torch.cat([mask.flatten(1).sum(1).to(rois) for mask in masks])[regions.owner_in_batch]
-        losses["mask"], losses["mask_iou"] = mask_losses(
+        losses["mask"], mask_iou = mask_losses(
             own_class,
             crops,
             torch.cat([target.mask_weight for target in targets])[regions.owner_in_batch],
@@ -77,6 +77,7 @@ class WeightedRoIHeads(RoIHeads):
             lambda probability: self.mask_iou_head(mask_features, probability),
             normalizer(len(classes)),
         )
+        losses["mask_iou"] = self.roi.mask_iou_weight * mask_iou
         return losses
 
     def detect(self, features, proposals, image_shapes) -> tuple[Instances, Tensor, list[int]]:

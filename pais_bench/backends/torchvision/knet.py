@@ -9,7 +9,7 @@ even that it is background.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -48,6 +48,8 @@ class Options(PyramidOptions):
     stride: Literal[2, 4, 8] = 8
     """Stride of the masks, px; they are supervised at half of it."""
     detections_per_img: int = Field(default=100, ge=1)
+    release_init: bool = False
+    """Draw start values from the distributions of the PAIS release where torchvision and K-Net have others."""
 
     @model_validator(mode="after")
     def _channels_divide(self) -> Options:
@@ -73,6 +75,8 @@ class Backend(nn.Module):
         self.stages = nn.ModuleList(
             KernelUpdate(num_classes, channels, options.heads, options.ffn) for _ in range(options.stages)
         )
+        if options.release_init:
+            self._start_as_released()
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that have the backbone's learning rate."""
@@ -147,6 +151,17 @@ class Backend(nn.Module):
         labels, scores, mask_iou = (value[image, place] for value in values)
         detections = Instances(masks_to_boxes(masks), labels, masks, scores, mask_iou)
         return _split(detections, image, images)
+
+    def _start_as_released(self) -> None:
+        """Draw the start values in which the PAIS release is neither torchvision (FPN) nor K-Net (the others)."""
+        for lateral in self.backbone.fpn.inner_blocks.modules():
+            if isinstance(lateral, nn.Conv2d):
+                nn.init.xavier_uniform_(lateral.weight)
+        transforms: list[Any] = [stage.transform for stage in self.stages]
+        for conv in (self.semantic_fpn.location[0], *transforms):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        for transform in transforms:
+            nn.init.zeros_(transform.bias)
 
     def _forward(self, batch: Tensor) -> tuple[Proposal, list[Update]]:
         if self.compile_backbone:
