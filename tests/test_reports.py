@@ -267,36 +267,48 @@ def test_variants_are_compared_with_their_reference_by_the_options_that_differ(t
 
 
 def test_a_significant_gain_is_bold_and_needs_predictions_of_both_methods(tmp_path: Path) -> None:
-    study = make_study(folds=(1, 2))
-    results = with_predictions(study, tmp_path, {"base_line": 0.5, "pais": 1.0, "worse": 0.52})
+    study = make_study(folds=(1, 2, 3))
+    results = with_predictions(study, tmp_path, {"base_line": 0.3, "pais": 1.0, "worse": 0.32})
     significance.Report().write(study, results, tmp_path)
     frame = pd.read_csv(tmp_path / "significance.csv").set_index(["percent", "method"])
     pais, worse = frame.loc[(1, "pais")], frame.loc[(1, "worse")]
-    assert pais["significant"] and pais["low"] > 0 and pais["folds"] == 2
+    assert pais["significant"] and pais["low"] > 0 and pais["folds"] == 3
     assert not worse["significant"] and worse["low"] < 0 < worse["high"]
     assert pais["p_holm"] == pytest.approx(2 * pais["p"], abs=1e-4)
+    assert pais["p_images_holm"] == pytest.approx(2 * pais["p_images"], abs=1e-4)
     text = (tmp_path / "significance.md").read_text()
-    assert f"| **+{pais['gain']:.1f}** | [+" in text
+    images, both = (f"[+{pais[f'low{kind}']:.1f}, +{pais[f'high{kind}']:.1f}]" for kind in ("_images", ""))
+    row = f"| **+{pais['gain']:.1f}** | {images} | {pais['p_images_holm']:.3f} | {both} | {pais['p_holm']:.3f} |"
+    assert row in text and "Over folds and images: two-level bootstrap" in text and "rules bold: p < 0.05" in text
     assert r"\textbf{+" in (tmp_path / "significance.tex").read_text()
     Report().write(study, results, tmp_path)
     main = (tmp_path / "main_table.md").read_text()
     assert (
-        "Bold: better than supervised, p < 0.05 (paired bootstrap over images, 1000 samples, p corrected by Holm"
-        in main
+        "Bold: better than supervised, p < 0.05, from 3 folds on (two-level bootstrap of folds and images with a t "
+        "interval, p corrected by Holm" in main
     )
-    assert "| small | pais | **13.0 ± 0.7 (+2.5)** | **33.0 ± 0.7 (+2.5)** |" in main
-    assert "| small | worse | 10.0 ± 0.7 (−0.5) | 30.0 ± 0.7 (−0.5) |" in main
-    assert r"\textbf{13.0 $\pm$ 0.7} & \textbf{(+2.5)} & " in (tmp_path / "main_table.tex").read_text()
+    assert "| small | pais | **13.5 ± 1.0 (+2.5)** | **33.5 ± 1.0 (+2.5)** |" in main
+    assert "| small | worse | 10.5 ± 1.0 (−0.5) | 30.5 ± 1.0 (−0.5) |" in main and "Nothing is bold" not in main
+    assert r"\textbf{13.5 $\pm$ 1.0} & \textbf{(+2.5)} & " in (tmp_path / "main_table.tex").read_text()
     assert "**" not in terminal_table(study, results)
 
     for run in study.runs():
-        if run.split.fold == 2 and run.method.label == "pais" or run.split.percent == 10:
+        few = {"base_line": (1, 2, 3), "pais": (1,), "worse": (1, 2)}[run.method.label]
+        if run.split.fold not in few or run.split.percent == 10:
             (tmp_path / run.folder / "predictions.json").unlink()
     significance.Report().write(study, results, tmp_path)
     frame = pd.read_csv(tmp_path / "significance.csv").set_index(["percent", "method"])
     assert list(frame["folds"]) == [1, 2, 0, 0]
-    assert math.isnan(frame.loc[(1, "pais"), "detectable"])
-    assert "| small | 10 % | pais | 0 | – | – | – | – |" in (tmp_path / "significance.md").read_text()
+    pais = frame.loc[(1, "pais")]
+    assert pais["p_images_holm"] < 0.05 and not pais["significant"], "one training is never bold"
+    assert pais[["low", "high", "p", "p_holm", "detectable"]].isna().all()
+    assert frame.loc[(1, "worse"), "low":"p_holm"].notna().all() and not frame.loc[(1, "worse"), "significant"]
+    text = (tmp_path / "significance.md").read_text()
+    assert "| small | 10 % | pais | 0 | – | – | – | – | – | – |" in text and "**" not in text
+    assert "2 of 4 rows have fewer than 3 folds: none of them is bold." in text
+    Report().write(study, results, tmp_path)
+    main = (tmp_path / "main_table.md").read_text()
+    assert "Nothing is bold: fewer than 3 folds" in main and "**" not in main and "Bold: " not in main
 
 
 def metrics_files(study: Study, root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

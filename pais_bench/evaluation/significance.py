@@ -1,4 +1,4 @@
-"""Compute intervals over folds, a paired bootstrap over images, and Holm's correction.
+"""Compute intervals and paired tests over folds, over images and over both, and Holm's correction.
 
 docs/explanation/statistics.md explains each number and its limits.
 """
@@ -13,6 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 SAMPLES = 1000
+MIN_FOLDS = 3
+"""Folds below which no difference is called significant: what two say of others rests on one degree of freedom."""
+EXACT_FOLDS = range(6, 21)
+"""Folds of an exact sign-flip test: below, p cannot fall under 0.05; above, there are too many patterns of signs."""
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -81,7 +86,7 @@ def holm(p_values: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Difference:
-    """Hold a difference of AP, its percentile interval, the two-sided p value of no difference, and bootstrap s.d."""
+    """Hold a difference of AP, its interval, the two-sided p value of no difference, and its s.d. over the samples."""
 
     value: float
     low: float
@@ -107,6 +112,64 @@ def difference(first: Sequence[Floats], second: Sequence[Floats], confidence: fl
     side = min((samples <= 0).sum(), (samples >= 0).sum())
     p = min(1.0, 2 * float(side + 1) / (len(samples) + 1))
     return Difference(float(gains[0]), float(low), float(high), p, float(samples.std(ddof=1)))
+
+
+def two_level(first: Sequence[Floats], second: Sequence[Floats], confidence: float = 0.95) -> Difference:
+    """Return what `difference` does, with interval, p and s.d. of the two-level bootstrap: folds, then images.
+
+    A sample draws the folds with replacement, and has the same images in each of them. Its variance over the draws of
+    folds is known without drawing, and is multiplied by n / (n - 1), as n drawn folds scatter too little. sd is the
+    root of the variance over all samples. Interval and p are Student's, symmetric, with the degrees of freedom of
+    Satterthwaite: n - 1 where folds alone scatter, infinite where images alone do. NaN below two folds and two samples.
+    Source: Owen (2007), The pigeonhole bootstrap, Ann. Appl. Stat. 1, 386-411; Davison & Hinkley (1997), chapter 3.8;
+    Hillis (2007), Statistics in Medicine 26, 596-619.
+    """
+    gains = np.array([new - old for old, new in zip(first, second, strict=True)])
+    folds, value = len(gains), float(gains[:, 0].mean())
+    samples = gains[:, 1:][:, ~np.isnan(gains[:, 1:]).any(axis=0)]
+    if folds < 2 or samples.shape[1] < 2:
+        return Difference(value, np.nan, np.nan, np.nan, np.nan)
+    variance = float(samples.var(axis=0, ddof=1).mean() / folds + samples.mean(axis=0).var(ddof=1))
+    of_folds = float(gains[:, 0].var(ddof=1)) / folds
+    ratio = variance / of_folds if of_folds > 0 else np.inf
+    freedom = (folds - 1) * ratio * ratio
+    sd = float(np.sqrt(variance))
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * sd
+    return Difference(value, value - half, value + half, _student_p(value, sd, freedom), sd)
+
+
+def paired_t(differences: ArrayLike) -> float:
+    """Return the two-sided p value of Student's t test of paired differences, one per fold, against zero.
+
+    NaN below two folds. Source: Student (1908), The probable error of a mean.
+    """
+    interval = over_folds(differences)
+    folds = np.size(differences)
+    return _student_p(interval.mean, interval.sd / np.sqrt(folds), folds - 1) if folds > 1 else float("nan")
+
+
+def sign_flip(differences: ArrayLike) -> float:
+    """Return the exact two-sided p value of paired differences, one per fold, under all 2^n patterns of their signs.
+
+    It assumes no normal distribution, but that a difference is as likely as its negative. NaN outside EXACT_FOLDS.
+    Source: Fisher (1935), The design of experiments, section 21.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.size not in EXACT_FOLDS:
+        return float("nan")
+    sums = values[:1]
+    for value in values[1:]:  # with the first sign fixed: the other half of the patterns mirrors these
+        sums = np.concatenate([sums + value, sums - value])
+
+    # Sums that are equal but for rounding are equal.
+    return float((np.abs(sums) >= abs(values.sum()) - 1e-9 * np.abs(values).sum()).mean())
+
+
+def _student_p(value: float, sd: float, freedom: float) -> float:
+    """Return the two-sided p value of a value with a standard error; a value of zero has 1, whatever its error."""
+    if value == 0 or np.isnan(sd):
+        return 1.0 if value == 0 else float("nan")
+    return 2 * float(special.stdtr(freedom, -abs(value) / sd)) if sd > 0 else 0.0
 
 
 def bootstrap_counts(images: int, samples: int = SAMPLES, seed: int = 0) -> Ints:

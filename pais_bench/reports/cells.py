@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pais_bench.reports.external import UNKNOWN
+from pais_bench.reports.external_rows import external_labels
 from pais_bench.reports.results import Results
 from pais_bench.study.study import Study
 
@@ -70,6 +71,18 @@ def external_cells(study: Study, results: Results) -> pd.DataFrame:
         folds = {"folds": len(by_fold), "folds_expected": len(group)}
         rows.append({**header, **folds, **_means(by_fold), "gain": gain})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def comparable(study: Study, results: Results) -> pd.DataFrame:
+    """Return the finished runs, and the evaluated predictions of other codebases on the study's split family.
+
+    The latter follow under their labels; the column external tells them apart.
+    """
+    external = results.external[results.external["family"] == study.split.family]
+    external = external.assign(method=external_labels(results, external), external=True)
+    runs = results.runs.assign(external=False)
+    both = pd.concat([runs, external], ignore_index=True) if len(external) else runs
+    return both[both["state"] == "done"]
 
 
 def _supervised(study: Study, results: Results, row: pd.Series) -> pd.DataFrame:

@@ -11,28 +11,27 @@ import pandas as pd
 
 from pais_bench.evaluation import significance
 from pais_bench.evaluation.bootstrap_cache import BootstrapAP
-from pais_bench.reports.cells import baseline
-from pais_bench.reports.external_rows import external_labels
+from pais_bench.reports.cells import baseline, comparable
 from pais_bench.reports.results import Results
 from pais_bench.study.study import Study
 
 LEVEL = 0.05
-NUMBERS = ("gain", "low", "high", "p", "sd_folds", "detectable")
+NUMBERS = ("gain", "low", "high", "p", "low_images", "high_images", "p_images", "sd_folds", "detectable")
 COLUMNS = [
     *("network", "percent", "method", "folds", "gain", "low", "high", "p", "p_holm", "significant"),
-    *("sd_folds", "detectable"),
+    *("low_images", "high_images", "p_images", "p_images_holm", "sd_folds", "detectable"),
 ]
-TEST = (
-    f"paired bootstrap over images, {significance.SAMPLES} samples, p corrected by Holm over the methods of a network "
-    "and percent"
-)
+HOLM = "p corrected by Holm over the methods of a network and percent"
+TEST = f"two-level bootstrap of folds and images with a t interval, {HOLM}"
 
 
 def gains(study: Study, results: Results) -> pd.DataFrame:
     """Return COLUMNS in percent 0..100, a row per network, percent and method but the supervised one.
 
     Methods of other codebases follow where network and split family are the study's. Numbers are over the folds that
-    have predictions of both methods, NaN where there are none. Holm corrects over the methods of a network and percent.
+    have predictions of both methods, NaN where there are none. low, high, p are of the two-level bootstrap, which rules
+    what is significant, from MIN_FOLDS folds on; those of _images are of the one over images. Holm corrects over the
+    methods of a network and percent.
     """
     supervised, store = baseline(study), results.validation(study)
     if supervised is None:
@@ -43,9 +42,12 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
         paths = _paths(study, results, network, percent)
         reference = paths.pop(supervised)
         numbers = {method: _gain(reference, predictions, bootstrap) for method, predictions in paths.items()}
-        corrected = significance.holm([gain["p"] for gain in numbers.values()])
-        for (method, gain), p in zip(numbers.items(), corrected, strict=True):
-            test = {"p_holm": p, "significant": bool(p < LEVEL)}
+        corrected, on_images = (
+            significance.holm([gain[name] for gain in numbers.values()]) for name in ("p", "p_images")
+        )
+        for (method, gain), p, p_images in zip(numbers.items(), corrected, on_images, strict=True):
+            significant = gain["folds"] >= significance.MIN_FOLDS and bool(p < LEVEL)
+            test = {"p_holm": p, "p_images_holm": p_images, "significant": significant}
             rows.append({"network": network, "percent": percent, "method": method, **gain, **test})
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -53,12 +55,10 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
 def _paths(study: Study, results: Results, network: str, percent: float) -> dict[str, dict[int, Path]]:
     """Return the paths of the evaluated predictions by method and fold, whether they are present or not."""
     paths: dict[str, dict[int, Path]] = {method: {} for method in study.methods}
-    external = results.external[results.external["family"] == study.split.family]
-    external = external.assign(method=external_labels(results, external))
-    for frame, path in ((results.runs, results.path), (external, results.external_path)):
-        done = (frame["network"] == network) & (frame["percent"] == percent) & (frame["state"] == "done")
-        for _, row in frame[done].iterrows():
-            paths.setdefault(row["method"], {})[row["fold"]] = path(row["folder"])
+    done = comparable(study, results)
+    for _, row in done[(done["network"] == network) & (done["percent"] == percent)].iterrows():
+        path = results.external_path if row["external"] else results.path
+        paths.setdefault(row["method"], {})[row["fold"]] = path(row["folder"])
     return paths
 
 
@@ -68,8 +68,9 @@ def _gain(old: dict[int, Path], new: dict[int, Path], bootstrap: BootstrapAP | N
     if bootstrap is None or not present:
         return {"folds": 0, **dict.fromkeys(NUMBERS, math.nan)}
     first, second = ([100 * bootstrap.of(pair[index]) for pair in present] for index in (0, 1))
-    difference = significance.difference(first, second)
+    both, images = significance.two_level(first, second), significance.difference(first, second)
     folds = significance.over_folds([new_ap[0] - old_ap[0] for old_ap, new_ap in zip(first, second, strict=True)])
     detectable = significance.minimum_detectable(folds.sd, len(present))
-    numbers = (difference.value, difference.low, difference.high, difference.p, folds.sd, detectable)
+    intervals = (both.low, both.high, both.p, images.low, images.high, images.p)
+    numbers = (both.value, *intervals, folds.sd, detectable)
     return {"folds": len(present), **dict(zip(NUMBERS, numbers, strict=True))}

@@ -25,7 +25,10 @@ from pais_bench.reports.table import Bold, Table
 from pais_bench.study.study import Study
 
 SOURCES = Path(__file__).parent / "page"
-FIRST = ("main_table", "significance", "label_efficiency", "convergence", "accuracy_cost", "examples", "score_iou")
+FIRST = (
+    *("main_table", "significance", "method_pairs", "label_efficiency", "convergence", "convergence_numbers"),
+    *("accuracy_cost", "examples", "score_iou"),
+)
 """The first reports of the page; the others follow by name."""
 
 MAX_CELL = 60

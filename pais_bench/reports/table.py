@@ -23,6 +23,7 @@ _TEX = {
     "±": r"$\pm$",
     "−": "$-$",
     "–": "--",
+    "≤": r"$\le$",
     "†": r"$^{\dagger}$",
     "‡": r"$^{\ddagger}$",
 }
@@ -131,6 +132,18 @@ def mean_and_deviation(mean: float, deviation: float) -> str:
     if pd.isna(mean):
         return "–"
     return f"{mean:.1f}" + ("" if pd.isna(deviation) else f" ± {deviation:.1f}")
+
+
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """Return `[−0.1, +2.3]`, and a dash where a bound is NaN."""
+    return "–" if pd.isna(low) or pd.isna(high) else f"[{signed(low, digits)}, {signed(high, digits)}]"
+
+
+def p_value(p: float) -> str:
+    """Return a p value with three digits, `< 0.001` below what they show, and a dash where it is NaN."""
+    if pd.isna(p):
+        return "–"
+    return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
 
 
 def _markdown_cell(text: str) -> str:

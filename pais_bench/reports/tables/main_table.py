@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pais_bench.evaluation.significance import MIN_FOLDS
 from pais_bench.reports.cells import baseline, cells, external_cells
 from pais_bench.reports.external_rows import external_labels, source_notes
 from pais_bench.reports.gains import LEVEL, TEST, gains
@@ -22,6 +23,11 @@ from pais_bench.reports.table import (
     signed,
 )
 from pais_bench.study.study import Study
+
+FEW_FOLDS = (
+    f"Nothing is bold: fewer than {MIN_FOLDS} folds do not tell a method from its trainings. The table significance "
+    "has the intervals over images."
+)
 
 
 @dataclass(frozen=True)
@@ -123,9 +129,13 @@ class Report(TableReport):
             rows.append([str(network), str(method), *(cell.text for cell in row_cells)])
             all_cells.append(row_cells)
         title = f"Mask AP (%) of the {study.printed} on {study.dataset.label}"
-        caption = _caption(title, study, results, tested=bool(numbers["p"].notna().any()))
+        tested = bool((numbers["folds"] >= MIN_FOLDS).any())
+        caption = _caption(title, study, results, tested)
         columns = ["network", "method", *(f"{percent:g} %" for percent in study.split.percents)]
-        return MainTable(caption, columns, rows, 2, _notes(study, results), title, all_cells)
+        notes = _notes(study, results)
+        if (numbers["folds"] > 0).any() and not tested:
+            notes.append(FEW_FOLDS)
+        return MainTable(caption, columns, rows, 2, notes, title, all_cells)
 
 
 def terminal_table(study: Study, results: Results) -> str:
@@ -156,7 +166,7 @@ def _caption(title: str, study: Study, results: Results, tested: bool) -> str:
     if baseline(study):
         sentences.append("In parentheses: gain over the supervised run of the same network, percent and fold.")
     if tested:
-        sentences.append(f"Bold: better than supervised, p < {LEVEL:g} ({TEST}).")
+        sentences.append(f"Bold: better than supervised, p < {LEVEL:g}, from {MIN_FOLDS} folds on ({TEST}).")
     return " ".join(sentences)
 
 
