@@ -173,7 +173,7 @@ def main() -> int:
         print(f"{kind}: {dict(outcomes)}; the slowest took {1000 * seconds:.0f} ms, seed {seed}")
         for seed, finding in [entry for block in mine for entry in block["findings"]]:
             print(f"  seed {seed}: {finding}")
-    return 1 if any(block["findings"] for block in known) else 0
+    return 1 if any(block["findings"] for block in known if block["kind"] in kinds) else 0
 
 
 if __name__ == "__main__":

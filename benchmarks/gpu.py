@@ -24,6 +24,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from pais_bench.study.load import load_study
 from pais_bench.study.study import Study
 from pais_bench.training.step import train_step
 from pais_bench.training.trainer import Trainer
-from pais_bench.types import Batch, Targets
+from pais_bench.types import Batch, Instances, Labelled, Targets
 
 PRECISIONS = ("16-mixed", "bf16-mixed", "32-true")
 METHODS = ("supervised", "mean_teacher", "pais")
@@ -123,6 +124,9 @@ class Bench:
         """Keep and print a row; what was measured is on disk at any moment."""
         self.rows.append(row)
         print(json.dumps(row), flush=True)
+        self._write()
+
+    def _write(self) -> None:
         report = {"device": device_name(), "versions": versions(), "rows": self.rows, "left_out": self.left_out}
         (self.out / "gpu.json").write_text(json.dumps(report, indent=1))
 
@@ -131,6 +135,7 @@ class Bench:
         if time.monotonic() + seconds < self.deadline:
             return True
         self.left_out.append(name)
+        self._write()
         return False
 
 
@@ -167,31 +172,27 @@ def compare_losses(bench: Bench, network: str) -> Row:
     trainer = bench.trainer(network, "supervised", "32-true")
     batch = next(bench.batches(trainer))
     images = [image.view.image[:, :256, :256].cpu() for image in batch.labelled[:2]]
-    targets = [Targets.unweighted(crop(image, 256)) for image in batch.labelled[:2]]
+    instances = [crop(image, 256) for image in batch.labelled[:2]]
     student, losses = trainer.models.student, []
     for module in student.modules():  # every anchor and region, because the generators of two devices draw differently
         if hasattr(module, "fg_bg_sampler"):
             module.fg_bg_sampler.batch_size_per_image = 10**6
     for device in (torch.device("cpu"), trainer.fabric.device):
         student.to(device)
-        moved = [
-            Targets(t.instances.to(device), *(x.to(device) for x in (t.class_weight, t.mask_weight, t.box_weight)))
-            for t in targets
-        ]
+        targets = [Targets.unweighted(one.to(device)) for one in instances]
         with torch.no_grad():
-            terms = student.loss([image.to(device) for image in images], moved, batch_normalizer)
+            terms = student.loss([image.to(device) for image in images], targets, batch_normalizer)
         losses.append({term: float(value) for term, value in terms.items()})
     cpu, device_losses = losses
     difference = {term: abs(cpu[term] - device_losses[term]) / max(abs(cpu[term]), 1e-6) for term in cpu}
     return {"what": "losses against the CPU", "network": network, "relative_difference": difference, "cpu": cpu}
 
 
-def crop(image: Any, side: int) -> Any:
+def crop(image: Labelled, side: int) -> Instances:
     """Return the instances of a labelled image inside its upper left square, on the CPU."""
     instances = image.instances.to(torch.device("cpu"))
-    inside, _ = geometry.project(instances, torch.eye(3, dtype=torch.float64), instances.masks.shape[-2:])
-    masks = inside.masks[:, :side, :side]
-    cut = type(instances)(geometry.masks_to_boxes(masks), inside.labels, masks, inside.scores, inside.mask_iou)
+    masks = instances.masks[:, :side, :side]
+    cut = replace(instances, boxes=geometry.masks_to_boxes(masks), masks=masks)
     return cut[masks.flatten(1).any(1)]
 
 
@@ -262,11 +263,12 @@ def timed(batches: Iterator[Batch], step: Any) -> Row:
     for _ in range(WARM):
         step(next(batches))
     images, steps, waited, begin = 0, 0, 0.0, now()
-    while (total := now() - begin) < SECONDS:
+    while time.perf_counter() - begin < SECONDS:  # as a training does, without a wait for the device after each step
         asked = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - asked
         images, steps = images + step(batch), steps + 1
+    total = now() - begin
     peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
     rates = {"images_per_second": images / total, "ms_per_step": 1000 * total / steps, "waiting": waited / total}
     return {name: round(value, 3) for name, value in {**rates, "peak_gib": peak}.items()}

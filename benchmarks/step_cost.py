@@ -78,10 +78,10 @@ def measure(trainer: Trainer, warm: int, pairs: int) -> None:
         timed(owner, name, part, parts)
     steps: dict[str, list[float]] = defaultdict(list)
     for step in range(warm):
-        train_step(trainer, trainer.dataset[step])
+        train_step(trainer, load(trainer, step))
     spent: dict[str, float] = defaultdict(float)
     for step in range(warm, warm + pairs):
-        batch = trainer.dataset[step]
+        batch = load(trainer, step)
         for name, unlabelled in (("supervised", []), ("pais", batch.unlabelled)):
             parts.clear()
             seconds, _ = train_step(trainer, Batch(step, batch.labelled, unlabelled))
@@ -111,12 +111,17 @@ def log_seconds(trainer: Trainer, step: int) -> float:
     times = []
     for index in (step, step + log_every - 1):  # the second is logged, and its batch has the held-out labels
         begin = time.perf_counter()
-        batch = trainer.dataset[index]
+        batch = load(trainer, index)
         times.append(time.perf_counter() - begin)
     _, record = train_step(trainer, batch)
     begin = now(trainer.fabric.device)
     record.log_line(trainer.fabric)
     return now(trainer.fabric.device) - begin + times[1] - times[0]
+
+
+def load(trainer: Trainer, step: int) -> Batch:
+    """Return the batch of a step on the trainer's device."""
+    return trainer.dataset.pack(step).unpack(trainer.fabric.device)
 
 
 def train_step(trainer: Trainer, batch: Batch) -> tuple[float, StepRecord]:

@@ -74,6 +74,11 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     return boxes
 
 
+def have_extent(boxes: Tensor) -> Tensor:
+    """Return bool[N]: whether boxes f32[N,4] are wider and higher than 1/1000 of a pixel."""
+    return ((boxes[:, 2:] - boxes[:, :2]) > 1e-3).all(1)
+
+
 def project(instances: Instances, matrix: Tensor, size: Size) -> tuple[Instances, Tensor]:
     """Project instances through an affine matrix into a view of size (H, W).
 
@@ -118,7 +123,7 @@ def _project_all(instances: Instances, matrix: Tensor, size: Size) -> tuple[Inst
     masks = warp_masks(instances.masks, matrix, size)
     upright = abs(float(matrix[0, 1])) + abs(float(matrix[1, 0])) < 1e-9
     boxes = warp_boxes(instances.boxes, matrix, size) if upright else masks_to_boxes(masks)
-    visible = masks.flatten(1).any(1) & ((boxes[:, 2:] - boxes[:, :2]) > 1e-3).all(1)
+    visible = masks.flatten(1).any(1) & have_extent(boxes)
     return Instances(boxes, instances.labels, masks, instances.scores, instances.mask_iou), visible
 
 

@@ -54,10 +54,8 @@ class Instances:
 
     def __getitem__(self, index: Tensor | slice) -> Instances:
         """Select instances by a bool[N] or i64[K] index or a slice; for a bool one the host waits for the device."""
-        if (
-            not isinstance(index, slice) and str(index.dtype) == "torch.bool"
-        ):  # five tensors would each wait for its indices
-            index = index.nonzero()[:, 0]
+        if not isinstance(index, slice) and str(index.dtype) == "torch.bool":
+            index = index.nonzero()[:, 0]  # once: each of the five tensors would wait for it
         return Instances(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def to(self, device: device) -> Instances:

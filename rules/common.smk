@@ -74,6 +74,9 @@ BURN_INS = {
     for folder, runs in STUDY.shared_burn_ins().items()
     if runs[0].network.backend in BACKENDS
 }
+BEGINS_WITH = {
+    str(run.folder): folder for folder, runs in BURN_INS.items() for run in runs
+}
 
 # A user's list is not the output of a job: no rule can make it again, and Snakemake removes outputs before a job.
 if STUDY.split.family == IMPORTED:
@@ -81,7 +84,7 @@ if STUDY.split.family == IMPORTED:
         path = split_path(Path(RES), run.dataset, run.split)
         if not path.exists():
             raise WorkflowError(
-                f"{path}: missing; after `pais-bench prepare`, run `pais-bench import-split {config.get('study')} FILE "
+                f"{path}: missing; after `pais-bench prepare`, run `pais-bench import-split {SOURCE} FILE "
                 f"--percent {run.split.percent:g} --fold {run.split.fold} --results {RES}`"
             )
 
@@ -156,16 +159,8 @@ def burn_in(wildcards):
     A run that is trained keeps the one that it had, so that a method that is added later repeats no other.
     """
     folder = RUN.format(**wildcards)
-    run, path = RUNS.get(folder), Path(RES, folder, "run.json")
-    if path.exists():
-        begun_with = read_begun_with(path)
-    else:
-        shared = (
-            run is not None
-            and run.burn_in is not None
-            and str(run.burn_in.folder) in BURN_INS
-        )
-        begun_with = str(run.burn_in.folder) if shared else ""
+    path = Path(RES, folder, "run.json")
+    begun_with = read_begun_with(path) if path.exists() else BEGINS_WITH.get(folder, "")
     return ancient(os.path.join(RES, begun_with, "run.json")) if begun_with else []
 
 

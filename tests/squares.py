@@ -1,4 +1,4 @@
-"""Write a small data set in COCO format: images with coloured squares, one object each and more where asked."""
+"""Write a small data set in COCO format, of images with one red square each, and edit it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ OPTIONS = {
 
 
 def write_squares(root: Path, train: int = 8, val: int = 3, offset: int = 0) -> Path:
-    """Write images of 64 px, whose squares begin at offset pixels more than their number, and return the root."""
+    """Write images of 64 px, whose squares begin at offset pixels more than their number, and return the root.
+
+    The numbers of val continue those of train, so that no image is in both.
+    """
     for subset, count in (("train", train), ("val", val)):
         (root / subset).mkdir(parents=True)
         content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "red"}]}
         for number in range(1, count + 1):
-            low = number + offset + (4 if subset == "val" else 0)  # no image is in both
+            low = number + offset + (train if subset == "val" else 0)
             high = low + 24
             picture = Image.new("RGB", (64, 64), (90, 120, 90))
             ImageDraw.Draw(picture).rectangle((low, low, high - 1, high - 1), fill=(220, 40, 40))

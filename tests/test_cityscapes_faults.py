@@ -87,6 +87,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no PNG": (rewrite(PHOTO, b"GIF89a"), rf"{PHOTO}: unreadable PNG \(cannot identify"),
     "empty photo": (rewrite(PHOTO, b""), rf"{PHOTO}: unreadable PNG"),
     "no JSON": (rewrite(JSON, b'{"imgWidth": 2'), rf"{JSON}: not valid JSON \(.*\); unzip"),
+    "huge nesting": (rewrite(JSON, b"[" * 200_000), rf"{JSON}: not valid JSON \(.*\); unzip"),
     "list": (rewrite(JSON, b"[]"), rf"{JSON}: not a polygons file of gtFine \(.*\); .* has imgWidth"),
     "no objects": (rewrite(JSON, SIZES + b"}"), rf"{JSON}: not a polygons file of gtFine \(KeyError\('objects'\)\)"),
     "objects": (rewrite(JSON, SIZES + b', "objects": [3]}'), rf"{JSON}: not a polygons file of gtFine"),

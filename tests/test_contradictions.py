@@ -129,6 +129,18 @@ def test_a_few_contradictions_are_reported_and_kept(name: str, tmp_path: Path) -
     assert len(notes) == 1 and notes[0].startswith(f"file.json: {name} in 1 of 40 annotations, the first: annotation 6")
 
 
+def test_a_wrong_area_beside_a_wrong_box_is_repaired_too(tmp_path: Path) -> None:
+    changed = content()
+    for record in changed["annotations"][::2]:
+        corners(record)
+        record["area"] = record["bbox"][2] * record["bbox"][3]
+    with pytest.raises(BenchError, match="boxes look like x1 y1 x2 y2 in 20 of 40 annotations"):
+        prepare(changed, tmp_path / "out")
+    kept, notes = prepare(changed, tmp_path / "out", repair=True)
+    assert [record["area"] for record in kept] == [record["area"] for record in content()["annotations"]]
+    assert notes == []
+
+
 def test_a_valid_file_has_none_whatever_its_masks_are_written_as(tmp_path: Path) -> None:
     original = content()
     for kind in ("polygon", "counts", "text"):

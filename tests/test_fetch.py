@@ -383,7 +383,7 @@ def test_a_file_behind_a_login_is_explained_and_unpacked(
     assert "has not 2 photos/*.jpg; fetch the archive again" in capsys.readouterr().err
     (tmp_path / "photos.zip").write_bytes(PHOTOS)
     assert main(["fetch", "cityscapes", "--to", str(tmp_path)]) == 0
-    assert "no digest is published; its CRCs are checked" in capsys.readouterr().out
+    assert "no sha256 is published; its CRCs are checked" in capsys.readouterr().out
 
 
 def test_the_list_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

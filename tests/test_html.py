@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from markupsafe import escape
 from test_reports import fabricate, half, make_study
 
 from pais_bench import plugins
+from pais_bench.annotations import run_data
+from pais_bench.annotations.store import MANIFEST, dataset_folder, write_text
 from pais_bench.reports.html import write_page
 from pais_bench.reports.missing_runs import MissingRun, grid_command, missing_runs
 from pais_bench.reports.report import Section
@@ -141,6 +144,22 @@ def test_the_remaining_commands_start_at_the_first_missing_file(tmp_path: Path) 
     assert [entry.reason for entry in missing] == ["trained, not predicted", "predicted, not evaluated"]
     commands = [[command.split()[1] for command in entry.commands] for entry in missing]
     assert commands == [["predict", "evaluate"], ["evaluate"]]
+
+
+def test_a_run_on_other_data_begins_with_its_training(tmp_path: Path) -> None:
+    """Check it where a training on the prepared data is kept: predict refuses until train has taken it back."""
+    study = make_study()
+    fabricate(study, tmp_path)
+    folder, manifest = tmp_path / study.runs()[0].folder, dataset_folder(tmp_path, study.dataset.label) / MANIFEST
+    kept = run_data.kept(folder, "now")
+    kept.mkdir()
+    for name in ("run.json", "log.jsonl"):
+        shutil.copy(folder / name, kept)
+    write_text(folder / run_data.RECORD, json.dumps({"content": "before"}))
+    write_text(manifest, json.dumps({"content": "now"}))
+    (missing,) = missing_runs(study, Results.of(study, tmp_path), "s")
+    assert (missing.state, missing.reason) == ("trained", "trained on other data than the prepared one")
+    assert [command.split()[1] for command in missing.commands] == ["train", "predict", "evaluate"]
 
 
 USUAL: dict[str, Any] = {

@@ -102,6 +102,22 @@ def test_a_plan_counts_the_steps_of_a_shared_burn_in_once(tmp_path: Path, capsys
     assert "device hours left: 2.3\n" in capsys.readouterr().out
 
 
+def test_a_burn_in_that_no_run_waits_for_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Have runs that trained these steps themselves, as before another method came to share them."""
+    training = study()["training"] | {"steps": 1000, "burn_in": 400}
+    path = write_study(tmp_path, methods={"supervised": {}, "mean_teacher": {}}, training=training)
+    results = tmp_path / "results"
+    first, second = load_study(path).runs()
+    (logged(results, first, 1000, 3600) / "run.json").touch()
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    plan = capsys.readouterr().out
+    assert "share: 0 of 1 trained" in plan and "burn_in" in plan.split("unknown step time", 1)[1]
+    (logged(results, second, 1000, 3600) / "run.json").touch()
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    plan = capsys.readouterr().out
+    assert "share: 1 of 1 trained" in plan and "unknown" not in plan and "device hours left: 0.0\n" in plan
+
+
 def test_a_failed_run_is_listed_with_the_end_of_its_log_and_its_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

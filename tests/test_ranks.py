@@ -27,7 +27,7 @@ from pais_bench.splits.draw import draw_split
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training import models
-from pais_bench.training.distributed import convert_sync_batchnorm, strategy
+from pais_bench.training.distributed import PendingFlags, convert_sync_batchnorm, strategy
 from pais_bench.training.predict import Validation
 from pais_bench.training.preemption import Interrupted
 from pais_bench.training.trainer import Trainer
@@ -231,6 +231,19 @@ def test_a_signal_to_one_rank_ends_the_evaluation_of_all(stores: dict[str, Store
         assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "log.jsonl").exists()
 
     Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork")).launch(evaluate)
+
+
+def test_flags_of_any_rank_reach_all_without_a_barrier() -> None:
+    """In a barrier of NCCL, such as that of Fabric's all_reduce, the host waits until the device has done its work."""
+
+    def share(fabric: Fabric) -> None:
+        first = fabric.is_global_zero
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delattr(torch.distributed, "barrier")
+            flags = PendingFlags(fabric.device, [torch.tensor(first), not first, False])
+            assert flags.read() == [True, True, False]
+
+    Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork")).launch(share)
 
 
 def test_micro_batches_with_batch_norm_are_refused(stores: dict[str, Store], tmp_path: Path) -> None:

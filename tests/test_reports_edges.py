@@ -30,12 +30,16 @@ def one_bin(count: int, value: float | None) -> dict[str, Any]:
 
 PSEUDO_LABELS: dict[str, dict[str, Any]] = {
     "nothing was kept": {**NONE, "kept_per_image": 0.0, "recall": 0.0, "sample": [], **dict.fromkeys(BINS, EMPTY_BINS)},
-    "no held-out labels": NONE,
+    "no held-out labels": {**NONE, "sample": [], **dict.fromkeys(BINS, EMPTY_BINS)},
+    "no arrays": NONE,
     "undefined": {**NONE, "sample": [[0.9, None, None, None, None]], **one_bin(1, None)},
     "one": {**dict.fromkeys(NONE, 1.0), "sample": [[1, 1, 1, 1, 1]], **one_bin(1, 1.0)},
     "all zero": {**dict.fromkeys(NONE, 0.0), "kept_per_image": 1.0, "sample": [[0, 0, 0, 0, 0]] * 4, **one_bin(4, 0.0)},
 }
-OMITTED = {"nothing was kept": "No training kept a pseudo-label", "no held-out labels": "The logs have no"}
+OMITTED = {
+    "nothing was kept": "No training kept a pseudo-label",
+    **dict.fromkeys(("no held-out labels", "no arrays"), "The logs have no"),
+}
 
 
 def log(study: Study, root: Path, pseudo: dict[str, Any], methods: tuple[str, ...]) -> Results:

@@ -207,6 +207,8 @@ def test_a_faulty_results_file_is_named(
         ("", "empty; a COCO results file without detections is []"),
         ('{"image_id": 3}\n{"image_id": 3}\n', "holds a record per line; write them as one list"),
         ("[{},]", "not valid JSON"),
+        ('[{"score": 0.1, "score": 0.9}]', "a mapping has the key 'score' twice"),
+        ("version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS"),
     ],
 )
 def test_a_text_that_is_no_list_is_named(
@@ -232,7 +234,11 @@ def as_polygon(box: list[int]) -> list[list[int]]:
 FORMS: dict[str, Callable[[Record], Record]] = {
     "uncompressed RLE": lambda record: {**record, "segmentation": uncompressed(record["segmentation"])},
     "polygons": lambda record: {**record, "segmentation": as_polygon(record["bbox"])},
-    "ids that are floats": lambda record: {**record, "image_id": float(record["image_id"])},
+    "ids that are floats": lambda record: {
+        **record,
+        "image_id": float(record["image_id"]),
+        "category_id": float(record["category_id"]),
+    },
     "scores of any range": lambda record: {**record, "score": 100 * record["score"] - 30},
     "no boxes": lambda record: {key: value for key, value in record.items() if key != "bbox"},
 }

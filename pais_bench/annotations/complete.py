@@ -15,7 +15,9 @@ from typing import Any, TypeGuard
 import numpy as np
 from pycocotools import mask as rle
 
+from pais_bench.annotations.rle import compress
 from pais_bench.annotations.rle_columns import IntArray
+from pais_bench.annotations.validate import name_record
 
 FORMS = {
     "integer": "an integer as text or with a fraction of 0, which is read as the integer",
@@ -50,9 +52,7 @@ class Notes:
     def add(self, form: str, position: int, record: Mapping[str, Any]) -> None:
         """Count a record, which has a position in the source's list."""
         count, first = self._found.get(form, (0, ""))
-        if not first:
-            first = f"{self.noun} {record['id']}" if type(record.get("id")) is int else f"number {position} of the list"
-        self._found[form] = count + 1, first
+        self._found[form] = count + 1, first or name_record(self.noun, position, record)
 
     def lines(self) -> list[str]:
         """Return a line per form, which names the file."""
@@ -111,11 +111,7 @@ def complete_annotations(records: Sequence[Any], notes: Notes) -> tuple[list[Any
 
 def measure(record: Mapping[str, Any], keys: Collection[str], size: tuple[int, int]) -> dict[str, Any]:
     """Return a record with area (px) or bbox (x y width height px) of its valid mask; size is (H, W)."""
-    mask = record["segmentation"]
-    if isinstance(mask, list):
-        mask = rle.merge(rle.frPyObjects(mask, *size))
-    elif isinstance(mask["counts"], list):
-        mask = rle.frPyObjects(mask, *size)
+    mask = compress(record["segmentation"], size)
     measured = {"area": float(rle.area(mask)), "bbox": rle.toBbox(mask).tolist()}
     return {**record, **{key: measured[key] for key in keys}}
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pycocotools import mask as rle
 
+from pais_bench.annotations.rle import compress
 from pais_bench.annotations.rle_columns import POLYGONS, IntArray
 
 Floats = npt.NDArray[np.float64]
@@ -55,7 +56,7 @@ CONTRADICTIONS = {
         ("area",),
     ),
 }
-"""What an annotation can look like; the first that fits is taken."""
+"""What an annotation can look like; of what mask and box look like the first that fits is taken."""
 
 
 class Extents(NamedTuple):
@@ -68,7 +69,7 @@ class Extents(NamedTuple):
 def find_contradictions(records: Sequence[Any], height: IntArray, width: IntArray) -> dict[str, list[int]]:
     """Return the positions of contradictory annotations by key of CONTRADICTIONS; height, width i64[n]: their images'.
 
-    The records are valid. A crowd region is compared like any other.
+    The records are valid. A crowd region is compared like any other. The area is compared also where the box is wrong.
     """
     if not records:
         return {}
@@ -102,12 +103,15 @@ def _find_contradictions(records: Sequence[Any], height: IntArray, width: IntArr
     for name, flag in flags.items():
         found[name] = np.flatnonzero(flag & rest).tolist()
         rest &= ~flag
-    found["no pixel"], found["area"] = _compare_areas(records, rest, mask, annotated, bbox[:, 2] * bbox[:, 3], image)
+    comparable = ~(flags["normalised polygons"] | flags["swapped polygons"] | leaves)
+    extent = (mask.corners[:, 2:] - mask.corners[:, :2]).prod(axis=1)
+    box_area = np.where(unlike, extent, bbox[:, 2:].prod(axis=1))  # a wrong box explains no area
+    found["no pixel"], found["area"] = _compare_areas(records, comparable, mask, annotated, box_area, image)
     return {name: positions for name, positions in found.items() if positions}
 
 
 def _compare_areas(
-    records: Sequence[Any], rest: Bools, mask: Extents, annotated: Floats, box_area: Floats, image: Floats
+    records: Sequence[Any], comparable: Bools, mask: Extents, annotated: Floats, box_area: Floats, image: Floats
 ) -> tuple[list[int], list[int]]:
     """Return the positions of masks without a pixel, and of areas that neither mask nor box explains.
 
@@ -119,9 +123,9 @@ def _compare_areas(
     low, high = _limits(mask.area, box_area)
     suspicious = (annotated < low) | (annotated > high)
     empty, wrong = [], []
-    for position in np.flatnonzero(rest & (thin | suspicious)).tolist():
+    for position in np.flatnonzero(comparable & (thin | suspicious)).tolist():
         width, height = image[position].astype(int).tolist()
-        pixels = float(rle.area(_encode(records[position]["segmentation"], height, width)))
+        pixels = float(rle.area(compress(records[position]["segmentation"], (height, width))))
         low, high = _limits(pixels, float(box_area[position]))
         if not pixels:
             empty.append(position)
@@ -144,7 +148,7 @@ def _extents(records: Sequence[Any], height: IntArray, width: IntArray) -> Exten
             rows = np.array(polygons) + start
             corners[rows], area[rows] = _polygon_extents([masks[row] for row in polygons])
         for row in set(range(len(masks))) - set(polygons):
-            encoded = _encode(masks[row], int(height[start + row]), int(width[start + row]))
+            encoded = compress(masks[row], (int(height[start + row]), int(width[start + row])))
             x, y, w, h = rle.toBbox(encoded).tolist()
             corners[start + row], area[start + row] = (x, y, x + w, y + h), float(rle.area(encoded))
     return Extents(corners, area)
@@ -162,12 +166,6 @@ def _polygon_extents(masks: Sequence[Any]) -> Extents:
     starts = ends[first]
     low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
     return Extents(np.concatenate([low, high], axis=1), np.add.reduceat(np.abs(doubled) / 2, first))
-
-
-def _encode(mask: Any, height: int, width: int) -> Any:
-    if isinstance(mask, list):
-        return rle.merge(rle.frPyObjects(mask, height, width))
-    return rle.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
 
 
 def _leaves(corners: Floats, image: Floats) -> Bools:

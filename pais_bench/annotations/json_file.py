@@ -23,9 +23,10 @@ class DuplicateKey(Exception):
     """Report a key that a mapping has twice."""
 
 
-def read_json_file(path: Path) -> Any:
+def read_json_file(path: Path, empty: str = "is empty; fetch or write the file again") -> Any:
     """Return the content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte-order mark.
 
+    empty: what is said of a file without content.
     Raises BenchError for a file that cannot be read or is not JSON, and for a key that a mapping has twice: every
     parser would silently take the last.
     """
@@ -35,7 +36,7 @@ def read_json_file(path: Path) -> Any:
         raise BenchError(f"{path}: cannot be read ({error.strerror}); name a file that can be") from error
     start = content[:100].lstrip()
     if not start:
-        raise BenchError(f"{path}: is empty; fetch or write the file again")
+        raise BenchError(f"{path}: {empty}")
     for signature, (kind, remedy) in FOREIGN.items():
         if start.startswith(signature):
             raise BenchError(f"{path}: is {kind}, not JSON; {remedy}")

@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from pais_bench.annotations.complete import Notes, as_integer, complete_annotations, find_repeated, measure, unused_ids
+from pais_bench.annotations.complete import (
+    UNMEASURED,
+    Notes,
+    as_integer,
+    complete_annotations,
+    find_repeated,
+    measure,
+    unused_ids,
+)
 from pais_bench.annotations.contradictions import CONTRADICTIONS, COUNT, SHARE, find_contradictions
 from pais_bench.annotations.rle_columns import IntArray, InvalidRecords, check_segmentations
 from pais_bench.annotations.validate import (
@@ -117,7 +125,7 @@ class AnnotationRepair:
             if kind == "measure":
                 key = {"box": "bbox"}.get(fault, fault)
                 self._unmeasured.setdefault(position, []).append(key)
-                record[key] = [0.0] * 4 if key == "bbox" else 0.0
+                record[key] = UNMEASURED[key]
             elif kind == "polygon":
                 record["segmentation"] = self._valid_polygons(position)
             self._repairs.append((position, fault, reason))
@@ -176,12 +184,12 @@ class AnnotationRepair:
             for position in [self._kept[row] for row in rows]:
                 keys = CONTRADICTIONS[name].measured
                 self.records[position] = measure(self.records[position], keys, self._size(position))
-                record = name_record("annotation", position, self.originals[position])
-                self._repairs.append((position, name, f"{self.source}: {record}: {CONTRADICTIONS[name].looks}"))
-        total = sum(map(len, reported.values()))
+                reason = f"{self.source}: {self._name(position)}: {CONTRADICTIONS[name].looks}"
+                self._repairs.append((position, name, reason))
+        total = len(set().union(*reported.values()))
         for name, rows in sorted(reported.items(), key=lambda item: -len(item[1])):
             looks, remedy, _ = CONTRADICTIONS[name]
-            first = name_record("annotation", self._kept[rows[0]], self.originals[self._kept[rows[0]]])
+            first = self._name(self._kept[rows[0]])
             line = f"{self.source}: {looks} in {len(rows)} of {len(records)} annotations, the first: {first}; {remedy}"
             if total >= COUNT and total > SHARE * len(records):
                 raise BenchError(line)
@@ -196,11 +204,13 @@ class AnnotationRepair:
         record = self.records[position]
         image_id = record.get("image_id") if isinstance(record, Mapping) else None
         if fault == "unknown image" and type(image_id) is int and image_id in self.dropped_images:
-            name = name_record("annotation", position, self.originals[position])
-            return f"{self.source}: {name} is of image {image_id}, which was dropped"
+            return f"{self.source}: {self._name(position)} is of image {image_id}, which was dropped"
         if isinstance(record, Mapping) and type(self.originals[position].get("id")) is not int:
             record = {key: value for key, value in record.items() if key != "id"}
         return fault_message(self.source, "annotation", position, record, fault, self._size(position))
+
+    def _name(self, position: int) -> str:
+        return name_record("annotation", position, self.originals[position])
 
     def _size(self, position: int) -> tuple[int, int]:
         """Return (H, W) of the image of an annotation; 0, 0 if it has none."""

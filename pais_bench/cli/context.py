@@ -35,7 +35,7 @@ def add_results(parser: ArgumentParser) -> None:
 def add_split(parser: ArgumentParser) -> None:
     """Add percent and fold, which name a split of the study."""
     parser.add_argument("--percent", type=float, required=True, help="percent of the images that is labelled")
-    parser.add_argument("--fold", type=int, required=True, help="fold, which is also the seed")
+    parser.add_argument("--fold", type=int, required=True, help="fold, also the seed where training.seed is null")
 
 
 def add_run(parser: ArgumentParser) -> None:

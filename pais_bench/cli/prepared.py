@@ -1,4 +1,4 @@
-"""Compare a prepared dataset with the files that a study names, so that no number comes from other ones."""
+"""Check what a command builds on: the prepared dataset, what was trained on it, and the folder of the report."""
 
 from __future__ import annotations
 
@@ -142,8 +142,7 @@ def find_burn_in(study: Study, run: Run, results: Path) -> str:
     """
     if run.burn_in is None or run.burn_in.folder not in study.shared_burn_ins():
         return ""
-    folder, best = results / run.burn_in.folder, [name for name in study.checkpoints if name.endswith("-best")]
-    files = ["run.json", *(f"best-{name.removesuffix('-best')}.pt" for name in best)]
+    folder, files = results / run.burn_in.folder, ["run.json", *(f"best-{model}.pt" for model in study.best_models)]
     if not all((folder / file).exists() for file in files):
         return ""
     other = run_data.is_other(folder, read_content(dataset_folder(results, run.dataset)))

@@ -6,9 +6,9 @@ ranks' shares of a batch are disjoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from pais_bench.study.resources import ViewsOn
 from pais_bench.study.run import Run, Training, unsigned
 from pais_bench.types import Batch, Instances, View
 
+Key = TypeVar("Key")
 Packed = TypeVar("Packed")
 LABELLED, UNLABELLED = 0, 1
 CPU = torch.device("cpu")
@@ -87,9 +88,8 @@ class BatchDataset(Dataset[Batch]):
         if not unlabelled:
             self.pools = self.pools[LABELLED], ()
         steps, cuda = range(start, self.run.training.steps), device.type == "cuda"
-        packing = _CatchErrors(self, views_on == "device" or (views_on == "auto" and cuda))
-        loader = DataLoader(packing, batch_size=None, sampler=steps, num_workers=workers, pin_memory=cuda)
-        batches = raise_errors(loader)
+        pack = partial(self.pack, views_on_device=views_on == "device" or (views_on == "auto" and cuda))
+        batches = load_packed(pack, steps, workers, pin_memory=cuda)
         return upload_ahead(batches, device) if cuda else (batch.unpack(device) for batch in batches)
 
     def unlabelled_sample(self, count: int) -> Iterator[View]:
@@ -155,25 +155,27 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
     ]
 
 
-class _CatchErrors(Dataset[PackedBatch | BenchError]):
+def load_packed(pack: Callable[[Key], Packed], keys: Sequence[Key], workers: int, pin_memory: bool) -> Iterator[Packed]:
+    """Yield what a function packs for each key; worker processes read ahead, and their errors are raised here."""
+    packing = _CatchErrors(pack)
+    loader = DataLoader(packing, batch_size=None, sampler=keys, num_workers=workers, pin_memory=pin_memory)
+    for packed in loader:
+        if isinstance(packed, BenchError):
+            raise packed
+        yield packed
+
+
+class _CatchErrors(Dataset[Any]):
     """Return an error instead of raising it: a loader process would wrap it in its own traceback."""
 
-    def __init__(self, dataset: BatchDataset, views_on_device: bool) -> None:
-        self.dataset, self.views_on_device = dataset, views_on_device
+    def __init__(self, pack: Callable[[Any], Any]) -> None:
+        self.pack = pack
 
-    def __getitem__(self, step: int) -> PackedBatch | BenchError:
+    def __getitem__(self, key: Any) -> Any:
         try:
-            return self.dataset.pack(step, self.views_on_device)
+            return self.pack(key)
         except BenchError as error:
             return error
-
-
-def raise_errors(batches: Iterable[Packed | BenchError]) -> Iterator[Packed]:
-    """Yield what a loader process returns, and raise its errors."""
-    for batch in batches:
-        if isinstance(batch, BenchError):
-            raise batch
-        yield batch
 
 
 @lru_cache(maxsize=4)

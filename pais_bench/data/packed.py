@@ -156,8 +156,7 @@ def unpack_view(view: PackedView, buffer: Tensor) -> View:
     """Return a view on the device of the buffer that holds its pixels, which makes it where it has a recipe."""
     pixels, matrix = view.pixels.of(buffer), torch.from_numpy(view.matrix)
     if view.recipe is not None:
-        tables = [ResizeTable(source.of(buffer), weight.of(buffer), shift) for source, weight, shift in view.tables]
-        rows, columns = tables
+        rows, columns = (ResizeTable(one.of(buffer), weight.of(buffer), shift) for one, weight, shift in view.tables)
         pixels = augment_device.render(pixels.permute(2, 0, 1), view.recipe, (rows, columns)).permute(1, 2, 0)
     return View(augment.to_float(pixels), matrix)
 

@@ -15,7 +15,6 @@ GREY_WEIGHTS, GREY_SHIFT = (9798, 19235, 3735), 15
 """Grey = (weights · RGB + half) >> shift: OpenCV's RGB2GRAY."""
 HISTOGRAMS = {"autocontrast": "channels", "equalize": "channels", "contrast": "grey"}
 """Operations whose table depends on the image, and of what it needs the histogram."""
-BLENDS = ("color", "sharpness")
 
 
 def factor(level: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pais_bench.data.packed import PackedBatch
-from pais_bench.types import Batch, Instances
+from pais_bench.types import Batch
 
 
 def upload_ahead(batches: Iterable[PackedBatch], device: torch.device) -> Iterator[Batch]:
@@ -37,11 +37,7 @@ def _hand_over(batch: Batch, event: torch.cuda.Event, device: torch.device) -> B
 def _tensors(batch: Batch) -> Iterator[Tensor]:
     for labelled in batch.labelled:
         yield labelled.view.image
-        yield from _fields(labelled.instances)
+        yield from vars(labelled.instances).values()
     for unlabelled in batch.unlabelled:
         yield unlabelled.weak.image
         yield unlabelled.strong.image
-
-
-def _fields(instances: Instances) -> tuple[Tensor, ...]:
-    return instances.boxes, instances.labels, instances.masks, instances.scores, instances.mask_iou

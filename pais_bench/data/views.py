@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from pais_bench.annotations.store import Store
 from pais_bench.data import recipe
-from pais_bench.data.loader import raise_errors
+from pais_bench.data.loader import load_packed
 from pais_bench.data.packed import PackedView, Packer, unpack_view
 from pais_bench.data.read import read_image
-from pais_bench.errors import BenchError
 from pais_bench.study.run import InputOptions
 from pais_bench.types import View
 
@@ -41,30 +40,15 @@ def load_views(
 ) -> Iterator[list[View]]:
     """Yield the test views of the images of each batch, by their ids, on a device; worker processes read ahead."""
     cuda = device.type == "cuda"
-    packing = _PackedViewsDataset(store, options, batches, views_on_device=cuda)
-    loader = DataLoader(packing, batch_size=None, shuffle=False, num_workers=workers, pin_memory=cuda)
-    for packed in raise_errors(loader):
+    pack = partial(_pack_views, store, options, cuda)
+    for packed in load_packed(pack, batches, workers, pin_memory=cuda):
         yield packed.unpack(device)
 
 
-class _PackedViewsDataset(Dataset[PackedViews | BenchError]):
-    """Map the index of a batch to its views, or to the error of an image: see loader._CatchErrors."""
-
-    def __init__(
-        self, store: Store, options: InputOptions, batches: Sequence[Sequence[int]], views_on_device: bool
-    ) -> None:
-        self.store, self.options, self.batches, self.views_on_device = store, options, batches, views_on_device
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> PackedViews | BenchError:
-        packer = Packer(self.views_on_device)
-        views: list[PackedView] = []
-        try:
-            for image_id in self.batches[index]:
-                made = recipe.test(self.store.size(image_id), self.options)
-                views += packer.views(read_image(self.store, image_id), made)
-        except BenchError as error:
-            return error
-        return PackedViews(packer.buffer(), views)
+def _pack_views(store: Store, options: InputOptions, views_on_device: bool, image_ids: Sequence[int]) -> PackedViews:
+    packer = Packer(views_on_device)
+    views: list[PackedView] = []
+    for image_id in image_ids:
+        made = recipe.test(store.size(image_id), options)
+        views += packer.views(read_image(store, image_id), made)
+    return PackedViews(packer.buffer(), views)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from pycocotools import mask as rle
 
 from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress
 from pais_bench.errors import BenchError
+from pais_bench.images.check import in_threads
 from pais_bench.images.pixels import verify
 
 # Names and ids: github.com/mcordts/cityscapesScripts, helpers/labels.py. The id is the index in the list.
@@ -40,8 +39,7 @@ CLASSES = {number: _NAMES[number] for number in INSTANCE_LABELS if _NAMES[number
 IMAGE, INSTANCES, POLYGONS = "_leftImg8bit.png", "_gtFine_instanceIds.png", "_gtFine_polygons.json"
 UNIT = 1000  # a pixel of instance n of a label is UNIT * id + n
 UNZIP_AGAIN = "unzip the archive again"
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-_READERS = 8  # threads; each holds one decoded file, about 50 MB at 2048 x 1024
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _PROGRESS_INTERVAL = 250  # images between two lines of progress
 
 
@@ -91,16 +89,14 @@ def read_subset(
     """
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    paths = [images / frame.image for frame in sources]
-    with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as executor:
-        read = executor.map(partial(_read_frame, decode=decode), paths, sources.values())
-        for frame, (size, described) in zip(sources, read, strict=True):
-            number = len(records) + 1
-            records.append({"id": number, "file_name": frame.image, "height": size[0], "width": size[1]})
-            for record in described:
-                annotations.append({"id": len(annotations) + 1, "image_id": number, **record})
-            if number % _PROGRESS_INTERVAL == 0 or number == len(paths):
-                progress(f"{images}: {number} of {len(paths)} images read")
+    pairs = [(images / frame.image, annotation) for frame, annotation in sources.items()]
+    read = in_threads(lambda pair: _read_frame(*pair, decode), pairs, str(images), progress)
+    for number, (frame, (size, described)) in enumerate(zip(sources, read, strict=True), 1):
+        records.append({"id": number, "file_name": frame.image, "height": size[0], "width": size[1]})
+        for record in described:
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **record})
+        if number % _PROGRESS_INTERVAL == 0 or number == len(pairs):
+            progress(f"{images}: {number} of {len(pairs)} images read")
     categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
     return Subset(str(images), images, records, annotations, categories)
 
@@ -153,16 +149,16 @@ def _read_polygons(path: Path, image_size: tuple[int, int]) -> npt.NDArray[np.in
     """Rasterise a polygons file of an image of size (H, W) as i32[H,W]."""
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"{path}: not valid JSON ({error}); {UNZIP_AGAIN}") from error
     try:
         width, height, objects = int(content["imgWidth"]), int(content["imgHeight"]), content["objects"]
-    except MALFORMED as error:
+    except _MALFORMED as error:
         raise _not_polygons(path, error) from error
     _require_size(path, (height, width), image_size)  # before so many pixels are drawn
     try:
         return np.asarray(draw((width, height), objects), dtype=np.int32)
-    except MALFORMED as error:
+    except _MALFORMED as error:
         raise _not_polygons(path, error) from error
     except BenchError as error:
         raise BenchError(f"{path}: {error}") from error

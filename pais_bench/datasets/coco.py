@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ LISTS = ("images", "annotations", "categories")
 
 
 class Options(StrictConfig):
-    """Set the paths below the root, and the largest image; unlabelled images may have no annotation file."""
+    """Set the paths below the root, and the largest image; unlabelled images are read where their file is named."""
 
     train_annotations: str = "annotations/instances_train2017.json"
     train_images: str = "train2017"
@@ -38,20 +39,15 @@ class Dataset:
     """Read COCO instances files."""
 
     def __init__(self, options: Options, root: Path | None) -> None:
-        """Keep the folder of the data; raise BenchError if no root is options."""
+        """Keep the folder of the data; raise BenchError if no root is given."""
         if root is None:
-            raise BenchError(f"dataset.root: missing; give the folder that holds {', '.join(_paths(options))}")
+            raise BenchError(f"dataset.root: missing; give the folder that holds {_expected(options)}")
         self.options, self.root = options, root
 
     def sources(self) -> Sources:
         """Return the files and folders that the dataset is read from."""
-        options, annotations, images = self.options, [], []
-        annotations += [options.train_annotations, options.val_annotations]
-        images += [options.train_images, options.val_images]
-        if options.unlabelled_annotations is not None:
-            annotations.append(options.unlabelled_annotations)
-            images.append(options.unlabelled_images)
-        return Sources(self.root, tuple(annotations), tuple(images))
+        annotations, images = zip(*_paths(self.options).values(), strict=True)
+        return Sources(self.root, annotations, images)
 
     def prepare(
         self,
@@ -68,23 +64,17 @@ class Dataset:
         Raises BenchError that names the file, and if possible the id, of the first thing that is missing or invalid.
         """
         if not self.root.is_dir():
-            expected = ", ".join(_paths(self.options))
+            expected = _expected(self.options)
             raise BenchError(f"{self.root}: no such folder; set dataset.root to the folder that holds {expected}")
-        options = self.options
-        paths: dict[str, tuple[str, str, Sequence[str]]] = {
-            "train": (options.train_annotations, options.train_images, LISTS),
-            "val": (options.val_annotations, options.val_images, LISTS),
-        }
-        if options.unlabelled_annotations is not None:
-            paths["unlabelled"] = (options.unlabelled_annotations, options.unlabelled_images, ("images", "categories"))
         subsets: dict[str, Subset] = {}
-        for name, (file, images, required) in paths.items():
+        for name, (file, images) in _paths(self.options).items():
             progress(f"{self.root / file}: reading")
+            required = ("images", "categories") if name == "unlabelled" else LISTS
             subsets[name] = read(self.root / file, self.root / images, required)
         count = sum(len(subset.images) for subset in subsets.values())
         decode = verify_if(verify_images, count, progress)
         for name, subset in subsets.items():
-            subsets[name] = check_images(subset, repair, decode, options.max_megapixels, progress)
+            subsets[name] = check_images(subset, repair, decode, self.options.max_megapixels, progress)
         if "unlabelled" in subsets:
             _require_disjoint(subsets["train"], subsets["unlabelled"])
         report_copies(subsets, progress)
@@ -160,5 +150,16 @@ def _files(subset: Subset) -> list[str]:
     return [os.path.normpath(folder / name) for name in names if isinstance(name, str) and name]
 
 
-def _paths(options: Options) -> list[str]:
-    return [options.train_annotations, options.train_images, options.val_annotations, options.val_images]
+def _paths(options: Options) -> dict[str, tuple[str, str]]:
+    """Return the annotation file and the image folder of every subset, relative to the root."""
+    paths = {
+        "train": (options.train_annotations, options.train_images),
+        "val": (options.val_annotations, options.val_images),
+    }
+    if options.unlabelled_annotations is not None:
+        paths["unlabelled"] = (options.unlabelled_annotations, options.unlabelled_images)
+    return paths
+
+
+def _expected(options: Options) -> str:
+    return ", ".join(chain.from_iterable(_paths(options).values()))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from pais_bench import plugins
 from pais_bench.annotations.ingest import convert, drop_parents
+from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.store import ProgressCallback, ignore_progress
 from pais_bench.errors import BenchError
 
@@ -34,17 +35,12 @@ def read_records(path: Path) -> list[Record]:
     evaluation/coco/check.py checks whether they fit a ground truth.
     """
     try:
-        text = path.read_bytes()
-        content = json.loads(text)
-    except OSError as error:
-        raise BenchError(f"{path}: cannot be read ({error.strerror}); name a COCO results file") from error
-    except (ValueError, RecursionError) as error:
-        if not text.strip():
-            raise BenchError(f"{path}: empty; a COCO results file without detections is []") from error
-        if text.lstrip().startswith(b"{") and str(error).startswith("Extra data"):
+        content = read_json_file(path, empty="empty; a COCO results file without detections is []")
+    except BenchError as error:
+        cause = error.__cause__
+        if isinstance(cause, JSONDecodeError) and cause.msg == "Extra data" and cause.doc.lstrip().startswith("{"):
             raise BenchError(f"{path}: holds a record per line; write them as one list, [ ... ]") from error
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise BenchError(f"{path}: not valid JSON ({reason}); write the results again") from error
+        raise
     if not isinstance(content, list):
         raise BenchError(f"{path}: holds a {type(content).__name__}; {_list_remedy(content)}")
     for index, record in enumerate(content):

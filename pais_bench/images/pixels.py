@@ -213,7 +213,7 @@ def _to_8_bits(bits: int) -> Pixels:
 
 
 def _unit_float(file: ImageFile.ImageFile, path: Path) -> Pixels:
-    """Scale floats of 0..1 to u8[H,W]; raise UnreadableImage for any other range."""
+    """Scale floats of 0..1 to u8[H,W]; raise UnsupportedImage for any other range."""
     values = np.asarray(file)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # NaN is in no range

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-BACKBONES = {"resnet50": "resnet50", "mobilenet_v2": "mobilenet_v2"}
-"""The backbones of torchvision's networks, each with what the names of its ImageNet weights begin with."""
+BACKBONES = ("resnet50", "mobilenet_v2")
+"""The backbones of torchvision's networks that have ImageNet weights, whose files' names begin with theirs."""
 QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits")
 
 
@@ -48,7 +48,7 @@ def find_weights(folders: Sequence[Path]) -> dict[str, Path]:
     """Return the ImageNet weights of each backbone that the folders have, the first folder's before the others'."""
     found: dict[str, Path] = {}
     for folder in folders:
-        for backbone, start in BACKBONES.items():
-            for path in sorted(folder.glob(f"{start}*.pth")):
+        for backbone in BACKBONES:
+            for path in sorted(folder.glob(f"{backbone}*.pth")):
                 found.setdefault(backbone, path)
     return found

@@ -12,7 +12,6 @@ from pais_bench.init.summary import DataSummary
 
 STRIDES = {"small": (4, 8, 16), "mobilenet_v2": (4, 8, 16, 32, 64), "resnet50": (4, 8, 16, 32, 64)}
 """Strides of each backbone's pyramid."""
-WEIGHT_NAMES = {"resnet50": "ResNet50_Weights", "mobilenet_v2": "MobileNet_V2_Weights"}
 ANCHOR_RATIO = 1.25
 """Least ratio of an anchor size to the one before."""
 MOST_DETECTIONS = 100
@@ -28,12 +27,10 @@ def backbone(weights: Mapping[str, Path], device: Device) -> Choice:
             if name == "mobilenet_v2":
                 values["fpn_channels"] = 64
             return Choice(values, f"ImageNet weights are at hand; {'the usual one' if name == 'resnet50' else 'fast'}")
-    best = WEIGHT_NAMES[order[0]]
-    advice = f"python -c 'from torchvision.models import {best} as W; W.IMAGENET1K_V1.get_state_dict()'"
     return Choice(
         {"backbone": "small"},
-        "no ImageNet weights are at hand, and a network from random weights learns little from photos. Where there is "
-        f"internet access, this command puts some where init looks; then run init --force again.\n  {advice}",
+        "no ImageNet weights are at hand, and a network from random weights learns little from photos. `pais-bench "
+        "fetch weights` puts some where init looks; then run init --force again.",
     )
 
 

@@ -94,10 +94,9 @@ def _section(choices: Sequence[Choice], indent: str) -> Iterator[str]:
 
 
 def _comment(text: str, indent: str = "") -> list[str]:
-    """Return a text as comment lines; a line of it that is indented is a command and stays whole."""
+    """Return a text as comment lines."""
     wrapper = textwrap.TextWrapper(WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False)
-    lines = [part for line in text.splitlines() for part in ([line] if line.startswith(" ") else wrapper.wrap(line))]
-    return [f"{indent}# {line}" for line in lines]
+    return [f"{indent}# {line}" for line in wrapper.wrap(text)]
 
 
 def _flow(value: Any) -> str:

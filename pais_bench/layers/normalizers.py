@@ -75,5 +75,6 @@ def _floating(count: Tensor) -> Tensor:
 
 
 def _on(device: torch.device, count: Count) -> Tensor:
-    value = _floating(count) if isinstance(count, Tensor) else float(count)
-    return torch.as_tensor(value, device=device)
+    if isinstance(count, Tensor):
+        return _floating(count).to(device)
+    return torch.full((), float(count), device=device)  # a copy of a number would make the host wait

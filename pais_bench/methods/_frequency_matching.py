@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from pais_bench.methods.base import MethodBase, MethodOptions
-from pais_bench.types import Instances, Targets
+from pais_bench.types import Instances
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,10 +51,6 @@ class FrequencyMatching(MethodBase):
         if self.thresholds is None:
             return super().keep(detections)
         return detections.scores > self.thresholds[detections.labels]
-
-    def assign_weights(self, detections: Instances) -> Targets:
-        """Weight every kept detection 1."""
-        return Targets.unweighted(detections)
 
 
 def match_frequencies(

@@ -51,8 +51,8 @@ class MethodBase:
         return detections.labels >= 0
 
     def assign_weights(self, detections: Instances) -> Targets:
-        """Weight the detections that were kept; what only their masks tell is filtered here."""
-        raise NotImplementedError
+        """Weight the detections that were kept, by default 1 each; drop those of which only the masks tell."""
+        return Targets.unweighted(detections)
 
     def assign_weights_with_scorer(self, detections: Instances, scorer: BoxScorer) -> Targets:
         """Weight detections with the help of the teacher's box head; by default without it."""
@@ -63,5 +63,5 @@ class MethodBase:
     ) -> None:
         """Fit thresholds to a pretrained teacher's detections on unlabelled images and the labels of labelled ones.
 
-        ground_truth is in original pixels, with masks bool[N,0,0].
+        ground_truth is in original pixels. The masks of both are bool[N,0,0].
         """

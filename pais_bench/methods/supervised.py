@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.base import StrictConfig
-from pais_bench.types import Instances, Targets
 
 
 class Options(StrictConfig):
@@ -18,7 +17,3 @@ class Method(MethodBase):
 
     def __init__(self, options: Options) -> None:
         self.unlabelled_weight = 0.0
-
-    def assign_weights(self, detections: Instances) -> Targets:
-        """Weight every detection 1; never called while training."""
-        return Targets.unweighted(detections)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from pais_bench.methods.base import MethodBase, MethodOptions
-from pais_bench.types import Instances, Targets
+from pais_bench.types import Instances
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,3 @@ class Method(MethodBase):
     def keep(self, detections: Instances) -> Tensor:
         """Keep scores strictly above the threshold."""
         return detections.scores > self.score_threshold
-
-    def assign_weights(self, detections: Instances) -> Targets:
-        """Weight every kept detection 1."""
-        return Targets.unweighted(detections)

@@ -36,7 +36,10 @@ class FigureReport(Report):
 
     @abstractmethod
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
-        """Draw every figure into a folder; return the paths. Raises NothingToShow where no point is of the study."""
+        """Draw every figure into a folder; return the paths.
+
+        Raises NothingToShow where no point is of the study, unless empty panels can say so.
+        """
 
     def write(self, study: Study, results: Results, folder: Path) -> Section:
         """Write the CSV and the figures."""
@@ -48,7 +51,7 @@ class FigureReport(Report):
     def redraw(self, study: Study, csv: Path, folder: Path) -> list[Path]:
         """Draw the figures of a CSV that write() made, edited or not; raise BenchError where it is another one.
 
-        Raises NothingToShow where no row is one of the study.
+        Raises NothingToShow as draw() does.
         """
         texts, numbers = list(self.text_columns), self.number_columns
         try:

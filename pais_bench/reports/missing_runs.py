@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,16 +31,18 @@ class MissingRun:
 def missing_runs(study: Study, results: Results, source: str) -> list[MissingRun]:
     """Return the runs that are not done; source is the study as named on a command line."""
     missing, end = [], suffix(results.printed)
+    data = read_content(dataset_folder(results.root, study.dataset.label))
     for run, (_, row) in zip(study.runs(), results.runs.iterrows(), strict=True):
         state = str(row["state"])
         if state == "done":
             continue
-        remaining = list(_remaining(results.root / str(row["folder"]), state, end))
-        reason = (
-            _other_data(study, results.root, run)
-            or _failure(results.root, run, remaining[0], end)
-            or _progress(run, state, int(row["step"]), remaining[0])
-        )
+        other = run_data.is_other(results.root / run.folder, data)
+        # Of other data the training comes first, also where it only takes back what is kept of this content.
+        trained = state == "trained" and not other
+        remaining = _remaining(results.root / run.folder, end) if trained else list(COMMANDS)
+        reason = "trained on other data than the prepared one" if other else ""
+        reason = reason or _failure(results.root, run, remaining[0], end)
+        reason = reason or _progress(run, state, int(row["step"]), remaining[0])
         commands = tuple(_command(command, source, results.root, run) for command in remaining)
         missing.append(MissingRun(run, state, reason, commands))
     return missing
@@ -51,13 +53,9 @@ def grid_command(source: str, root: Path) -> str:
     return shlex.join(["pais-bench", "run", source, "--results", str(root)])
 
 
-def _remaining(folder: Path, state: str, end: str) -> Iterator[str]:
-    """Yield the commands from the first one whose file is missing."""
-    missing = state != "trained"
-    for command, file in COMMANDS.items():
-        missing = missing or not (folder / file.format(end)).exists()
-        if missing:
-            yield command
+def _remaining(folder: Path, end: str) -> list[str]:
+    """Return the commands from the first one whose file is missing."""
+    return list(itertools.dropwhile(lambda command: (folder / COMMANDS[command].format(end)).exists(), COMMANDS))
 
 
 def _failure(root: Path, run: Run, command: str, end: str) -> str:
@@ -71,11 +69,6 @@ def _failure(root: Path, run: Run, command: str, end: str) -> str:
     if not errors and any(line.startswith("Traceback (most recent call last)") for line in lines):
         errors = lines
     return f"{command} failed: {errors[-1].removeprefix(prefix)}" if errors else ""
-
-
-def _other_data(study: Study, root: Path, run: Run) -> str:
-    other = run_data.is_other(root / run.folder, read_content(dataset_folder(root, study.dataset.label)))
-    return "trained on other data than the prepared one" if other else ""
 
 
 def _progress(run: Run, state: str, step: int, command: str) -> str:

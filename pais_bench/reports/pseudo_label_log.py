@@ -8,7 +8,7 @@ from pais_bench.errors import NothingToShow
 from pais_bench.reports.results import Results
 from pais_bench.study.study import Study
 
-NOTHING_KEPT = "No training kept a pseudo-label in its second half; lower the method's thresholds, or train longer."
+NOT_COMPARED = "The logs have no pseudo-labels of images with held-out labels; train again, on data that has them."
 
 
 def require_log(study: Study, results: Results) -> pd.DataFrame:
@@ -24,11 +24,16 @@ def second_half(log: pd.DataFrame) -> pd.DataFrame:
 
 
 def late_pseudo_labels(study: Study, results: Results, *arrays: str) -> pd.DataFrame:
-    """Return the second half of the log where it has these arrays; raise NothingToShow with the reason if nowhere."""
+    """Return the second half of the log where it has these arrays; raise NothingToShow with the reason if nowhere.
+
+    Raises NothingToShow too where no pseudo-label was kept. Bins of images without held-out labels are empty.
+    """
     late = second_half(require_log(study, results))
-    present = late.dropna(subset=list(arrays))
-    if present.empty and late["kept_per_image"].max() == 0:
-        raise NothingToShow(NOTHING_KEPT)
-    if present.empty:
-        raise NothingToShow(f"The logs have no {' and no '.join(arrays)}; train again, on data with held-out labels.")
-    return present
+    if late["kept_per_image"].max() == 0:
+        raise NothingToShow(
+            "No training kept a pseudo-label in its second half; lower the method's thresholds, or train longer."
+        )
+    late = late.dropna(subset=list(arrays))
+    if late.empty:
+        raise NothingToShow(NOT_COMPARED)
+    return late

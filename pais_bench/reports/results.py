@@ -63,9 +63,9 @@ class Results:
     def of(study: Study, root: Path) -> Results:
         """Read every run of a study below the results folder, finished or not.
 
-        A row's keys come from run.json; a folder without one has the grid's. A run on other data than the prepared
-        one is missing. Raises BenchError for a file that is
-        broken, or that belongs to another run than its folder.
+        A row's keys come from run.json; a folder without one has the grid's. Of a run on other data than the prepared
+        one that counts which is kept of the prepared one; without it the run is missing. Raises BenchError for a file
+        that is broken or belongs to another run than its folder, and for predictions of another codebase on other data.
         """
         rows: list[dict[str, Any]] = []
         points: list[tuple[Any, ...]] = []
@@ -87,7 +87,7 @@ class Results:
             checkpoints.extend(_row(CHECKPOINT_COLUMNS, keys, ap) for ap in _checkpoints(study, run, folder))
             points.extend(_row(CURVE_COLUMNS, keys, point) for point in _curve(log))
             pseudo_label_log.extend(_row(PSEUDO_LABEL_COLUMNS, keys, step) for step in log.pseudo_labels)
-        others = [_external(description, study, root) for description in external.read_all(study)]
+        others = [_external(description, study, root, data) for description in external.read_all(study)]
         other_classes = [_row(EXTERNAL_CLASS_COLUMNS, row, ap) for row, by_class in others for ap in by_class]
         return Results(
             runs=_frame(rows, RUN_COLUMNS),
@@ -143,14 +143,15 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {f"{kind}_{name}": _number(value) for kind in present for name, value in metrics[kind].items()}
 
 
-def _external(description: external.External, study: Study, root: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _external(
+    description: external.External, study: Study, root: Path, data: str | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the row of predictions of another codebase, and the AP of each class."""
     folder = description.folder(study.dataset.label)
     path = root / folder / "metrics.json"
     metrics = _read(path, "external", "segm", "bbox")
     if metrics is not None and metrics["external"] != description.description:
         raise BenchError(f"{path}: of another description; run `pais-bench import-predictions` again")
-    data = read_content(dataset_folder(root, study.dataset.label))
     if metrics is not None and data is not None and metrics.get("data", data) != data:
         raise BenchError(f"{path}: of other data than the prepared one; run `pais-bench import-predictions` again")
     split = (description.split_family, description.percent, description.fold)

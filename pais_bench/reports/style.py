@@ -85,8 +85,8 @@ def marks(study: Study) -> dict[str, Mark]:
 
 
 def empty(axes: Axes) -> None:
-    """Write into an axes that nothing was measured yet."""
-    axes.text(0.5, 0.5, "no run yet", transform=axes.transAxes, ha="center", va="center", color=GREY, style="italic")
+    """Write into an axes that it has nothing to show: no run yet, or numbers that are undefined."""
+    axes.text(0.5, 0.5, "no number", transform=axes.transAxes, ha="center", va="center", color=GREY, style="italic")
 
 
 def in_unit(seconds: pd.Series) -> tuple[pd.Series, str]:

@@ -97,6 +97,11 @@ class Study(StrictConfig):
         return tuple(dict.fromkeys((printed, *self.also_evaluate)))
 
     @property
+    def best_models(self) -> list[str]:
+        """Return the models, teacher and student, whose checkpoint at the best evaluation a training keeps."""
+        return [checkpoint.removesuffix("-best") for checkpoint in self.checkpoints if checkpoint.endswith("-best")]
+
+    @property
     def printed(self) -> str:
         """Return which checkpoint is printed, in the words of a caption."""
         model = self.report.model
@@ -118,9 +123,8 @@ class Study(StrictConfig):
         Where the best checkpoint is kept, a burn-in has to end with an evaluation that its runs do too.
         """
         sharing: dict[PurePosixPath, list[Run]] = {}
-        best = any(checkpoint.endswith("-best") for checkpoint in self.checkpoints)
         for run in self.runs():
-            if run.burn_in and not (best and run.training.burn_in % run.training.evaluate_every):
+            if run.burn_in and not (self.best_models and run.training.burn_in % run.training.evaluate_every):
                 sharing.setdefault(run.burn_in.folder, []).append(run)
         return {folder: runs for folder, runs in sharing.items() if len(runs) > 1}
 

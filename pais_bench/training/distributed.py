@@ -70,14 +70,13 @@ class PendingFlags:
     There is one reduction and one copy for all flags. Collective: every rank makes them at the same point of a step.
     """
 
-    def __init__(self, fabric: Fabric, flags: Sequence[Tensor | bool]) -> None:
+    def __init__(self, device: torch.device, flags: Sequence[Tensor | bool]) -> None:
         """Queue the copy behind the work that the flags, bool scalars of the device or of the host, come from."""
-        device = fabric.device
         values = torch.stack(
             [flag.float() if isinstance(flag, Tensor) else torch.full((), float(flag), device=device) for flag in flags]
         )
-        if fabric.world_size > 1:
-            values = fabric.all_reduce(values, reduce_op="sum")  # type: ignore[assignment]
+        if world_size() > 1:
+            distributed.all_reduce(values)  # that of Fabric has a barrier, in which the host waits for the device
         # CUDA alone has both: a copy into pinned memory that nobody waits for, and an event that tells of its end.
         self.copied = torch.cuda.Event() if values.is_cuda else None  # type: ignore[no-untyped-call]
         self.values = values.to("cpu", non_blocking=values.is_cuda)

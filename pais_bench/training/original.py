@@ -20,9 +20,6 @@ from torch import Tensor
 from pais_bench import geometry
 from pais_bench.types import Instances, Size, View
 
-MIN_EXTENT = 1e-3
-"""Pixels: a narrower box counts as none."""
-
 Bools = npt.NDArray[np.bool_]
 
 
@@ -44,8 +41,8 @@ def to_original(detections: Instances, view: View, size: Size) -> Original:
     """
     masks = detections.masks.cpu().numpy()  # all in one copy
     boxes = geometry.warp_boxes(detections.boxes.cpu(), torch.linalg.inv(view.matrix), size)
-    extended = ((boxes[:, 2:] - boxes[:, :2]) > MIN_EXTENT).all(1).tolist()
-    ends = {k: resize_to_ends(mask, size) for k, mask in enumerate(masks) if extended[k]}
+    extended = geometry.have_extent(boxes).nonzero()[:, 0].tolist()
+    ends = {k: resize_to_ends(masks[k], size) for k in extended}
     kept = [k for k in ends if len(ends[k])]
     return Original(kept, boxes[kept], encode_ends([ends[k] for k in kept], size))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,14 @@ def load_pretrained_teacher(
     if method.calibration_images:
         views = dataset.unlabelled_sample(method.calibration_images)
         with torch.no_grad(), fabric.autocast():
-            detections = [teacher.predict([view.image.to(fabric.device)])[0] for view in views]
+            detections = [_without_masks(teacher.predict([view.image.to(fabric.device)])[0]) for view in views]
         method.fit_thresholds(detections, dataset.labels(), num_classes)
     return teacher
+
+
+def _without_masks(instances: Instances) -> Instances:
+    """Return instances with masks bool[N,0,0]: those of all images would not fit into the memory of a device."""
+    return replace(instances, masks=instances.masks.new_zeros((len(instances), 0, 0)))
 
 
 def require_box_scorer(run: Run, method: MethodBase, network: Any) -> None:

@@ -84,7 +84,7 @@ def _update_student(
             losses.append({stream: {term: loss.detach() for term, loss in terms[stream].items()} for stream in terms})
             finite.append(torch.isfinite(total.detach()))
             if last:
-                flags = PendingFlags(fabric, [~torch.stack(finite).all(), stopping])
+                flags = PendingFlags(fabric.device, [~torch.stack(finite).all(), stopping])
             fabric.backward(total / len(inputs))
     if run.training.grad_clip is not None:
         max_norm = run.training.grad_clip

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +78,26 @@ class Progress:
 
     def __init__(self, study: Study, results: Path) -> None:
         self.study, self.results = study, results
-        sharing = study.shared_burn_ins().values()
-        self._runs = [*(runs[0].burn_in for runs in sharing if runs[0].burn_in), *study.runs()]
-        self._takes_over = {run.digest: run.training.burn_in for runs in sharing for run in runs}
+        sharing = [(runs[0].burn_in, runs) for runs in study.shared_burn_ins().values()]
+        self._runs = [*(burn_in for burn_in, _ in sharing if burn_in), *study.runs()]
+        self._begins_with = {burn_in.digest: {run.digest for run in runs} for burn_in, runs in sharing if burn_in}
+        self._takes_over = {run.digest: run.training.burn_in for _, runs in sharing for run in runs}
         self._logs: dict[Path, _Log] = {}
 
     def read(self) -> list[RunProgress]:
         """Return the progress of every shared burn-in, and of every run in the order of the grid.
 
-        A line that is being written does not count.
+        A line that is being written does not count. A burn-in is done too where all of its runs are trained, as by a
+        study that has more methods now: the workflow does not train it any more.
         """
         data = read_content(dataset_folder(self.results, self.study.dataset.label))
         folders = ((run, run_data.of_content(self.results / run.folder, data)) for run in self._runs)
-        return [self._read_run(run, folder) for run, folder in folders]
+        progress = [self._read_run(run, folder) for run, folder in folders]
+        trained = {one.run.digest for one in progress if one.is_trained}
+        return [
+            replace(one, state="done") if one.is_burn_in and self._begins_with[one.run.digest] <= trained else one
+            for one in progress
+        ]
 
     def _read_run(self, run: Run, folder: Path) -> RunProgress:
         end = suffix(self.study.checkpoints[0])

@@ -89,7 +89,7 @@ def _fetch(file: Download, folder: Path, group: Group) -> None:
             f"`csDownload -d {folder} {names}` of the package cityscapesscripts; the same command then unpacks it"
         )
     download(file, path, context.print_progress)
-    checked = "sha256 checked" if file.sha256 else "no digest is published; its CRCs are checked"
+    checked = "sha256 checked" if file.sha256 else "no sha256 is published; its CRCs are checked"
     print(f"{path}: {as_size(path.stat().st_size)}, {checked}")
     if file.present:
         unpack(path, folder, context.print_progress)

@@ -81,13 +81,12 @@ def _require_absent(paths: list[Path], force: bool) -> None:
 
 def _look(folder: Path, layout: Layout, divided: Mapping[Path, str]) -> Found:
     """Prepare the dataset in a temporary folder as `prepare --repair` does, so that it is summarised as it is read."""
-    coco = plugins.load("datasets", "coco")
-    options = _options(folder.resolve(), layout, list(divided))
+    coco, root = plugins.load("datasets", "coco"), folder.resolve()
+    options = _options(root, layout, list(divided))
     with tempfile.TemporaryDirectory() as scratch:
         drafts = {path: Path(scratch, path.name) for path in divided}
         for path, content in divided.items():
             drafts[path].write_text(content, encoding="utf-8")
-        root = folder.resolve()
         present = {key: str(drafts.get(root / value, value)) for key, value in options.items()}
         lines: list[str] = []
         prepared = dataset_folder(Path(scratch), "data")
@@ -186,7 +185,7 @@ def _print_summary(
     )
     print(f"  Mask R-CNN with {network['backbone']}, views of {views['min_size_test']} px, {training['steps']} steps.")
     if "pretrained_backbone" not in network:
-        print("  No pretrained weights are at hand; the study says how to get some.")
+        print("  No pretrained weights are at hand; `pais-bench fetch weights` gets some.")
     print(f"  {proposal.time}.")
     study = shlex.quote(str(arguments.output))
     context.print_progress(f"{arguments.output}: written, with the reasons as comments")

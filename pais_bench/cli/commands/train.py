@@ -66,12 +66,12 @@ def run(arguments: Namespace) -> int:
         if said:
             context.print_progress(f"{name}: {said}")
         fabric.barrier()
-        best = [name.removesuffix("-best") for name in study.checkpoints if name.endswith("-best")]
         resources = resources_for(study.resources, "train")
         accumulate = arguments.accumulate or resources.accumulate or 1
         views_on = arguments.views_on or resources.views_on or "auto"
         burn_in = prepared.find_burn_in(study, run, results)
-        trainer = Trainer(run, stores, split, folder, fabric, results, best, lock.check, accumulate, views_on, burn_in)
+        best, guard = study.best_models, lock.check
+        trainer = Trainer(run, stores, split, folder, fabric, results, best, guard, accumulate, views_on, burn_in)
         if trainer.fault:
             context.print_progress(f"{name}: {trainer.fault}; continuing from the one before it")
         steps = f"step {trainer.step} of {run.training.steps}"

@@ -5,15 +5,15 @@ A broken RLE makes pycocotools read beyond its memory, and ids or boxes in anoth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as rle
 
+from pais_bench.annotations.rle import compress
 from pais_bench.annotations.rle_columns import check_segmentations
 from pais_bench.annotations.validate import abbreviate, find_faults, is_finite
 from pais_bench.errors import BenchError
@@ -51,7 +51,8 @@ def checked_records(ground_truth: Record, records: Sequence[Record]) -> list[Rec
     for index, record in enumerate(records):
         if fault := check.fault(record):
             raise BenchError(f"prediction record {index}: {fault}")
-        checked.append(record if type(record["image_id"]) is int else {**record, "image_id": int(record["image_id"])})
+        ids = {key: int(record[key]) for key in ("image_id", "category_id") if type(record[key]) is not int}
+        checked.append({**record, **ids} if ids else record)
     check.require_no_corners()
     if check.masks:
         check.require_whole_masks()
@@ -100,7 +101,7 @@ class _Check:
         )
 
     def _image_fault(self, image_id: Any) -> str | None:
-        if isinstance(image_id, int | float) and not isinstance(image_id, bool) and image_id in self.sizes:
+        if _is_one_of(image_id, self.sizes):
             return None
         problem = f"the ground truth has no image_id {abbreviate(image_id)}"
         if isinstance(image_id, str):
@@ -120,7 +121,7 @@ class _Check:
 
     def _category_fault(self, record: Record) -> str | None:
         category = record["category_id"]
-        if isinstance(category, int) and not isinstance(category, bool) and category in self.categories:
+        if _is_one_of(category, self.categories):
             return None
         problem = f"the ground truth has no category_id {abbreviate(category)} (image_id {record['image_id']})"
         known = sorted(self.categories)
@@ -179,6 +180,11 @@ class _Check:
             )
 
 
+def _is_one_of(number: Any, ids: Container[int]) -> bool:
+    """Return whether a value is one of these ids, also with a fraction of 0; a boolean is none."""
+    return isinstance(number, int | float) and not isinstance(number, bool) and number in ids
+
+
 def _aliases(name: str) -> tuple[str, ...]:
     """Return what a file may be called in results: its path, its name, and its name without the ending."""
     path = PurePosixPath(name)
@@ -223,10 +229,8 @@ def _as_text(mask: Any) -> Any:
 
 def _compress(record: Record, sizes: dict[int, list[int]]) -> Record:
     """Return a record whose mask is a compressed RLE."""
-    mask = record["segmentation"]
-    if isinstance(mask, dict) and not isinstance(mask["counts"], list):
-        return record
     height, width = sizes[record["image_id"]]
-    encoded = rle.frPyObjects(mask, height, width)
-    compressed = rle.merge(encoded) if isinstance(encoded, list) else encoded
+    compressed = compress(record["segmentation"], (height, width))
+    if compressed is record["segmentation"]:
+        return record
     return {**record, "segmentation": {**compressed, "counts": compressed["counts"].decode("ascii")}}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pais_bench.errors import NothingToShow
 from pais_bench.reports.figure import FigureReport, shown
-from pais_bench.reports.pseudo_label_log import NOTHING_KEPT, late_pseudo_labels
+from pais_bench.reports.pseudo_label_log import NOT_COMPARED, late_pseudo_labels
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import GREY, draw, legend, marks
 from pais_bench.study.study import Study
@@ -45,7 +45,7 @@ class Report(FigureReport):
         ]
         points = pd.concat(frames, ignore_index=True)
         if points.empty:
-            raise NothingToShow(NOTHING_KEPT)
+            raise NothingToShow(NOT_COMPARED)
         return points
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:

@@ -61,7 +61,7 @@ class Report(FigureReport):
         images = points[points["role"] == "image"]
         methods = shown(study.methods, images["method"])
         records = images.drop_duplicates("image")[["image", "height", "width"]].itertuples(index=False)
-        pixels = {path: read_pixels(Path(path), (int(height), int(width))) / 255 for path, height, width in records}
+        pixels = {path: read_pixels(Path(path), (int(height), int(width))) for path, height, width in records}
         ratios = [image.shape[0] / image.shape[1] for image in pixels.values()]
         size = (1.55 * (1 + 2 * len(methods)), 0.35 + sum(1.55 * ratio for ratio in ratios))
         return draw(lambda figure: _paint(figure, points, pixels, methods, ratios), size, folder, self.name)
@@ -125,7 +125,7 @@ def _title(points: pd.DataFrame, method: str, role: str) -> str:
 def _panel(axes: Axes, image: Any, masks: pd.DataFrame, colours: dict[str, str]) -> None:
     size = image.shape[:2]
     # Paler pixels let the colours of the masks stand out.
-    canvas = 0.25 + 0.75 * image
+    canvas = 0.25 + np.float32(0.75 / 255) * image
     decoded = [rle.decode_mask({"size": list(size), "counts": counts.encode()}, size) for counts in masks["counts"]]
     for mask, category in zip(decoded, masks["category"], strict=True):
         canvas[mask] = 0.45 * canvas[mask] + 0.55 * np.array(to_rgb(colours[category]))

@@ -65,7 +65,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
             cell = points[(points["network"] == network) & (points["percent"] == percent)]
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10]))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-            if cell.empty:
+            if cell[measure].isna().all():
                 empty(axes)
             for method, mark in own_marks.items():
                 line = cell[cell["method"] == method].sort_values("step").dropna(subset=[measure])
