@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torchvision.models import mobilenet_v2
+from torchvision.models import mobilenet_v2, resnet50
 
 from pais_bench.backends.torchvision import knet, mask_rcnn
 from pais_bench.backends.torchvision._backbones import PyramidOptions, build_backbone
 from pais_bench.backends.torchvision._mobilenet import LEVELS
 from pais_bench.errors import BenchError
+from pais_bench.layers.pretrained import weights_unread
 
 BODIES = {"mobilenet_v2": 1_811_712, "resnet50": 23_508_032, "small": 216_360}
 """Parameters of each body; MobileNetV2's and ResNet-50's are torchvision's without classifier and last convolution."""
@@ -66,3 +67,24 @@ def test_weights_of_another_network_are_refused_by_name(plugin: Any, weights: Pa
     options = plugin.Options(backbone="resnet50", pretrained_backbone=weights)
     with pytest.raises(BenchError, match=rf"{weights}.*another network.*missing.*features"):
         plugin.Backend(3, options)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
+def test_a_network_whose_weights_are_replaced_needs_no_file_of_them(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / f"{name}.pth"
+    torch.save((mobilenet_v2 if name == "mobilenet_v2" else resnet50)(weights=None).state_dict(), path)
+    options = PyramidOptions(backbone=name, fpn_channels=16, pretrained_backbone=path)
+    trained, _ = build_backbone(options)
+    path.unlink()
+    with weights_unread():
+        copy, _ = build_backbone(options)
+    copy.load_state_dict(trained.state_dict())
+    frozen, expected = ([one.requires_grad for one in network.parameters()] for network in (copy, trained))
+    assert frozen == expected and not all(frozen)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        maps, same = trained.eval()(image), copy.eval()(image)
+    assert all(torch.equal(maps[level], same[level]) for level in maps)
+    with pytest.raises(BenchError, match="no such file of pretrained weights"):
+        build_backbone(options)

@@ -58,6 +58,8 @@ def test_overlap_prints_the_shared_images(
     assert all(row.endswith("(100.0)") for row in rows)
     assert rows[3].split("1  ")[-1].split()[-4:] == ["4", "(100.0)", "20", "(100.0)"], "nested"
     assert [line.split(":")[1] for line in lines if line.startswith("left out")] == [
+        " ade20k_fractions",
+        " coco_fractions",
         " s4m_cityscapes",
         " unbiased_teacher",
     ]
@@ -170,7 +172,7 @@ def test_a_split_with_label_noise_is_exported_with_it(results: Path, tmp_path: P
     [
         (
             {"family": "stac"},
-            "split.family: families: there is no 'stac'; choose one of imported, mmdet, s4m_cityscapes",
+            "split.family: families: there is no 'stac'; choose one of ade20k_fractions, coco_fractions, imported",
         ),
         ({"folds": ["one"]}, "'split.folds.0'"),
         ({"folds": [1.5]}, "'split.folds.0'"),

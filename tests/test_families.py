@@ -44,7 +44,14 @@ UNBIASED = ["5cce92b4a3c97897", "d0e6a91c80a2ba03", "1cad270f995eb58a", "5145592
 S4M = ["26e0a0a44b71a826", "8b6fbd8279ced351", "56395e68c774ed5f", "48ae0ef153bc2fe0"]
 STRATIFIED = "097341f8f8f9aad5"
 SEEDED = ("soft_teacher", "mmdet", "stratified")
-PUBLISHED = ("unbiased_teacher", "s4m_cityscapes")
+PUBLISHED = {
+    "unbiased_teacher": "COCO_supervision.txt",
+    "s4m_cityscapes": "perc_5.txt",
+    "coco_fractions": "1_32/labeled.txt",
+    "ade20k_fractions": "1_32/labeled.txt",
+}
+"""The file of each family that is read for its percent in PERCENT."""
+PERCENT = {"unbiased_teacher": 5, "s4m_cityscapes": 5, "coco_fractions": 3.125, "ade20k_fractions": 3.125}
 
 
 @pytest.fixture(scope="session")
@@ -174,22 +181,51 @@ def test_unpublished_splits_are_refused(
 
 @pytest.mark.parametrize("family", PUBLISHED)
 def test_missing_and_other_files_are_refused(family: str, tmp_path: Path) -> None:
+    percent, path = PERCENT[family], tmp_path / PUBLISHED[family]
     with pytest.raises(BenchError, match=rf"split\.source: missing; family '{family}' needs .*\.txt"):
-        draw(family, CITYSCAPES, 5, 1)
-    path = tmp_path / ("COCO_supervision.txt" if family == "unbiased_teacher" else "perc_5.txt")
+        draw(family, CITYSCAPES, percent, 1)
     source = path if family == "unbiased_teacher" else tmp_path
     with pytest.raises(BenchError, match=rf"{path.name}: cannot be read \(No such file.*let split\.source name"):
-        draw(family, CITYSCAPES, 5, 1, source)
+        draw(family, CITYSCAPES, percent, 1, source)
+    path.parent.mkdir(exist_ok=True)
     path.write_text('{"5.0": {"1": [1]}}')
     with pytest.raises(BenchError, match=rf"{path.name}: not the published file \(sha256 .* instead of"):
-        draw(family, CITYSCAPES, 5, 1, source)
+        draw(family, CITYSCAPES, percent, 1, source)
+
+
+@pytest.mark.parametrize("name", ["coco_fractions", "ade20k_fractions"])
+def test_a_list_of_a_fraction_is_matched_by_stem(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a list of the published form; those of the papers are checked against their sha256 alone."""
+    lines = ["train2017/7.jpg masks/7.png", "train2017/30.jpg masks/30.png", ""]
+    (tmp_path / "1_512").mkdir()
+    path = tmp_path / "1_512" / "labeled.txt"
+    path.write_text("\n".join(lines))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(plugins.load("families", name), "SHA256", {512: sha256})
+    pool = image_pool(range(40), name="folder/{}.png".format)
+    for percent in (0.1953125, 0.195312):  # exact, and as a path has it
+        assert draw(name, pool, percent, 1, tmp_path) == LabelledSet([7, 30], 40, source_sha256=sha256)
+    with pytest.raises(BenchError, match=r"1 of its 2 images are not in this dataset, the first: 30; choose another"):
+        draw(name, image_pool(range(30)), 0.1953125, 1, tmp_path)
+    with pytest.raises(BenchError, match=rf"split\.percents: {name} has no 1 %; choose one of 0\.1953125 \(1/512\)$"):
+        draw(name, pool, 1, 1, tmp_path)
+    with pytest.raises(BenchError, match=rf"split\.folds: {name} has no fold 2; its files are one fold, choose 1"):
+        draw(name, pool, 0.1953125, 2, tmp_path)
+
+
+def test_the_fractions_have_the_percents_of_their_lists() -> None:
+    for name, parts in (("coco_fractions", [512, 256, 128, 64, 32]), ("ade20k_fractions", [128, 64, 32, 16, 8])):
+        assert list(plugins.load("families", name).SHA256) == parts
 
 
 @pytest.mark.parametrize(
     ("family", "message"),
     [
         *((family, rf"split\.source: family '{family}' reads no file; remove the key") for family in SEEDED),
-        ("stac", r"split\.family: .*no 'stac'; choose one of imported, mmdet, .*stratified"),
+        (
+            "stac",
+            r"split\.family: .*no 'stac'; choose one of ade20k_fractions, coco_fractions, imported, .*stratified",
+        ),
         ("imported", r"`pais-bench import-split STUDY FILE --percent 2\.5 --fold 3`"),
     ],
 )

@@ -26,7 +26,7 @@ from pais_bench.downloads.table import Download, read_table
 from pais_bench.downloads.transfer import Silent, Unreachable, download
 from pais_bench.downloads.unpack import unpack
 from pais_bench.errors import BenchError
-from pais_bench.splits.families import s4m_cityscapes, unbiased_teacher
+from pais_bench.splits.families import ade20k_fractions, coco_fractions, s4m_cityscapes, unbiased_teacher
 from pais_bench.study.load import load_study
 
 CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes
@@ -401,6 +401,9 @@ def test_the_table_is_that_of_the_studies_and_split_families() -> None:
     assert files["splits/COCO_supervision.txt"].sha256 == unbiased_teacher.SHA256
     for percent, sha256 in s4m_cityscapes.SHA256.items():
         assert files[f"splits/s4m_cityscapes/perc_{percent}.txt"].sha256 == sha256
+    for name, family in (("ade20k_fractions", ade20k_fractions), ("coco_fractions", coco_fractions)):
+        lists = {key: file.sha256 for key, file in files.items() if name in key}
+        assert lists == {f"splits/{name}/1_{part}/labeled.txt": sha256 for part, sha256 in family.SHA256.items()}
     for file in files.values():
         if file.url is None:
             assert file.size is None and file.sha256 is None

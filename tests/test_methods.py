@@ -135,9 +135,12 @@ def test_unbiased_teacher_learns_no_box_from_pseudo_labels() -> None:
     ]
 
 
-def test_guided_distillation_drops_specks() -> None:
-    detections = instances([[0, 0, 9, 9], [0, 0, 2, 2]], scores=[0.9, 0.9])
-    assert len(weigh(method("guided_distillation"), detections).instances) == 1
+def test_guided_distillation_has_the_constants_of_its_release() -> None:
+    tested = method("guided_distillation")
+    detections = instances([[0, 0, 9, 9], [0, 0, 8, 10], [0, 0, 9, 9]], scores=[0.9, 0.9, 0.7])
+    kept = weigh(tested, detections).instances
+    assert kept.masks.flatten(1).sum(1).tolist() == [81], "more than 5 cells of 16 pixels, and a score above 0.7"
+    assert tested.unlabelled_weight == 2
 
 
 @pytest.mark.parametrize("name", ["data_distillation", "noisy_boundary"])

@@ -10,7 +10,7 @@ from test_reports import GAIN, fabricate, half, make_study
 
 from pais_bench.errors import BenchError
 from pais_bench.reports import published
-from pais_bench.reports.tables import paper_ledger
+from pais_bench.reports.tables import paper_ledger, records
 from pais_bench.study.run import Run
 from pais_bench.study.study import DatasetChoice, StudyMethod, StudyNetwork
 
@@ -31,7 +31,10 @@ def test_cells_of_the_paper() -> None:
     assert cell("PAIS", "K-Net", "coco", 1).ap == 19.9
     assert cell("PAIS", "Mask R-CNN", "cityscapes", 30).tag == "secondary"
     assert cell("supervised", "Mask R-CNN", "coco", 10).tag == "unverified"
-    assert len(published.read()) == 26
+    assert cell("PL-DC", "Mask2Former", "coco", 100).ap == 48.8
+    assert cell("PL-DC", "Mask2Former", "cityscapes", 30).tag == "verified"
+    assert cell("supervised", "Mask2Former", "coco", 100).tag == "secondary"
+    assert len(published.read()) == 36
 
 
 def test_a_wrong_ledger_is_named(tmp_path: Path) -> None:
@@ -72,3 +75,37 @@ def test_another_dataset_is_never_compared(tmp_path: Path) -> None:
     frame = pd.read_csv(tmp_path / "paper_ledger.csv")
     assert frame["difference"].isna().all()
     assert frame["not_comparable"].str.contains("dataset own data for coco").any()
+
+
+def test_the_records_stand_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare with the records of the papers as a person read them out of the sources."""
+    study = make_study(folds=(1, 2)).model_copy(update={"dataset": DatasetChoice(name="coco", label="coco")})
+    results = fabricate(study, tmp_path)
+    records.Report().write(study, results, tmp_path)
+    frame = pd.read_csv(tmp_path / "records.csv").set_index(["dataset", "backbones", "percent"])
+    found = {key: f"{row['method']} {row['paper']:g}" for key, row in frame.dropna(subset=["paper"]).iterrows()}
+    coco, city = zip((1, 2, 5, 10), (25.2, 29.2, 34.0, 36.8), strict=True), ((5, "S4M 30.1"), (10, "S4M 33.3"))
+    assert all(found["coco", "R-50", percent] == f"PL-DC {ap:g}" for percent, ap in coco)
+    assert all(found["cityscapes", "R-50", percent] == text for percent, text in city)
+    assert found["cityscapes", "R-50", 30] == "PL-DC 37.9" and found["cityscapes", "any", 30] == "CAST 40.4"
+    assert [found["cityscapes", "any", percent] for percent in (5, 10)] == ["CAST 30.7", "CAST 33.9"]
+    assert [found["coco", "any", p].split()[-1] for p in (1, 2, 5, 10)] == ["34.1", "38.2", "41.6", "43.1"]
+    text = (tmp_path / "records.md").read_text()
+    assert "| coco | 1 % | PL-DC, R-50: 25.2 | Guided Distillation, DINOv2-L: 34.1* | pais, small: 13.0 |" in text
+    assert "| coco | 2 % | PL-DC, R-50: 29.2 | Guided Distillation, DINOv2-L: 38.2* | – |" in text
+    assert "| ade20k | 10 % | – | CAST, DINOv2-S: 16.7* | – |" in text
+    other = make_study()
+    assert records.Report().frame(other, fabricate(other, tmp_path / "other"))["ours"].isna().all(), "other data"
+
+
+def test_an_ap50_is_compared_with_an_ap50(tmp_path: Path) -> None:
+    study = make_study(folds=(1,)).model_copy(
+        update={
+            "dataset": DatasetChoice(name="cityscapes", label="cityscapes"),
+            "networks": {"mask_rcnn": StudyNetwork(backend="torchvision")},
+        }
+    )
+    paper_ledger.Report().write(study, fabricate(study, tmp_path), tmp_path)
+    text = (tmp_path / "paper_ledger.md").read_text()
+    assert "| PAIS | Mask R-CNN R-50 | cityscapes | 10 % | mask_rcnn | 22.9* | 32.5 | – |" in text
+    assert "| PAIS | Mask R-CNN R-50 | cityscapes | 10 %, AP50 | mask_rcnn | 44.9* | 65.0 | – |" in text

@@ -104,17 +104,24 @@ class ImageFolder:
         return index
 
 
+def image_files(folder: Path) -> list[str]:
+    """Return the image files below a folder by suffix, relative to it and sorted; hidden ones do not count."""
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
+    names = ((file, posixpath.basename(file)) for file in ImageFolder(folder).files)
+    return sorted(
+        file for file, name in names if posixpath.splitext(name)[1].lower() in suffixes and not name.startswith(".")
+    )
+
+
 def image_subsets(folder: Path) -> dict[str, list[Path]]:
     """Return the image files below each sub-folder that has some, by its name; {} where there is no image at all.
 
     A folder that holds images itself is one subset, and of an only sub-folder the sub-folders count.
     """
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
     subsets: dict[str, list[Path]] = {}
-    for file in sorted(ImageFolder(folder).files):
-        if posixpath.splitext(file)[1].lower() in suffixes and not posixpath.basename(file).startswith("."):
-            top, _, rest = file.partition(FORWARD)
-            subsets.setdefault(top if rest else "", []).append(folder / file)
+    for file in image_files(folder):
+        top, _, rest = file.partition(FORWARD)
+        subsets.setdefault(top if rest else "", []).append(folder / file)
     if "" in subsets:
         return {folder.name: [path for paths in subsets.values() for path in paths]}
     if len(subsets) == 1:

@@ -1,6 +1,6 @@
 """Take pseudo-labels from a trained, frozen teacher first, and from the student's EMA later.
 
-Guided Distillation [arXiv 2308.02668].
+Guided Distillation [arXiv 2308.02668]; the constants are those of its release, which the paper has in part.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class Options(MethodOptions):
-    """Set the filter and the guided burn-in."""
+    """Set the filter, the weight and the guided burn-in; the defaults are those of the release."""
 
+    unlabelled_weight: float = Field(default=2.0, ge=0)
     score_threshold: float = Field(default=0.7, ge=0, le=1)
-    pixels: int = Field(default=5, ge=0)
-    """Masks of at most so many pixels are dropped."""
+    pixels: int = Field(default=80, ge=0)
+    """Masks of at most so many pixels of the view are dropped: the release's 5 cells of a mask at stride 4."""
     guided_steps: int = Field(default=50_000, ge=0)
     """Steps in which the pretrained teacher gives the pseudo-labels; then the student's EMA does."""
 

@@ -15,9 +15,10 @@ LEDGER = Path(__file__).parent / "published.yaml"
 
 
 class Cell(StrictConfig):
-    """Hold one published mask AP in percent, its source, and how well it is verified."""
+    """Hold one published mask AP in percent, or AP at IoU 0.50, its source, and how well it is verified."""
 
     percent: float = Field(gt=0, le=100)
+    metric: Literal["AP", "AP50"] = "AP"
     ap: float = Field(ge=0, le=100)
     tag: Literal["verified", "secondary", "unverified"]
     source: str = Field(min_length=1)
@@ -29,10 +30,18 @@ class Row(StrictConfig):
     method: str
     detector: str
     backbone: str
-    dataset: Literal["coco", "cityscapes"]
-    split_family: Literal["soft_teacher", "noisy_boundaries", "guided_distillation", "unknown"]
+    dataset: Literal["coco", "cityscapes", "ade20k"]
+    split_family: Literal["soft_teacher", "noisy_boundaries", "s4m_cityscapes", "unseeded", "unknown"]
     protocol: Literal["coco", "cityscapes"]
     cells: tuple[Cell, ...] = Field(min_length=1)
+
+
+MARKS = {"verified": "", "secondary": "*", "unverified": "?"}
+"""What follows a number in tables and figures, by its tag."""
+LEGEND = (
+    "Published value without a mark: read in the paper's own abstract or page; *: in a later paper's table or on a "
+    "mirror; ?: unverified, recalled without a source."
+)
 
 
 class Published(StrictConfig):

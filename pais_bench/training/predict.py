@@ -18,6 +18,7 @@ from pais_bench.data.views import load_views
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.average_precision import evaluate_fast
 from pais_bench.evaluation.coco.ground_truth import GroundTruth
+from pais_bench.layers.pretrained import weights_unread
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.training.checkpoint import read_checkpoint
@@ -44,9 +45,11 @@ def build_backend(run: Run, num_classes: int) -> nn.Module:
 def load_trained(run: Run, num_classes: int, folder: Path, checkpoint: ModelCheckpoint = "teacher-last") -> nn.Module:
     """Build the network of a run with the weights that its training left in a folder.
 
-    Raises BenchError where they are missing: the best ones are kept only where the study evaluates them.
+    Files of pretrained weights need not be there. Raises BenchError where the run's own are missing: the best ones are
+    kept only where the study evaluates them.
     """
-    backend = build_backend(run, num_classes)
+    with weights_unread():
+        backend = build_backend(run, num_classes)
     model, _, moment = checkpoint.partition("-")
     path = folder / ("checkpoint.pt" if moment == "last" else f"best-{model}.pt")
     if moment == "best" and not path.exists():

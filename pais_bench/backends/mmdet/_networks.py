@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from pais_bench.errors import BenchError
 from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.padding import padding_image
-from pais_bench.layers.pretrained import existing, fit_weights, unreadable
+from pais_bench.layers.pretrained import are_weights_read, existing, fit_weights, unreadable
 from pais_bench.types import Instances, Size, Targets
 
 # mmdet calls torch.meshgrid without the argument that newer versions of torch ask for; a user cannot change that.
@@ -168,6 +168,8 @@ def load_weights(module: nn.Module, path: Path, optional: Sequence[str]) -> None
     mmdet's own reader unpickles, so the file has to be one that you trust. optional: beginnings of names that may be
     missing or unknown. Raises BenchError where the file cannot be read, or where other names or shapes do not fit.
     """
+    if not are_weights_read():
+        return
     try:
         state = CheckpointLoader.load_checkpoint(str(existing(path)), map_location="cpu")
     except BenchError:

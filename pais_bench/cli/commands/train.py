@@ -135,6 +135,7 @@ def _write_run(
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "split": split.summary(),
+        "classes": [{"id": number, "name": name} for number, name in trainer.dataset.store.categories],
         "data": content,
         "hardware": provenance.hardware(device, fabric.world_size, threads),
         "begun_with": trainer.begun_with,

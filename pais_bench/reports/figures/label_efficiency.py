@@ -23,7 +23,6 @@ from pais_bench.study.study import Study
 
 DASHED: Any = {"linewidth": 0.9, "linestyle": (0, (4, 2)), "markersize": 3}
 OTHER: Any = {"linewidth": 0.9, "markersize": 6, "fillstyle": "none"}
-MARKS = {"verified": "", "secondary": "*", "unverified": "?"}
 
 
 class Report(FigureReport):
@@ -76,9 +75,10 @@ def _published(study: Study) -> pd.DataFrame:
             detectors = {published.normalized(name) for name in (row.detector, options.name or network)}
             if row.dataset != study.dataset.name or len(detectors) > 1:
                 continue
-            worst = max((cell.tag for cell in row.cells), key=list(MARKS).index)
-            label = f"{row.method}, {row.backbone}{MARKS[worst]}"
-            for cell in row.cells:
+            drawn = [cell for cell in row.cells if cell.metric == "AP"]
+            worst = max((cell.tag for cell in drawn), key=list(published.MARKS).index)
+            label = f"{row.method}, {row.backbone}{published.MARKS[worst]}"
+            for cell in drawn:
                 if cell.percent in study.split.percents:
                     line = {
                         "network": network,

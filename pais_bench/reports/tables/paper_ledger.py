@@ -11,15 +11,14 @@ import pandas as pd
 
 from pais_bench.reports import published
 from pais_bench.reports.cells import cells, in_cell
-from pais_bench.reports.published import normalized
+from pais_bench.reports.published import LEGEND, MARKS, normalized
 from pais_bench.reports.results import Results
 from pais_bench.reports.table import Table, TableReport, signed
 from pais_bench.study.study import Study
 
-MARKS = {"verified": "", "secondary": "*", "unverified": "?"}
 COLUMNS = [
-    *("method", "detector", "backbone", "dataset", "split_family", "protocol", "percent", "paper", "tag", "source"),
-    *("network", "ours", "difference", "not_comparable"),
+    *("method", "detector", "backbone", "dataset", "split_family", "protocol", "percent", "metric", "paper", "tag"),
+    *("source", "network", "ours", "difference", "not_comparable"),
 ]
 
 
@@ -37,7 +36,7 @@ class Report(TableReport):
             labels = [label for label, method in study.methods.items() if normalized(method.name or label) == name]
             pairs = list(itertools.product(study.networks, labels)) or [("", "")]
             for cell, (network, label) in itertools.product(row.cells, pairs):
-                ap = measured.loc[in_cell(measured, network, label, cell.percent), "AP"]
+                ap = measured.loc[in_cell(measured, network, label, cell.percent), cell.metric]
                 rows.append(_row(study, row, cell, network, ap))
         return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -45,7 +44,7 @@ class Report(TableReport):
         """Return a row per published cell of a method of the study."""
         rows = [
             [
-                *(row["method"], f"{row['detector']} {row['backbone']}", row["dataset"], f"{row['percent']:g} %"),
+                *(row["method"], f"{row['detector']} {row['backbone']}", row["dataset"], _labels(row)),
                 *(row["network"], f"{row['paper']:g}{MARKS[row['tag']]}"),
                 "–" if math.isnan(row["ours"]) else f"{row['ours']:.1f}",
                 *("–" if math.isnan(row["difference"]) else signed(row["difference"]), row["not_comparable"] or "–"),
@@ -54,29 +53,30 @@ class Report(TableReport):
         ]
         caption = (
             f"Mask AP (%) in papers and measured here ({study.dataset.label}, split family {study.split.family}, "
-            f"{study.printed}). Protocol: COCO AP at IoU 0.50:0.95. A difference is given only where dataset, splits, "
-            "detector and backbone agree."
-        )
-        marks = (
-            "Published value without a mark: read in the paper's own abstract or page; *: in a later paper's table or "
-            "on a mirror; ?: unverified, recalled without a source."
+            f"{study.printed}). Protocol: COCO AP at IoU 0.50:0.95, or at 0.50 where AP50 is named. A difference is "
+            "given only where dataset, splits, detector and backbone agree."
         )
         columns = ["method", "network of the paper", "dataset", "labels", "network here", "paper", "here", "difference"]
-        notes = [marks] if rows else ["No method of the study is in the ledger."]
+        notes = [LEGEND] if rows else ["No method of the study is in the ledger."]
         return Table(caption, [*columns, "not comparable"], rows, 5, notes)
 
 
 def _row(study: Study, row: published.Row, cell: published.Cell, network: str, ap: pd.Series) -> dict[str, Any]:
     reasons = _reasons(study, row, network) if network else []
-    paper = row.model_dump(exclude={"cells"}) | {"percent": cell.percent, "tag": cell.tag, "source": cell.source}
     return {
-        **paper,
+        **row.model_dump(exclude={"cells"}),
+        **cell.model_dump(exclude={"ap"}),
         "paper": cell.ap,
         "network": network if len(ap) else "",
         "ours": float(ap.mean()),
         "difference": math.nan if reasons else float(ap.mean()) - cell.ap,
         "not_comparable": ", ".join(reasons) if len(ap) else "not in the study",
     }
+
+
+def _labels(row: pd.Series) -> str:
+    """Return the percent of labels, and the metric where it is not AP."""
+    return f"{row['percent']:g} %" + ("" if row["metric"] == "AP" else f", {row['metric']}")
 
 
 def _reasons(study: Study, row: published.Row, network: str) -> list[str]:
