@@ -24,7 +24,7 @@ PROJECT = _COPIES if INSTALLED else Path(__file__).parent.parent
 """Folder of Snakefile, rules/, profiles/ and envs/: the checkout, or the copies that an installed package has."""
 LOCKS = PROJECT / "envs"
 FRAMEWORKS: dict[str, tuple[str, ...]] = {
-    "torchvision": (),
+    "torchvision": ("timm",),
     "mmdet": ("onedl-mmdetection", "onedl-mmengine", "onedl-mmcv", "mmdet", "mmengine", "mmcv"),
     "detectron2": ("detectron2", "fvcore", "iopath"),
 }

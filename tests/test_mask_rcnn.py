@@ -26,7 +26,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from pais_bench.backends.torchvision import mask_rcnn
 from pais_bench.backends.torchvision._frozen_norm import FoldedBatchNorm2d
-from pais_bench.backends.torchvision._inputs import MEAN, STD
+from pais_bench.backends.torchvision._inputs import IMAGENET
 from pais_bench.errors import BenchError
 from pais_bench.layers import paste
 from pais_bench.layers.normalizers import batch_normalizer
@@ -59,7 +59,7 @@ def pair(options: mask_rcnn.Options) -> tuple[Any, Any]:
     stock.roi_heads.box_roi_pool.__class__ = stock.roi_heads.mask_roi_pool.__class__ = MultiScaleRoIAlign
     for part in (stock.rpn, stock.roi_heads):
         part.fg_bg_sampler.__class__, part.box_coder.__class__ = BalancedPositiveNegativeSampler, BoxCoder
-    stock.transform = Unresized(64, 96, MEAN, STD, size_divisible=ours.divisor)
+    stock.transform = Unresized(64, 96, *IMAGENET, size_divisible=ours.divisor)
     return ours, stock
 
 

@@ -39,8 +39,8 @@ def existing(path: Path) -> Path:
     path = path.expanduser()
     if not path.is_file():
         raise BenchError(
-            f"{path}: no such file of pretrained weights; put it there (`pais-bench fetch weights` downloads "
-            f"torchvision's), or leave out the option 'pretrained_backbone'"
+            f"{path}: no such file of pretrained weights; put it there (`pais-bench fetch weights` and "
+            f"`pais-bench fetch backbones` download torchvision's), or leave out the option 'pretrained_backbone'"
         )
     return path
 

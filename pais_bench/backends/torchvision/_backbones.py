@@ -3,92 +3,119 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
-from torchvision.models import resnet50
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.ops import FeaturePyramidNetwork
+from torchvision.models.convnext import LayerNorm2d
+from torchvision.ops import FeaturePyramidNetwork, StochasticDepth
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from pais_bench.backends.base import BackboneOptions
-from pais_bench.backends.torchvision._frozen_norm import FoldedBatchNorm2d
-from pais_bench.backends.torchvision._mobilenet import MobileNetV2FPN
+from pais_bench.backends.torchvision._bodies import NAMES, Body, build_body
+from pais_bench.backends.torchvision._frozen_norm import freeze_norms, freeze_until
+from pais_bench.backends.torchvision._simple_pyramid import SimplePyramid
+from pais_bench.backends.torchvision._timm import PREFIX, build_timm
+from pais_bench.errors import BenchError
 from pais_bench.layers.pretrained import fit_weights, read_weights
 
 
 class PyramidOptions(BackboneOptions):
-    """Set a backbone of torchvision's and its feature pyramid."""
+    """Set a backbone of torchvision's or timm's and its feature pyramid."""
 
-    backbone: Literal["resnet50", "mobilenet_v2", "small"] = "resnet50"  # type: ignore[assignment]
-    """mobilenet_v2: for photos on a CPU; small: for drawings on a CPU."""
-    fpn_channels: int = Field(default=256, ge=1)
-    """Channels of each level; small has 32."""
+    backbone: str = "resnet50"  # type: ignore[assignment]
+    """One of _bodies.py, or timm/NAME. mobilenet_v2: for photos on a CPU; small: for drawings on a CPU."""
+    fpn_channels: int | None = Field(default=None, ge=1)
+    """Channels of each level; None: 256, of small 32."""
+    frozen_stages: int | None = Field(default=None, ge=-1)
+    """Stages that do not learn, with the stem; -1: not even that; None: 1 with weights, -1 without."""
+    backbone_norm: Literal["frozen_batch_norm", "batch_norm"] | None = None
+    """What batch norm does beyond the frozen stages; None: it is frozen with weights, and learns without."""
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in NAMES and not name.startswith(PREFIX):
+            raise ValueError(f"there is no such backbone; choose one of {', '.join(NAMES)}, or {PREFIX}NAME")
+        return name
+
+    @model_validator(mode="after")
+    def _small_is_not_pretrained(self) -> PyramidOptions:
+        if self.backbone == "small" and self.pretrained_backbone:
+            raise ValueError("backbone 'small' has no pretrained weights; leave out pretrained_backbone")
+        return self
 
 
-def build_backbone(options: PyramidOptions) -> tuple[Any, int]:
-    """Build a backbone with its feature pyramid; return it and the number of levels of strides 4, 8, ..."""
-    if options.backbone == "small":
-        return Small(), 3
-    build = MobileNetV2FPN if options.backbone == "mobilenet_v2" else resnet50_fpn
-    return build(options.pretrained_backbone, options.fpn_channels), 4
+def build_backbone(options: PyramidOptions) -> Pyramid:
+    """Build a backbone with its feature pyramid.
 
-
-def resnet50_fpn(weights: Path | None, channels: int = 256) -> nn.Module:
-    """Build ResNet-50 and an FPN, P2..P6, strides 4..64, with frozen batch norm, stem and first stage.
-
-    weights is a state dict of torchvision's resnet50 on disk, ImageNet's as a rule. Without it nothing is frozen and
-    batch norm learns, because a random network behind frozen statistics diverges.
+    Without weights nothing is frozen unless the options say so, because a random network behind frozen statistics
+    diverges. Raises BenchError where the options do not fit the backbone, or the weights do not.
     """
-    body = resnet50(weights=None, norm_layer=FoldedBatchNorm2d if weights else nn.BatchNorm2d)
-    if weights:
-        load_weights(body, weights)
-        for frozen in (body.conv1, body.bn1, body.layer1):
-            frozen.requires_grad_(False)
-    return BackboneWithFPN(
-        body,
-        return_layers={f"layer{i}": str(i - 1) for i in (1, 2, 3, 4)},
-        in_channels_list=[256, 512, 1024, 2048],
-        out_channels=channels,
-        extra_blocks=LastLevelMaxPool(),
-    )
+    name, weights = options.backbone, options.pretrained_backbone
+    body = build_timm(name.removeprefix(PREFIX), weights) if name.startswith(PREFIX) else build_body(name, weights)
+    has_norms = any(isinstance(module, nn.BatchNorm2d) for module in body.network.modules())
+    if options.backbone_norm and not has_norms:
+        raise BenchError(f"backbone '{name}': it has no batch norm; leave out the option 'backbone_norm'")
+    stages, norm = (1, "frozen_batch_norm") if weights else (-1, "batch_norm")
+    if options.frozen_stages is not None:
+        stages = options.frozen_stages
+    if stages > len(body.stages):
+        raise BenchError(f"backbone '{name}': frozen_stages is {stages}, but it has {len(body.stages)} stages")
+    _draw_nothing(body.network)
+    if stages >= 0:
+        freeze_until(body.network, (*body.stages, None)[stages])
+    freeze_norms(body.network, everywhere=(options.backbone_norm or norm) == "frozen_batch_norm")
+    return Pyramid(body, options.fpn_channels or body.fpn_channels, has_norms)
 
 
-class Small(nn.Module):
-    """Compute three 32-channel maps of strides 4, 8 and 16 with 0.2 M parameters and batch norm, for a CPU."""
+def _draw_nothing(network: nn.Module) -> None:
+    """Turn dropout and stochastic depth off: they draw once a batch, and a result must not depend on its division."""
+    modules: Iterable[Any] = network.modules()
+    for module in modules:
+        if isinstance(module, nn.Dropout | StochasticDepth):
+            module.p = 0.0
+        elif hasattr(module, "drop_prob"):  # timm's
+            module.drop_prob = 0.0
 
-    def __init__(self) -> None:
+
+class Pyramid(nn.Module):
+    """Compute the maps of a backbone and a feature pyramid on them.
+
+    The maps of a backbone without batch norm have a layer norm each, as Swin Transformer and ConvNeXt have in
+    detection; a plain vision transformer has its own, and the pyramid of ViTDet. Where there are four levels, a fifth
+    one, "pool", is every other cell of the last.
+    """
+
+    def __init__(self, body: Body, channels: int, has_norms: bool) -> None:
         super().__init__()
-        widths = (24, 32, 64, 96)
-        self.body = nn.ModuleList(
-            nn.Sequential(_conv(before, width, stride=2), _conv(width, width))
-            for before, width in zip((3, *widths), widths, strict=False)
+        self.body, self.maps = body.network, body.maps
+        self.levels = len(body.strides)
+        self.statistics, self.channels_last = body.statistics, body.channels_last
+        self.out_channels = channels  # torchvision's detectors ask a backbone for it
+        plain = len(body.channels) == 1
+        self.norms = nn.ModuleList(LayerNorm2d(width) for width in (() if has_norms or plain else body.channels))
+        coarsest = LastLevelMaxPool() if self.levels == 4 else None
+        self.fpn: Any = (
+            SimplePyramid(body.channels[0], channels, coarsest)
+            if plain
+            else FeaturePyramidNetwork(list(body.channels), channels, coarsest)
         )
-        self.fpn = FeaturePyramidNetwork(list(widths[1:]), 32)
-        self.out_channels = 32  # torchvision's detectors ask a backbone for it
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """Map f32[B,3,H,W] to the three levels "0", "1", "2"."""
-        levels: OrderedDict[str, Tensor] = OrderedDict()
-        x = images
-        for i, stage in enumerate(self.body):
-            x = stage(x)
-            if i:
-                levels[str(i - 1)] = x
-        return self.fpn(levels)
-
-
-def _conv(before: int, width: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-    )
+        """Map f32[B,3,H,W], whose sides are multiples of the last stride, to the levels "0", "1", ... and "pool"."""
+        maps = self.maps(self.body, images)
+        if self.norms:
+            maps = [norm(level) for norm, level in zip(self.norms, maps, strict=True)]
+        levels: OrderedDict[str, Tensor] = self.fpn(OrderedDict((str(i), level) for i, level in enumerate(maps)))
+        return levels
 
 
 def load_weights(module: nn.Module, path: Path, optional: tuple[str, ...] = ()) -> None:
-    """Load a state dict from disk; a classifier's last layer, and names that begin with `optional`, may be missing.
+    """Load a state dict of torchvision's Mask R-CNN from disk; names that begin with `optional` may be missing.
 
     Raises BenchError where the file is missing, is no state dict, or its names or shapes do not fit.
     """
-    fit_weights(module, read_weights(path), path, optional=("fc.", *optional))
+    fit_weights(module, read_weights(path), path, optional=optional)

@@ -63,14 +63,16 @@ class Backend(nn.Module):
 
     def __init__(self, num_classes: int, options: Options) -> None:
         super().__init__()
-        backbone, levels = build_backbone(options)
+        backbone = build_backbone(options)
         channels = options.channels
         self.detections_per_img, self.stride = options.detections_per_img, options.stride
         self.compile_backbone = options.compile
-        self.divisor = 2 ** (levels + 1)
+        self.divisor = 2 ** (backbone.levels + 1)
         backbone.fpn.extra_blocks = None  # no P6
         self.backbone = backbone
-        self.semantic_fpn = SemanticFPN(levels, backbone.out_channels, channels, options.groups, options.stride)
+        self.semantic_fpn = SemanticFPN(
+            backbone.levels, backbone.out_channels, channels, options.groups, options.stride
+        )
         self.kernel_head = KernelHead(options.kernels, num_classes, channels, options.groups)
         self.stages = nn.ModuleList(
             KernelUpdate(num_classes, channels, options.heads, options.ffn) for _ in range(options.stages)
@@ -90,7 +92,7 @@ class Backend(nn.Module):
         The proposals, before the first stage, have a mask and a dice loss as well.
         """
         ensure_train_mode(self)
-        batch = to_batch(images, self.divisor, pad_to)
+        batch = to_batch(images, self.divisor, pad_to, self.backbone.statistics)
         proposal, updates = self._forward(batch)
         with torch.autocast(batch.device.type, enabled=False):
             counts = [len(target.instances) for target in targets]
@@ -133,7 +135,7 @@ class Backend(nn.Module):
         so that they are 0 for keep.
         """
         with eval_mode(self):
-            batch = to_batch(images, self.divisor, pad_to)
+            batch = to_batch(images, self.divisor, pad_to, self.backbone.statistics)
             last = self._forward(batch)[1][-1]
         found, queries = self._rank(last)
         kept = torch.stack([one.labels >= 0 if keep is None else keep(one) for one in found])
