@@ -165,7 +165,7 @@ def test_the_same_method_on_splits_of_two_families_is_two_rows(tmp_path: Path) -
     [
         (
             [{"split_family": "stac"}],
-            "description_0.yaml: 'split_family': there is no 'stac'; choose one of imported, mmdet",
+            "description_0.yaml: 'split_family': there is no 'stac'; choose one of ade20k_fractions, coco_fractions",
         ),
         ([{"percent": 7}], "description_0.yaml: 'percent': 7 is not in study 'tiny'; it has 10"),
         ([{"fold": "one"}], "description_0.yaml: 'fold'"),
