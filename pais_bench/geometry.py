@@ -7,13 +7,14 @@ f64[3,3], affine, and stay on the CPU, whatever device holds what they map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pais_bench.types import Instances, Size, Targets
+from pais_bench.types import InstanceMaps, Instances, Size, Targets
 
 
 def warp(image: Tensor, matrix: Tensor, size: Size, fill: float = 0.0) -> Tensor:
@@ -124,18 +125,26 @@ def _project_all(instances: Instances, matrix: Tensor, size: Size) -> tuple[Inst
     upright = abs(float(matrix[0, 1])) + abs(float(matrix[1, 0])) < 1e-9
     boxes = warp_boxes(instances.boxes, matrix, size) if upright else masks_to_boxes(masks)
     visible = masks.flatten(1).any(1) & have_extent(boxes)
-    return Instances(boxes, instances.labels, masks, instances.scores, instances.mask_iou), visible
+    soft_masks = _project_maps(instances.soft_masks, matrix)
+    return replace(instances, boxes=boxes, masks=masks, soft_masks=soft_masks), visible
+
+
+def _project_maps(maps: InstanceMaps | None, matrix: Tensor) -> InstanceMaps | None:
+    """Return maps in the view that a matrix leads to; nothing is resampled."""
+    return None if maps is None else replace(maps, matrix=matrix @ maps.matrix)
 
 
 def _select(targets: Targets, projected: Instances, kept: Tensor, matrix: Tensor) -> Targets:
     """Return those of the projected targets, all of them in `projected`, that are kept, i64[K]."""
     background, (height, width) = targets.background, targets.instances.masks.shape[-2:]
+    pixel_weight = _project_maps(targets.pixel_weight, matrix)
     return Targets(
         projected[kept],
         class_weight=targets.class_weight[kept],
         mask_weight=targets.mask_weight[kept],
         box_weight=targets.box_weight[kept],
         background=_project_background(background, matrix, (height, width)) if callable(background) else background,
+        pixel_weight=None if pixel_weight is None else pixel_weight[kept],
     )
 
 
@@ -145,6 +154,63 @@ def _project_background(
     """Return a background function for boxes of the view that matrix maps to; size is that of the original view."""
     inverse = torch.linalg.inv(matrix)
     return lambda boxes: background(warp_boxes(boxes, inverse, size))
+
+
+def sample_maps(maps: InstanceMaps, points: Tensor, outside: float) -> Tensor:
+    """Return the values f32[N,h,w] of each map at points f32[N,h,w,2], (x, y) px of the view.
+
+    Values are bilinear between the centres of cells, those of the nearest cell at a map's border, and `outside` beyond.
+    """
+    if not len(maps):
+        return points.new_zeros(points.shape[:-1])
+    (a, b, c), (d, e, f) = _coefficients(torch.linalg.inv(maps.matrix))
+    x, y = points.unbind(-1)
+    x0, y0, x1, y1 = maps.boxes[:, :, None, None].unbind(1)
+    across = (a * x + b * y + c - x0) / (x1 - x0).clamp(min=1e-6)
+    down = (d * x + e * y + f - y0) / (y1 - y0).clamp(min=1e-6)
+    grid = 2 * torch.stack((across, down), -1) - 1
+    values = F.grid_sample(maps.values[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+    return torch.where((grid.abs() <= 1).all(-1), values, outside)
+
+
+def crop_pixel_weights(
+    targets: Sequence[Targets], instances: Iterable[Tensor], boxes: Iterable[Tensor], size: Size, offset: float = 0.0
+) -> Tensor | None:
+    """Return pixel weights f32[sum of n,h,w] of regions of each view, whose boxes are f32[n,4]; None where all are 1.
+
+    instances i64[n]: the instance of each region | size: (h, w) | offset: see cell_centres.
+    """
+    if all(target.pixel_weight is None for target in targets):
+        return None
+    return torch.cat(
+        [
+            pixel_weights_at(target, cell_centres(rois, size, offset), index)
+            for target, index, rois in zip(targets, instances, boxes, strict=True)
+        ]
+    )
+
+
+def pixel_weights_at(target: Targets, points: Tensor, instances: Tensor | slice) -> Tensor:
+    """Return the pixel weights f32[n,h,w] of instances i64[n], or a slice, at points f32[n,h,w,2] of the view."""
+    if target.pixel_weight is None:
+        return points.new_ones(points.shape[:-1])
+    return sample_maps(target.pixel_weight[instances], points, outside=1.0)
+
+
+def cell_centres(boxes: Tensor, size: Size, offset: float = 0.0) -> Tensor:
+    """Return the centres f32[n,h,w,2], (x, y) px, of the cells of a grid of size (h, w) on each box f32[n,4].
+
+    offset: pixels by which the points lie further down and to the right.
+    """
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
+    x = x0 + (x1 - x0) * _centres(size[1], boxes) + offset
+    y = y0 + (y1 - y0) * _centres(size[0], boxes) + offset
+    return torch.stack((x[:, None].expand(-1, size[0], -1), y[:, :, None].expand(-1, -1, size[1])), -1)
+
+
+def _centres(cells: int, like: Tensor) -> Tensor:
+    """Return the centres f32[cells] of as many cells in 0..1."""
+    return (torch.arange(cells, dtype=like.dtype, device=like.device) + 0.5) / cells
 
 
 def flip(width: float) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -36,11 +36,38 @@ Keep = Callable[["Instances"], "Tensor"]
 
 
 @dataclass(frozen=True)
+class InstanceMaps:
+    """Hold one map for each instance, at the resolution of the network that made it.
+
+    values f32[N,h,w] | boxes f32[N,4]: the rectangle that each map covers, in pixels of the view that it was made in |
+    matrix f64[3,3], affine: maps that view to the one of the instances. A projection changes the matrix alone: nothing
+    is resampled until values are read at points (geometry.sample_maps).
+    """
+
+    values: Tensor
+    boxes: Tensor
+    matrix: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Tensor | slice) -> InstanceMaps:
+        """Select maps by a bool[N] or i64[K] index or a slice."""
+        return InstanceMaps(self.values[index], self.boxes[index], self.matrix)
+
+    def to(self, device: device) -> InstanceMaps:
+        """Move maps and boxes to a device; the matrix stays on the CPU."""
+        return InstanceMaps(self.values.to(device), self.boxes.to(device), self.matrix)
+
+
+@dataclass(frozen=True)
 class Instances:
     """Hold the instances of one view.
 
     boxes f32[N,4] px | labels i64[N] 0..C-1 | masks bool[N,H,W] | scores f32[N] 0..1, of the class | mask_iou f32[N]
     0..1, predicted IoU of the mask. Ground truth has scores = mask_iou = 1; predictions are sorted by falling score.
+    Only `predict_soft` makes the other two: soft_masks: probabilities 0..1 of each pixel, before they are cut |
+    class_probs f32[N,C] 0..1: probability of every class, in which no mask takes part.
     """
 
     boxes: Tensor
@@ -48,6 +75,8 @@ class Instances:
     masks: Tensor
     scores: Tensor
     mask_iou: Tensor
+    soft_masks: InstanceMaps | None = None
+    class_probs: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,12 +84,18 @@ class Instances:
     def __getitem__(self, index: Tensor | slice) -> Instances:
         """Select instances by a bool[N] or i64[K] index or a slice; for a bool one the host waits for the device."""
         if not isinstance(index, slice) and str(index.dtype) == "torch.bool":
-            index = index.nonzero()[:, 0]  # once: each of the five tensors would wait for it
-        return Instances(*(getattr(self, field.name)[index] for field in fields(self)))
+            index = index.nonzero()[:, 0]  # once: each of the tensors would wait for it
+        return self._each(lambda value: value[index])
 
     def to(self, device: device) -> Instances:
         """Move every tensor to a device."""
-        return Instances(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Callable[[Any], Any]) -> Instances:
+        """Return the instances with every field that they have changed."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: Any = {name: change(value) for name, value in values.items() if value is not None}
+        return Instances(**changed)
 
 
 @dataclass(frozen=True)
@@ -70,7 +105,9 @@ class Targets:
     class_weight, mask_weight, box_weight f32[K] >= 0 multiply the loss of whatever a network matched to the instance.
     background >= 0 multiplies the class loss of whatever is unmatched; as a function it maps boxes f32[n,4] of the view
     to weights f32[n], for networks with boxes. Ground truth has 1 everywhere. seed: seeds anchor, RoI and point
-    sampling for this view; None uses torch's global generator.
+    sampling for this view; None uses torch's global generator. pixel_weight: maps of K weights >= 0 that multiply the
+    mask loss pixel by pixel, before its mean over pixels; 1 where a map does not reach, and everywhere for None. No
+    other loss has it. For methods with needs_soft_predictions only.
     """
 
     instances: Instances
@@ -79,6 +116,7 @@ class Targets:
     box_weight: Tensor
     background: float | Callable[[Tensor], Tensor] = 1.0
     seed: int | None = None
+    pixel_weight: InstanceMaps | None = None
 
     @staticmethod
     def unweighted(instances: Instances) -> Targets:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SMALLEST, instances, load_backend
+from tiny import SMALLEST, instances, load_backend, with_soft
 from torch import nn
 from torch._dynamo import lookup_backend
 
-from pais_bench import plugins, provenance
+from pais_bench import geometry, plugins, provenance
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
 from pais_bench.layers.normalizers import batch_normalizer
 from pais_bench.types import TERMS, Instances, Targets
@@ -156,6 +156,90 @@ def test_what_keep_drops_is_missing_and_the_rest_is_the_same(backend: Any, image
             torch.testing.assert_close(getattr(kept, name), getattr(expected, name), msg=name)
     nothing = backend.predict(images, keep=lambda detections: detections.scores > 2)
     assert [one.masks.shape for one in nothing] == [(0, *image.shape[-2:]) for image in images]
+
+
+def offers_soft(backend: Any) -> Any:
+    """Skip a network without soft predictions, of which a test is below."""
+    if not hasattr(backend, "predict_soft"):
+        pytest.skip("it has no soft predictions")
+    return backend
+
+
+def certain(detections: Instances) -> torch.Tensor:
+    """Keep the half with the most certain masks; soft masks are there before masks are pasted."""
+    assert detections.masks.shape == (len(detections), 0, 0)
+    means = detections.soft_masks.values.mean((1, 2))
+    return means >= means.median()
+
+
+def test_soft_predictions_are_the_predictions_before_they_are_cut(backend: Any, images: Any) -> None:
+    for name, parameter in offers_soft(backend).named_parameters():
+        if name.endswith(("mask_fcn_logits.bias", "mask_head.predictor.bias")):
+            torch.nn.init.constant_(parameter, 0.5)  # the masks of a random Mask R-CNN are empty
+    plain, soft = backend.predict(images), backend.predict_soft(images)
+    for image, expected, found in zip(images, plain, soft, strict=True):
+        for name in ("boxes", "labels", "masks", "scores", "mask_iou"):
+            assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        assert expected.soft_masks is None and expected.class_probs is None
+        assert found.class_probs.shape == (len(found), CLASSES) and found.soft_masks.values.shape[0] == len(found)
+        own_class = found.class_probs.gather(1, found.labels[:, None])[:, 0]
+        assert (own_class >= found.scores - 1e-6).all() and own_class.max() <= 1
+        assert found.soft_masks.values.min() >= 0 and found.soft_masks.values.max() <= 1
+        height, width = image.shape[-2:]
+        points = geometry.cell_centres(torch.tensor([[0.0, 0, width, height]]), (height, width))
+        drawn = geometry.sample_maps(found.soft_masks, points.expand(len(found), -1, -1, -1), outside=0.0) > 0.5
+        assert found.masks.any() and ((drawn == found.masks).float().mean((1, 2)) > 0.9).all()
+
+
+def test_keep_sees_soft_predictions(backend: Any, images: Any) -> None:
+    every = offers_soft(backend).predict_soft(images)
+    for kept, expected in zip(backend.predict_soft(images, keep=certain), every, strict=True):
+        wanted = certain(replace(expected, masks=expected.masks[:, :0, :0]))
+        assert len(kept) > 0 and set(kept.scores.tolist()) <= set(expected.scores.tolist())
+        if len(kept) == int(wanted.sum()):  # else an empty mask was among those that keep saw
+            assert torch.equal(kept.soft_masks.values, expected[wanted].soft_masks.values)
+            assert torch.equal(kept.class_probs, expected[wanted].class_probs)
+
+
+def pixel_weighted(targets: list[Targets], *values: float) -> list[Targets]:
+    """Return targets with maps of one weight for each instance, which reach over the whole view."""
+    weighted, left = [], list(values)
+    for target in targets:
+        number, (height, width) = len(target.instances), target.instances.masks.shape[-2:]
+        soft = with_soft(target.instances, [left.pop(0) for _ in range(number)], CLASSES).soft_masks
+        boxes = torch.tensor([[-99.0, -99, width + 99, height + 99]]).expand(number, -1)
+        weighted.append(replace(target, pixel_weight=replace(soft, boxes=boxes)))
+    return weighted
+
+
+def test_pixel_weights_act_on_the_mask_loss_alone_and_instance_by_instance(
+    backend: Any, images: Any, targets: Any
+) -> None:
+    plain = losses(copy.deepcopy(offers_soft(backend)), images, targets)
+    one, doubled = (losses(copy.deepcopy(backend), images, pixel_weighted(targets, *[v] * 4)) for v in (1.0, 2.0))
+    for term in plain:
+        torch.testing.assert_close(one[term], plain[term])
+        torch.testing.assert_close(doubled[term], (2 if term == "mask" else 1) * plain[term])
+    parts = [losses(copy.deepcopy(backend), images, pixel_weighted(targets, *row))["mask"] for row in torch.eye(4)]
+    torch.testing.assert_close(sum(parts), plain["mask"])
+
+
+def test_pixel_weights_act_pixel_by_pixel(backend: Any, images: Any, targets: Any) -> None:
+    """The losses of the left and the right half of the view are those of the whole."""
+    plain = losses(copy.deepcopy(offers_soft(backend)), images, targets)["mask"]
+    halves = []
+    for first in (1.0, 0.0):
+        halved = pixel_weighted(targets, *[1.0] * 4)
+        for target in halved:
+            target.pixel_weight.values[:, :, :2], target.pixel_weight.values[:, :, 2:] = first, 1 - first
+        halves.append(losses(copy.deepcopy(backend), images, halved)["mask"])
+    assert all(0.05 * plain < half < 0.95 * plain for half in halves)
+    torch.testing.assert_close(sum(halves), plain)
+
+
+def test_targets_without_instances_may_have_pixel_weights(backend: Any, images: Any, empty: Any) -> None:
+    terms = losses(offers_soft(backend), images, pixel_weighted(empty))
+    assert all(torch.isfinite(loss) for loss in terms.values())
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from tiny import instances
+from tiny import instances, with_soft
 from torch.nn import functional as F
 
 from pais_bench import geometry
 from pais_bench.data import recipe
-from pais_bench.types import Targets
+from pais_bench.types import InstanceMaps, Targets
 
 
 def rotation(degrees: float, size: int = 64) -> torch.Tensor:
@@ -125,3 +126,43 @@ def test_images_that_are_projected_together_are_projected_as_each_alone() -> Non
 def test_indices_of_several_flags_are_those_of_each() -> None:
     flags = [torch.tensor(part, dtype=torch.bool) for part in ([0, 1, 1], [], [0], [1, 0, 0, 1])]
     assert [part.tolist() for part in geometry.nonzero_each(flags)] == [[1, 2], [], [], [0, 3]]
+
+
+WHOLE = torch.tensor([[0.0, 0, 48, 64]])
+
+
+@pytest.mark.parametrize("matrix", [rotation(23), geometry.scale(1.7, 0.6), geometry.shift(3.3, -2.1)])
+def test_a_projected_map_has_the_values_of_one_that_is_resampled(matrix: torch.Tensor) -> None:
+    """A map of the whole view, at half its size, is that map as an image; and it is read once, at the end."""
+    values = torch.rand((1, 32, 24), generator=torch.Generator().manual_seed(0))
+    maps = InstanceMaps(values, WHOLE, matrix)
+    points = geometry.cell_centres(torch.tensor([[0.0, 0, 80, 40]]), (40, 80))
+    read = geometry.sample_maps(maps, points, outside=-1.0)
+    expected = geometry.warp(values, matrix @ geometry.scale(2, 2), (40, 80))
+    covered = geometry.warp(torch.ones_like(values), matrix @ geometry.scale(2, 2), (40, 80))
+    inside = covered > 1 - 1e-6  # cells at the border of a map are mixed with what lies outside by warp alone
+    assert inside.sum() > 500 and (read[covered == 0] == -1).all()
+    torch.testing.assert_close(read[inside], expected[inside], rtol=0, atol=1e-4)
+
+
+def test_soft_masks_and_pixel_weights_are_projected_like_masks() -> None:
+    """Where a mask that is projected has a pixel, its soft mask has a probability above a half, and no other has."""
+    before = with_soft(instances([[0, 0, 5, 5], [20, 24, 44, 40], [8, 8, 28, 56]]))
+    targets = replace(Targets.unweighted(before), pixel_weight=before.soft_masks)
+    matrix = geometry.shift(-20, 2) @ rotation(31)
+    (after,) = geometry.project_targets([targets], [matrix], (size := [(64, 64)]))
+    assert len(after.instances) == 2, "the first leaves the view"
+    points = geometry.cell_centres(torch.tensor([[0.0, 0, 64, 64]]), size[0]).expand(2, -1, -1, -1)
+    soft = geometry.sample_maps(after.instances.soft_masks, points, outside=0.0)
+    assert ((soft > 0.5) == after.instances.masks).float().mean() > 0.985
+    assert torch.equal(soft, geometry.sample_maps(after.pixel_weight, points, outside=0.0))
+    assert (geometry.pixel_weights_at(after, points, slice(None))[soft == 0] == 1).all(), "1 where a map does not reach"
+    again = geometry.project(before[1:], matrix, size[0])[0]
+    assert torch.equal(geometry.sample_maps(again.soft_masks, points, outside=0.0), soft)
+    assert torch.equal(again.class_probs, before.class_probs[1:])
+
+
+def test_maps_of_no_instance_have_no_values() -> None:
+    empty = with_soft(instances([]))
+    after, _ = geometry.project(empty, rotation(10), (32, 48))
+    assert geometry.sample_maps(after.soft_masks, torch.zeros(0, 5, 7, 2), outside=1.0).shape == (0, 5, 7)

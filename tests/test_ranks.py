@@ -60,7 +60,11 @@ def a_run(network: str, method: str = "mean_teacher", **training: Any) -> Run:
     """Return a run of 20 steps, by SGD: AdamW makes a step of the last digit of any gradient."""
     load_backend(network)
     backend, name = network.split("/")
-    methods = {"mean_teacher": {"score_threshold": 0.0}, "soft_teacher": {"score_threshold": 0, "jitters": 3}}
+    methods: dict[str, dict[str, Any]] = {
+        "mean_teacher": {"score_threshold": 0.0},
+        "soft_teacher": {"score_threshold": 0, "jitters": 3},
+        "pl_dc": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]},
+    }
     values = study(
         networks={name: {"backend": backend, "options": OPTIONS[network]}},
         methods={name: {"options": options} for name, options in methods.items()},
@@ -87,6 +91,9 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
 
             def predict(self, images: Any, *rest: Any) -> Any:
                 return kind.predict(self, [image.double() for image in images], *rest)
+
+            def predict_soft(self, images: Any, *rest: Any) -> Any:
+                return kind.predict_soft(self, [image.double() for image in images], *rest)
 
             def predict_with_scorers(self, images: Any, *rest: Any) -> Any:
                 detections, scorers = kind.predict_with_scorers(self, [image.double() for image in images], *rest)
@@ -146,7 +153,8 @@ def trained(
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["event"] == "step"]
-    return state["student"] | {f"teacher.{name}": value for name, value in state["teacher"].items()}, losses
+    learnt = {f"{part}.{name}": value for part in ("teacher", "method") for name, value in state[part].items()}
+    return state["student"] | learnt, losses
 
 
 def assert_alike(first: tuple[dict[str, torch.Tensor], Any], second: tuple[dict[str, torch.Tensor], Any]) -> None:
@@ -167,12 +175,15 @@ def test_two_ranks_make_the_steps_of_one(network: str, stores: dict[str, Store],
     assert any("unlabelled/class" in losses for losses in one_rank[1])
 
 
-@pytest.mark.parametrize("network", [name for name in NETWORKS if name.endswith("mask_rcnn")])
-def test_what_a_method_samples_and_scores_does_not_depend_on_the_rank(
-    network: str, stores: dict[str, Store], tmp_path: Path
+@pytest.mark.parametrize(
+    ("network", "method"),
+    [(name, "soft_teacher") for name in NETWORKS if name.endswith("mask_rcnn")] + [("torchvision/mask_rcnn", "pl_dc")],
+)
+def test_what_a_method_samples_scores_and_learns_does_not_depend_on_the_rank(
+    network: str, method: str, stores: dict[str, Store], tmp_path: Path
 ) -> None:
-    """Soft Teacher jitters boxes, and scores its boxes and the student's regions with the teacher."""
-    run = a_run(network, "soft_teacher")
+    """Soft Teacher jitters boxes, and scores its boxes and the student's regions; PL-DC's thresholds adapt."""
+    run = a_run(network, method)
     assert_alike(trained(run, stores, tmp_path / "one"), trained(run, stores, tmp_path / "two", devices=2))
 
 

@@ -20,7 +20,15 @@ from pais_bench.reports import style
 from pais_bench.reports.cells import cells
 from pais_bench.reports.figures import convergence
 from pais_bench.reports.results import Results
-from pais_bench.reports.tables import ablation, checkpoints, cost, per_class, protocols, significance
+from pais_bench.reports.tables import (
+    ablation,
+    checkpoints,
+    cost,
+    panoptic_quality,
+    per_class,
+    protocols,
+    significance,
+)
 from pais_bench.reports.tables.main_table import Report, terminal_table
 from pais_bench.reports.write import write_reports
 from pais_bench.study.run import Run, Training
@@ -220,6 +228,34 @@ def test_mask_ap_per_class_and_method(tmp_path: Path) -> None:
     assert "| small | 1 % | bar | – | – | – |" in text
     assert r"small & 1 \% & a\_b & 11.5 & 13.5 & 11.0 \\" in (tmp_path / "per_class.tex").read_text()
     assert "per_class" not in text and "10 %" not in text
+
+
+def test_panoptic_quality_of_means_and_classes(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2))
+    with pytest.raises(NothingToShow, match="add 'panoptic' to its metrics"):
+        panoptic_quality.Report().frame(study, fabricate(study, tmp_path, half))
+    for path in tmp_path.rglob("metrics.json"):
+        metrics = json.loads(path.read_text())
+        numbers = {"PQ": 0.4, "SQ": 0.8, "RQ": 0.5, "PQth": 0.3 + metrics["segm"]["AP"], "PQst": None}
+        metrics |= {"panoptic": numbers, "panoptic_per_class": {"disc": 0.25, "sky": None}}
+        path.write_text(json.dumps(metrics))
+    results = Results.of(study, tmp_path)
+    panoptic_quality.Report().write(study, results, tmp_path)
+    text = (tmp_path / "panoptic_quality.md").read_text()
+    for row in (
+        "| small | 1 % | all classes | 40.0 ± 0.0 | 40.0 | 40.0 ± 0.0 |",
+        "| small | 1 % | things | 40.5 ± 0.7 | 42.5 | 40.0 ± 0.7 |",
+        "| small | 1 % | stuff | – | – | – |",
+        "| small | 1 % | disc | 25.0 ± 0.0 | 25.0 | 25.0 ± 0.0 |",
+        "| small | 1 % | sky | – | – | – |",
+    ):
+        assert row in text, text
+    assert "10 %" not in text
+    frame = protocols.Report().frame(study, results)
+    quality = frame[frame["protocol"] == "cityscapesScripts PQ"]
+    assert set(quality["number"]) == {"PQ", "SQ", "RQ", "PQth"} and set(
+        quality[quality["number"] == "SQ"]["value"]
+    ) == {80}
 
 
 def test_cost_of_trained_runs(tmp_path: Path) -> None:

@@ -40,15 +40,21 @@ OPTIONS: dict[str, Any] = {
     "guided_distillation": {"options": {"score_threshold": 0.0, "guided_steps": 2}, "teacher": "supervised"},
     "data_distillation": {"options": {"calibration_images": 3}, "teacher": "supervised"},
     "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
+    "pl_dc": {"options": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]}},
+    "mc_panda": {"options": {"score_threshold": 0.0, "certainty": 0.1}},
 }
 FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
 """Query-based networks do not have what these need."""
+NEEDS_SOFT = {"pl_dc", "mc_panda"}
+WITHOUT_SOFT = {"mmdet/mask_rcnn"}
+"""mmdet's suppression of boxes does not say which regions are left, whose class probabilities those need."""
 CORE = ("supervised", "pais")
 PAIRS = [
     (network, name)
     for network in NETWORKS
     for name in METHODS
-    if network.endswith("mask_rcnn") or name not in FOR_REGIONS
+    if (network.endswith("mask_rcnn") or name not in FOR_REGIONS)
+    and not (network in WITHOUT_SOFT and name in NEEDS_SOFT)
 ]
 
 
@@ -107,6 +113,14 @@ def stop_after(step: int, trainer: Trainer) -> None:
 
     with pytest.raises(Interrupted, match=f"stopped after step {step} of {trainer.run.training.steps}"):
         trainer.fit(progress=stop)
+
+
+def assert_same_state(mine: Trainer, theirs: Trainer) -> None:
+    """Compare what the methods have learnt bit for bit, in memory and in the checkpoint."""
+    own, expected = mine.method.state_dict(), theirs.method.state_dict()
+    saved = torch.load(mine.checkpoint, weights_only=True)["method"]
+    assert own.keys() == expected.keys() == saved.keys()
+    assert all(torch.equal(own[key], expected[key]) and torch.equal(own[key], saved[key]) for key in own)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -188,6 +202,15 @@ def test_what_a_query_based_network_lacks_is_refused_by_name(
             load_study(path)
 
 
+@pytest.mark.parametrize("method", sorted(NEEDS_SOFT))
+@pytest.mark.parametrize("network", sorted(WITHOUT_SOFT))
+def test_a_network_without_soft_predictions_is_refused_by_name(
+    network: str, method: str, stores: dict[str, Store], tmp_path: Path
+) -> None:
+    with pytest.raises(BenchError, match=f"methods.{method}: needs a network with soft predictions, which {network}"):
+        build_trainer(a_run(method, network), stores, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("network", "method", "stop"),
     [(network, method, stop) for network, method in PAIRS for stop in ((1, 2, 3) if method in CORE else (2,))],
@@ -209,6 +232,7 @@ def test_a_run_that_is_stopped_ends_bit_for_bit_like_one_that_is_not(
         mine, theirs = getattr(second.models, name).state_dict(), getattr(whole.models, name).state_dict()
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
     assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
+    assert_same_state(second, whole)
     mine, theirs = second.models.optimizer.state_dict(), whole.models.optimizer.state_dict()
     assert all(torch.equal(mine["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in theirs["state"])
 
@@ -234,6 +258,7 @@ def test_a_run_that_begins_with_a_shared_burn_in_ends_bit_for_bit_like_one_with_
         mine, theirs = getattr(second.models, name).state_dict(), getattr(whole.models, name).state_dict()
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
     assert timeless(parts) == timeless(tmp_path / "whole")
+    assert_same_state(second, whole)
     mine, theirs = second.models.optimizer.state_dict(), whole.models.optimizer.state_dict()
     assert all(torch.equal(mine["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in theirs["state"])
     best, expected = (checkpoint.read_checkpoint(path / "best-teacher.pt", run) for path in (parts, tmp_path / "whole"))
@@ -303,7 +328,7 @@ def test_thresholds_are_fitted_to_detections_without_masks(
     (tmp_path / run.teacher.folder).mkdir(parents=True)
     network = predict.build_backend(run.teacher, len(stores["val"].categories))
     monkeypatch.setattr(pseudo_labels, "load_trained", lambda *_: network)
-    monkeypatch.setattr(FrequencyMatching, "fit_thresholds", lambda self, found, *_: seen.extend(found))
+    monkeypatch.setattr(FrequencyMatching, "prepare", lambda self, found, *_: seen.extend(found))
     build_trainer(run, stores, tmp_path)
     assert sum(map(len, seen)) > 0 and all(one.masks.shape == (len(one), 0, 0) for one in seen)
 

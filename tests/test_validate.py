@@ -89,6 +89,8 @@ FAULTS: dict[str, Change] = {
     "annotation that is there twice": lambda content, root: content["annotations"].append(content["annotations"][0]),
     "two categories of one name": at("categories", 0, name="dog "),
     "category without a name": at("categories", 0, name=3),
+    "isthing that is neither 0 nor 1": at("categories", 0, isthing=2),
+    "two annotations of stuff in one image": at("categories", 1, isthing=0),
     "height of zero": at("images", 0, height=0),
     "negative width": at("images", 0, width=-6),
     "text for a size": at("images", 0, width="six"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 
 from pais_bench import plugins
 from pais_bench.errors import BenchError
-from pais_bench.types import Instances
+from pais_bench.types import InstanceMaps, Instances
 
 NETWORK = {
     "backbone": "small",
@@ -149,3 +150,16 @@ def instances(
         scores=torch.tensor(scores) if scores is not None else one,
         mask_iou=torch.tensor(mask_iou) if mask_iou is not None else one,
     )
+
+
+def with_soft(detections: Instances, certainty: Sequence[float] | float = 0.97, classes: int = 3) -> Instances:
+    """Return detections with soft masks of 4 x 4 cells on their boxes, of one probability each, and class_probs.
+
+    The probability of a detection's own class is its score, and the others share the rest.
+    """
+    number = len(detections)
+    values = torch.as_tensor(certainty, dtype=torch.float32).expand(number)[:, None, None].repeat(1, 4, 4)
+    probs = ((1 - detections.scores) / (classes - 1))[:, None].repeat(1, classes)
+    probs[torch.arange(number), detections.labels] = detections.scores
+    maps = InstanceMaps(values, detections.boxes, torch.eye(3, dtype=torch.float64))
+    return replace(detections, soft_masks=maps, class_probs=probs)

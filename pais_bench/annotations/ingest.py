@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES
 from pais_bench.annotations.complete import as_integer
+from pais_bench.annotations.panoptic import is_thing
 from pais_bench.annotations.repair import AnnotationRepair, ChangedRecord, DroppedRecord
 from pais_bench.annotations.rle_columns import IntArray, InvalidRecords
 from pais_bench.annotations.validate import (
@@ -52,8 +54,9 @@ class Subset:
 
 
 class Converted(NamedTuple):
-    """Hold the tables of a subset, its classes {id, name} sorted by id, what a repair did, and notes of a line.
+    """Hold the tables of a subset, its classes sorted by id, what a repair did, and notes of a line.
 
+    A class has id and name, and where it is stuff isthing, 0.
     annotations are the records as they are stored.
     """
 
@@ -74,6 +77,7 @@ def convert(subset: Subset, repair: bool = False) -> Converted:
     dropped = {image["id"] for record in subset.dropped if type((image := record.record).get("id")) is int}
     work = AnnotationRepair(subset.source, subset.annotations, images, categories, dropped, repair)
     annotations = work.columns()
+    _require_stuff_once(subset, images, annotations)
     try:
         metadata = {key: canonical_json(getattr(subset, key)).encode() for key in ("categories", "extra")}
     except InvalidRecords as error:
@@ -81,7 +85,10 @@ def convert(subset: Subset, repair: bool = False) -> Converted:
     by_id = sorted(subset.categories, key=lambda category: category["id"])
     return Converted(
         _tables(images, annotations, metadata),
-        [{"id": category["id"], "name": category["name"]} for category in by_id],
+        [
+            {"id": category["id"], "name": category["name"], **({} if is_thing(category) else {"isthing": 0})}
+            for category in by_id
+        ],
         work.kept_records(),
         [*subset.dropped, *work.repaired()],
         [*subset.notes, *work.lines],
@@ -122,12 +129,17 @@ def _drop_parents(subset: Subset, used: Collection[int | None]) -> Subset:
 
 
 def require_objects(name: str, source: str, tables: Mapping[str, pa.RecordBatch]) -> None:
-    """Raise BenchError where a training or validation set has nothing to learn or to find."""
+    """Raise BenchError where a training or validation set has nothing to learn or to find; stuff is no object."""
     crowd = tables["annotations"].column("iscrowd")
-    if name not in ("train", "val") or pc.any(pc.equal(crowd, 0)).as_py():
+    categories = json.loads(tables["images"].schema.metadata[b"categories"])
+    things = pa.array([category["id"] for category in categories if is_thing(category)], pa.int64())
+    of_things = pc.is_in(tables["annotations"].column("category_id"), value_set=things)
+    if name not in ("train", "val") or pc.any(pc.and_(pc.equal(crowd, 0), of_things)).as_py():
         return
     reason = f"all of its {len(crowd)} annotations are crowd regions" if len(crowd) else "it has no annotation"
     remedy = "set iscrowd to 0 for single objects" if len(crowd) else "annotate some of its images"
+    if len(things) < len(categories) and len(crowd):
+        reason, remedy = reason.replace("regions", "regions or stuff"), f"{remedy}, and isthing to 1 for their classes"
     raise BenchError(f"{source}: no object to {'learn' if name == 'train' else 'find'}: {reason}; {remedy}")
 
 
@@ -159,6 +171,25 @@ def _image_columns(subset: Subset) -> Images:
     for position in find_duplicates(images.id):
         raise _error(subset, "image", position, "duplicate id")
     return images
+
+
+def _require_stuff_once(subset: Subset, images: Images, annotations: Annotations) -> None:
+    """Raise BenchError for an image with two annotations of a stuff class: stuff is one region, of many parts."""
+    stuff = {category["id"]: category["name"] for category in subset.categories if not is_thing(category)}
+    rows = np.flatnonzero(np.isin(annotations.category_id, list(stuff)) & (annotations.iscrowd == 0))
+    if not len(rows):
+        return
+    pairs = np.stack([annotations.row[rows], annotations.category_id[rows]], axis=1)
+    _, first, inverse = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(first[inverse.reshape(-1)] != np.arange(len(rows)))
+    if len(repeated):
+        second = repeated[0]
+        one, other = rows[first[inverse.reshape(-1)[second]]], rows[second]
+        name = abbreviate(stuff[int(annotations.category_id[other])])
+        raise BenchError(
+            f"{subset.source}: image {images.id[annotations.row[other]]} has the annotations {annotations.id[one]} and "
+            f"{annotations.id[other]} of {name}, which is stuff; join them in one, or set isthing to 1"
+        )
 
 
 def _require_any(subset: Subset, records: Sequence[Record], noun: str) -> None:

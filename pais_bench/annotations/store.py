@@ -29,6 +29,7 @@ from pais_bench.annotations.ingest import (
     drop_parents,
     require_objects,
 )
+from pais_bench.annotations.panoptic import is_thing
 from pais_bench.errors import BenchError
 
 __all__ = [
@@ -74,8 +75,8 @@ class Objects(NamedTuple):
 class Store:
     """Read the annotations of one subset of a prepared dataset, and the paths of its images; no image is opened.
 
-    digest is the sha256 of the subset's records | categories are (id, name), sorted by id | label_of maps a category id
-    to 0..C-1. A copy in another process maps the same files.
+    digest is the sha256 of the subset's records | categories are (id, name), sorted by id | isthing: whether each is of
+    things, not stuff | label_of maps a category id to 0..C-1. A copy in another process maps the same files.
     """
 
     def __init__(self, folder: Path, subset: str, entry: Mapping[str, Any], moved: Moved | None = None) -> None:
@@ -89,9 +90,9 @@ class Store:
         self._images, self._annotations = tables["images"], tables["annotations"]
         metadata = self._images.batch.schema.metadata
         self._categories, self._extra = json.loads(metadata[b"categories"]), metadata[b"extra"]
-        self.categories: tuple[tuple[int, str], ...] = tuple(
-            sorted((category["id"], category["name"]) for category in self._categories)
-        )
+        by_id = sorted(self._categories, key=lambda category: category["id"])
+        self.categories: tuple[tuple[int, str], ...] = tuple((one["id"], one["name"]) for one in by_id)
+        self.isthing: tuple[bool, ...] = tuple(map(is_thing, by_id))
         self.label_of: dict[int, int] = {number: label for label, (number, _) in enumerate(self.categories)}
 
     @staticmethod
@@ -152,12 +153,11 @@ class Store:
     def coco_dict(self) -> dict[str, Any]:
         """Return a new dict with all records and fields of the source, in its order."""
         rows = range(len(self.image_ids))
-        position = self._annotations.numbers("position").tolist()
         by_image = [annotation for row in rows for annotation in self._image_annotations(row)]
         return {
             **json.loads(self._extra),
             "images": [self._image(row) for row in rows],
-            "annotations": [by_image[index] for index in np.argsort(position).tolist()],
+            "annotations": [by_image[index] for index in np.argsort(self._annotations.numbers("position")).tolist()],
             "categories": [dict(category) for category in self._categories],
         }
 
@@ -295,5 +295,6 @@ def _same_classes(classes: Mapping[str, list[dict[str, Any]]]) -> list[dict[str,
     (first, expected), *others = classes.items()
     for source, actual in others:
         if actual != expected:
-            raise BenchError(f"{source}: its categories differ from those of {first}; give both the same ids and names")
+            remedy = "give both the same ids and names, and the same isthing"
+            raise BenchError(f"{source}: its categories differ from those of {first}; {remedy}")
     return expected

@@ -55,6 +55,7 @@ FAULTS = {
     "size": Fault("has height {r[height]} and width {r[width]}", "give the size of the file in whole pixels"),
     "file name": Fault("has file_name {r[file_name]}", "name its file in the image folder"),
     "name": Fault("has name {r[name]}", "give it a name in quotes"),
+    "isthing": Fault("has isthing {isthing}", "give 1 for a class of single objects, 0 for stuff, such as sky"),
     "unknown image": Fault(
         "has image_id {r[image_id]}, which the file does not list",
         "remove the annotation, or add what it refers to",
@@ -155,6 +156,8 @@ def category_ids(records: Sequence[Record]) -> IntArray:
     _require_keys(records, "category")
     if not all(isinstance(record["name"], str) for record in records):
         raise InvalidRecords("name")
+    if not all(type(thing := record.get("isthing", 1)) in (int, bool) and thing in (0, 1) for record in records):
+        raise InvalidRecords("isthing")
     return ids
 
 
@@ -190,6 +193,7 @@ def fault_message(
             "size": abbreviate(mask.get("size")) if isinstance(mask, dict) else "",
             "id": f"the id {abbreviate(record['id'])}, no integer of 64 bits" if "id" in record else "no 'id'",
             "polygon": _describe_polygon(mask),
+            "isthing": abbreviate(record.get("isthing")),
         }
     else:
         fault, values["value"] = "no record", abbreviate(record)

@@ -95,7 +95,8 @@ def require_before_jobs(study: Study, source: str, results: Path) -> None:
     if recorded and recorded.root and study.dataset.root and recorded.root != str(study.dataset.root.resolve()):
         require_own_label(study.dataset, results, read_present(study.dataset, folder)[0])
     require_own_report(study, source, results)
-    evaluate.require(study.metrics, read_classes(folder))
+    other = recorded is not None and recorded[:2] != (study.dataset.name, study.dataset.options)
+    evaluate.require(study.metrics, None if other else read_classes(folder))
 
 
 def require_folder(results: Path) -> None:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from pycocotools import mask as rle
 
 from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress
+from pais_bench.datasets._regions import encode_regions
 from pais_bench.errors import BenchError
 from pais_bench.images.check import in_threads
 from pais_bench.images.pixels import verify
@@ -35,6 +35,14 @@ INSTANCE_LABELS = range(LABELS["person"], LABELS["bicycle"] + 1)
 """Ids of the labels that have instances."""
 CLASSES = {number: _NAMES[number] for number in INSTANCE_LABELS if _NAMES[number] not in ("caravan", "trailer")}
 """Names of the labels that the benchmark evaluates, by id."""
+STUFF = {
+    LABELS[name]: name
+    for name in (
+        *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+        *("terrain", "sky"),
+    )
+}
+"""Names of the labels without instances that the benchmark evaluates, by id."""
 
 IMAGE, INSTANCES, POLYGONS = "_leftImg8bit.png", "_gtFine_instanceIds.png", "_gtFine_polygons.json"
 UNIT = 1000  # a pixel of instance n of a label is UNIT * id + n
@@ -79,36 +87,47 @@ def find_annotations(frames: Sequence[Frame], annotations: Path) -> dict[Frame, 
 
 
 def read_subset(
-    images: Path, sources: Mapping[Frame, Path], decode: bool = False, progress: ProgressCallback = ignore_progress
+    images: Path,
+    sources: Mapping[Frame, Path],
+    decode: bool = False,
+    progress: ProgressCallback = ignore_progress,
+    stuff: bool = False,
 ) -> Subset:
     """Read frames and their annotation files, several at a time; only the encoded masks are kept.
 
-    decode: decode the images too, to find damaged ones.
+    decode: decode the images too, to find damaged ones | stuff: read the labels of STUFF too, one annotation for each
+    label of an image; every annotation then has its pixels' value as segment_id.
     Image ids are 1..n in the order of the frames, annotation ids 1..m. Raises BenchError that names the first faulty
     file.
     """
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     pairs = [(images / frame.image, annotation) for frame, annotation in sources.items()]
-    read = in_threads(lambda pair: _read_frame(*pair, decode), pairs, str(images), progress)
+    read = in_threads(lambda pair: _read_frame(*pair, decode, stuff), pairs, str(images), progress)
     for number, (frame, (size, described)) in enumerate(zip(sources, read, strict=True), 1):
         records.append({"id": number, "file_name": frame.image, "height": size[0], "width": size[1]})
         for record in described:
             annotations.append({"id": len(annotations) + 1, "image_id": number, **record})
         if number % _PROGRESS_INTERVAL == 0 or number == len(pairs):
             progress(f"{images}: {number} of {len(pairs)} images read")
-    categories = [{"id": number, "name": name} for number, name in CLASSES.items()]
+    categories: list[dict[str, Any]] = [{"id": number, "name": name} for number, name in CLASSES.items()]
+    if stuff:
+        categories = [{"id": number, "name": name, "isthing": 0} for number, name in STUFF.items()] + [
+            {**category, "isthing": 1} for category in categories
+        ]
     return Subset(str(images), images, records, annotations, categories)
 
 
-def _read_frame(image: Path, annotation: Path, decode: bool) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+def _read_frame(
+    image: Path, annotation: Path, decode: bool, stuff: bool
+) -> tuple[tuple[int, int], list[dict[str, Any]]]:
     """Return (height, width) of an image and the records of its annotation file, without ids."""
     size = _image_size(image)
     if decode:
         verify(image)
     values = _read_instances(annotation) if annotation.name.endswith(INSTANCES) else _read_polygons(annotation, size)
     _require_size(annotation, values.shape, size)
-    return size, _records(values, annotation)
+    return size, _records(values, annotation, stuff)
 
 
 def _require_size(annotation: Path, actual: tuple[int, ...], expected: tuple[int, ...]) -> None:
@@ -200,49 +219,38 @@ def draw(size: tuple[int, int], objects: Sequence[Mapping[str, Any]]) -> Image.I
     return image
 
 
-def _class_values() -> npt.NDArray[np.int32]:
-    """Return a table from pixel values to themselves if they are of CLASSES, to 0 for other labels, to -1 otherwise."""
+def _class_values(stuff: bool) -> npt.NDArray[np.int32]:
+    """Return a table from pixel values to themselves if they are of a class, to 0 for other labels, to -1 otherwise."""
     table = np.full(len(_NAMES) * UNIT, -1, dtype=np.int32)
     table[: len(_NAMES)] = 0
     for number in INSTANCE_LABELS:
         values = range(number * UNIT, (number + 1) * UNIT)
         table[values] = values if number in CLASSES else 0
         table[number] = number if number in CLASSES else 0
+    if stuff:
+        table[list(STUFF)] = list(STUFF)
     return table
 
 
-_CLASS_VALUES = _class_values()
+_CLASS_VALUES = {stuff: _class_values(stuff) for stuff in (False, True)}
 
 
-def _records(values: npt.NDArray[np.int32], source: Path) -> list[dict[str, Any]]:
+def _records(values: npt.NDArray[np.int32], source: Path, stuff: bool) -> list[dict[str, Any]]:
     """Encode the regions of instance ids i32[H,W], by ascending id.
 
-    A region whose value is a label id without an instance number is a group: iscrowd 1.
+    A region whose value is the id of a label that has instances, without the number of one, is a group: iscrowd 1.
     """
-    pixels = values.ravel(order="F")
-    inside = (pixels >= 0) & (pixels < len(_CLASS_VALUES))
-    kept = _CLASS_VALUES[np.where(inside, pixels, 0)]
-    if (unknown := pixels[(kept < 0) | ~inside]).size:
+    table = _CLASS_VALUES[stuff]
+    inside = (values >= 0) & (values < len(table))
+    kept = table[np.where(inside, values, 0)]
+    if (unknown := values[(kept < 0) | ~inside]).size:
         raise BenchError(f"{source}: has the pixel value {unknown[0]}, which no label of Cityscapes has; {UNZIP_AGAIN}")
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(kept)) + 1])
-    ends, run_values = np.append(starts[1:], pixels.size), kept[starts]
-    records = []
-    for value in np.unique(run_values[run_values > 0]).tolist():
-        runs = run_values == value
-        bounds = np.stack([starts[runs], ends[runs]], axis=1).ravel()
-        mask = _encode(bounds, values.shape)
-        category = value if value < UNIT else value // UNIT
-        records.append({"category_id": category, "iscrowd": int(value < UNIT), **mask})
-    return records
-
-
-def _encode(bounds: npt.NDArray[np.int64], size: Sequence[int]) -> dict[str, Any]:
-    """Return segmentation, area and bbox of a mask from the starts and ends of its runs down the columns."""
-    pixels = size[0] * size[1]
-    counts = np.diff(np.concatenate([[0], bounds, [pixels] if bounds[-1] < pixels else []]).astype(int)).tolist()
-    compressed = rle.frPyObjects({"size": list(size), "counts": counts}, *size)
-    return {
-        "segmentation": {"size": list(size), "counts": compressed["counts"].decode("ascii")},
-        "area": int(rle.area(compressed)),
-        "bbox": [int(side) for side in rle.toBbox(compressed)],
-    }
+    return [
+        {
+            "category_id": value if value < UNIT else value // UNIT,
+            "iscrowd": int(value in CLASSES),
+            **mask,
+            **({"segment_id": value} if stuff else {}),
+        }
+        for value, mask in encode_regions(kept)
+    ]

@@ -1,4 +1,4 @@
-"""Prepare Cityscapes: its finely annotated images of 21 cities as COCO records, in eight classes.
+"""Prepare Cityscapes: its finely annotated images of 21 cities as COCO records, in eight classes, or 19 with stuff.
 
 Source: gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip of cityscapes-dataset.com, unzipped as they are.
 """
@@ -32,9 +32,10 @@ _NO_FILE = ("image without an annotation file", "gtFine has neither its instance
 
 
 class Options(StrictConfig):
-    """Set whether every image of every city is required."""
+    """Set whether every image of every city is required, and whether stuff, such as road, is read too."""
 
     complete: bool = True
+    stuff: bool = False
 
 
 class Dataset:
@@ -87,7 +88,7 @@ class Dataset:
                     f"leave these images out with --repair"
                 )
             dropped = [DroppedRecord("images", index, *_NO_FILE, {"file_name": image}) for index, image in missing]
-            subsets[name] = replace(read_subset(images, sources, decode, progress), dropped=dropped)
+            subsets[name] = replace(read_subset(images, sources, decode, progress, self.options.stuff), dropped=dropped)
         report_copies(subsets, progress)
         write_store(folder, label, subsets, repair, progress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pais_bench.annotations.sources import Sources
 from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress, write_store
 from pais_bench.annotations.validate import abbreviate
 from pais_bench.datasets._image_files import check_images, report_copies
+from pais_bench.datasets._segments import read_segments
 from pais_bench.errors import BenchError
 from pais_bench.images.check import verify_if
 from pais_bench.study.base import StrictConfig
@@ -24,19 +26,24 @@ LISTS = ("images", "annotations", "categories")
 
 
 class Options(StrictConfig):
-    """Set the paths below the root, and the largest image; unlabelled images are read where their file is named."""
+    """Set the paths below the root, and the largest image; unlabelled images are read where their file is named.
+
+    An annotation file with a folder of segments, PNGs, is one of COCO's panoptic format.
+    """
 
     train_annotations: str = "annotations/instances_train2017.json"
     train_images: str = "train2017"
+    train_segments: str | None = None
     val_annotations: str = "annotations/instances_val2017.json"
     val_images: str = "val2017"
+    val_segments: str | None = None
     unlabelled_annotations: str | None = None
     unlabelled_images: str = "unlabeled2017"
     max_megapixels: float = Field(default=200, gt=0)
 
 
 class Dataset:
-    """Read COCO instances files."""
+    """Read COCO instances files, or panoptic ones."""
 
     def __init__(self, options: Options, root: Path | None) -> None:
         """Keep the folder of the data; raise BenchError if no root is given."""
@@ -47,7 +54,7 @@ class Dataset:
     def sources(self) -> Sources:
         """Return the files and folders that the dataset is read from."""
         annotations, images = zip(*_paths(self.options).values(), strict=True)
-        return Sources(self.root, annotations, images)
+        return Sources(self.root, (*annotations, *_segments(self.options).values()), images)
 
     def prepare(
         self,
@@ -67,10 +74,18 @@ class Dataset:
             expected = _expected(self.options)
             raise BenchError(f"{self.root}: no such folder; set dataset.root to the folder that holds {expected}")
         subsets: dict[str, Subset] = {}
+        segments = _segments(self.options)
         for name, (file, images) in _paths(self.options).items():
             progress(f"{self.root / file}: reading")
             required = ("images", "categories") if name == "unlabelled" else LISTS
             subsets[name] = read(self.root / file, self.root / images, required)
+            if name in segments:
+                subsets[name] = read_segments(subsets[name], self.root / segments[name], progress)
+            elif name == "unlabelled" and segments and not subsets[name].annotations:
+                # COCO's list of unlabelled images has the classes of instances, and no label needs any.
+                subsets[name] = replace(subsets[name], categories=subsets["train"].categories)
+            else:
+                _require_instances(subsets[name], f"dataset.options.{name}_segments")
         count = sum(len(subset.images) for subset in subsets.values())
         decode = verify_if(verify_images, count, progress)
         for name, subset in subsets.items():
@@ -108,6 +123,14 @@ def read(annotations: Path, images: Path, required: Sequence[str] = LISTS) -> Su
         extra=content,
         notes=[line for found in notes.values() for line in found.lines()],
     )
+
+
+def _require_instances(subset: Subset, key: str) -> None:
+    """Raise BenchError for a panoptic file whose segments no option names; key is the option."""
+    if any(isinstance(record, dict) and "segments_info" in record for record in subset.annotations):
+        raise BenchError(
+            f"{subset.source}: a panoptic file, whose segments are in PNGs; set {key} to the folder of the PNGs"
+        )
 
 
 def _report_repeated(subset: Subset, progress: ProgressCallback) -> None:
@@ -159,6 +182,12 @@ def _paths(options: Options) -> dict[str, tuple[str, str]]:
     if options.unlabelled_annotations is not None:
         paths["unlabelled"] = (options.unlabelled_annotations, options.unlabelled_images)
     return paths
+
+
+def _segments(options: Options) -> dict[str, str]:
+    """Return the folder of PNGs of every subset that has one, relative to the root."""
+    folders = {"train": options.train_segments, "val": options.val_segments}
+    return {name: folder for name, folder in folders.items() if folder is not None}
 
 
 def _expected(options: Options) -> str:

@@ -2,12 +2,11 @@
 
 A class is a shape and a texture. The hue depends on the shape; the mean colour does not depend on the texture. Objects
 occlude each other, touch and leave the frame; strokes and plain blobs belong to no class; some images are empty, and
-some hold a crowd region of many tiny shapes.
+some hold a crowd region of many tiny shapes. With stuff, the background is a smooth sky above a grainy ground.
 """
 
 from __future__ import annotations
 
-import colorsys
 import math
 import shutil
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic import Field
 
 from pais_bench.annotations import rle
 from pais_bench.annotations.store import Subset, write_store
+from pais_bench.datasets._paint import Colour, Plane, outline, ripple, rotated, tint, tone
 from pais_bench.study.base import StrictConfig
 
 SHAPES = ("disc", "ring", "triangle", "star")
@@ -38,22 +38,27 @@ PERIOD = (0.11, 0.125)
 CONTRAST = 0.25  # how much lighter and darker than its plain colour an object's stripes are
 VISIBLE, VISIBLE_PIXELS = 0.5, 24
 """Every object keeps at least this fraction and this number of its pixels; a layer that hides more is not drawn."""
-ARMS = {"triangle": (3, 0.5), "star": (5, 0.45)}
-"""Tips of a shape, and the radius of the notch between two of them; without a notch the edge is straight."""
 AREA = {"disc": 1.0, "ring": 1.1, "triangle": 1.3, "star": 1.3}
 """Radius of a shape relative to a disc's, so that its area tells less."""
 
-Plane = npt.NDArray[np.float64]
-Colour = npt.NDArray[np.float64]
+STUFF = ("sky", "ground")
+"""Names of the categories 9 and 10, where there is stuff."""
+HORIZON = (0.3, 0.7)
+"""Range of the height of the ground's edge, in image heights, and of its slope, a third of what is between them."""
+ALONE = 0.1
+"""Probability that sky or ground fills an image."""
+GRAIN = 0.12
+"""Standard deviation of the ground's brightness from cell to cell, which the sky has not."""
 
 
 class Options(StrictConfig):
-    """Set the number of images, their approximate size in pixels, and the seed."""
+    """Set the number of images, their approximate size in pixels, the seed, and whether the background is stuff."""
 
     train: int = Field(default=1200, ge=1, le=1_000_000)
     val: int = Field(default=240, ge=1, le=1_000_000)
     size: int = Field(default=96, ge=64, le=512)
     seed: int = Field(default=0, ge=0)
+    stuff: bool = False
 
 
 class Dataset:
@@ -80,7 +85,8 @@ class Dataset:
         records: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(count):
-            scene = Scene(np.random.default_rng((self.options.seed, number, index)), self.options.size)
+            rng = np.random.default_rng((self.options.seed, number, index))
+            scene = (SceneWithStuff if self.options.stuff else Scene)(rng, self.options.size)
             image_id = number * 1_000_000 + index + 1
             file_name = f"{image_id:07d}.png"
             Image.fromarray(scene.pixels()).save(drawing / name / file_name, compress_level=1)
@@ -88,7 +94,10 @@ class Dataset:
             for record in scene.annotations():
                 annotation_id = number * 10_000_000 + len(annotations) + 1
                 annotations.append({"id": annotation_id, "image_id": image_id, **record})
-        categories = [{"id": label, "name": class_name} for label, class_name in enumerate(CLASSES, start=1)]
+        names = (*CLASSES, *STUFF) if self.options.stuff else CLASSES
+        categories: list[dict[str, Any]] = [{"id": label, "name": name} for label, name in enumerate(names, start=1)]
+        for category in categories if self.options.stuff else ():
+            category["isthing"] = int(category["name"] in CLASSES)
         return Subset(f"shapes {name}", images / name, records, annotations, categories)
 
 
@@ -241,42 +250,21 @@ class Scene:
         return True
 
 
-def outline(shape: str, x: Plane, y: Plane, radius: float) -> Plane:
-    """Return the signed distance to a shape around the origin: negative inside, in px near its edge."""
-    distance = np.hypot(x, y)
-    if shape == "disc":
-        return distance - radius
-    if shape == "ring":
-        return np.abs(distance - 0.72 * radius) - 0.28 * radius
-    arms, notch = ARMS[shape]
-    half = math.pi / arms
-    # In coordinates u along and v across the nearest arm, the outline is one line from the tip to the notch.
-    u = np.max([rotated(x, y, 2 * half * arm)[0] for arm in range(arms)], axis=0)
-    v = np.sqrt(np.maximum(distance**2 - u**2, 0))
-    along, across = radius * (notch * math.cos(half) - 1), radius * notch * math.sin(half)
-    return np.asarray(((u - radius) * across - v * along) / math.hypot(along, across))
+class SceneWithStuff(Scene):
+    """Paint one image on a background of stuff, regions that layers cover like objects; clutter is void."""
 
-
-def ripple(x: Plane, period: float) -> Plane:
-    """Return a square wave -1..1 whose edges are about a pixel wide."""
-    return np.clip(np.sin(x * (2 * math.pi / period)) * period / math.pi, -1, 1)
-
-
-def rotated(x: Plane, y: Plane, turn: float) -> tuple[Plane, Plane]:
-    """Rotate coordinates by an angle in radians."""
-    return x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
-
-
-def tint(hue: float, saturation: float = 1.0) -> Colour:
-    """Return the brightest colour f64[3,1,1] of a hue and a saturation, all 0..1."""
-    return np.array(colorsys.hsv_to_rgb(hue, saturation, 1.0))[:, None, None]
-
-
-def tone(hue: float, saturation: float, luma: float) -> Colour:
-    """Return the colour f64[3,1,1] of a hue, a saturation and a luma, all 0..1."""
-    pure = tint(hue, saturation)
-    bright = float(pure[:, 0, 0] @ (0.299, 0.587, 0.114))
-    return pure * (luma / bright) if luma < bright else 1 - (1 - pure) * (1 - luma) / (1 - bright + 1e-9)
+    def _populate(self) -> None:
+        """Paint sky and ground as the first layers, then what every image has."""
+        edge, slope = self.rng.uniform(*HORIZON), self.rng.uniform(-1, 1) * (HORIZON[1] - HORIZON[0]) / 3
+        edge += float(self.rng.choice([-2, 0, 2], p=[ALONE / 2, 1 - ALONE, ALONE / 2]))
+        below = self.y / self.height > edge + slope * (self.x / self.width - 0.5)
+        grain = np.repeat(np.repeat(self.rng.normal(0, GRAIN, (64, 64)), self.size // 32, 0), self.size // 32, 1)
+        self.canvas += np.where(below, grain[: self.height, : self.width], 0)
+        for category, inside in enumerate((~below, below), start=len(CLASSES) + 1):
+            if inside.any():
+                self.top[inside] = len(self.layers)
+                self.layers.append((category, False, 0))
+        super()._populate()
 
 
 def region(mask: npt.NDArray[np.bool_], crowd: bool) -> dict[str, Any]:

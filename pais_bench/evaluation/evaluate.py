@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pais_bench import plugins
+from pais_bench.annotations.panoptic import is_thing, things_alone
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.check import checked_records, have_masks
 
@@ -35,7 +36,8 @@ def require(metrics: Sequence[str], classes: Sequence[dict[str, Any]] | None = N
     for name in metrics:
         metric = plugins.load("metrics", name)
         if hasattr(metric, "require"):
-            metric.require(classes)
+            things = None if classes is None else [category for category in classes if is_thing(category)]
+            metric.require(classes if name == "panoptic" else things)
 
 
 def evaluate(
@@ -44,16 +46,20 @@ def evaluate(
     """Return the numbers of COCO result records by the keys of protocols() and per_class.
 
     ground_truth is the content of a COCO annotation file, root the folder of the dataset's raw data, where official
-    ground truth may lie. Records are checked and their masks encoded here; those of boxes alone have box AP alone.
-    Raises BenchError for an unknown metric, for records that do not fit the ground truth, and for a metric of masks
-    where there are none.
+    ground truth may lie. Records are checked and their masks encoded here; those of boxes alone have box AP alone. AP
+    is of things alone, PQ of stuff too. Raises BenchError for an unknown metric, for records that do not fit the ground
+    truth, and for a metric of masks where there are none.
     """
     numbers: dict[str, Any] = {}
     records = checked_records(ground_truth, records)
+    things = things_alone(ground_truth)
+    classes = {category["id"] for category in things["categories"]}
+    of_things = [record for record in records if record["category_id"] in classes]
     for name in metrics:
         metric = plugins.load("metrics", name)
         if name != "coco" and not have_masks(records):
             raise BenchError(f"the results are boxes alone, and metric '{name}' is of masks; leave it out")
         options = metric.options(root) if hasattr(metric, "options") else {}
-        numbers |= metric.evaluate(ground_truth, records, **options)
+        counted = (ground_truth, records) if name == "panoptic" else (things, of_things)
+        numbers |= metric.evaluate(*counted, **options)
     return numbers

@@ -20,6 +20,15 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over ranks, for which the host does not wait. Collective."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total
+
+
 def batch_normalizer(count: Count) -> float | Tensor:
     """Return the count of a batch that is the whole step, at least 1."""
     return _floating(count).clamp(min=1) if isinstance(count, Tensor) else max(float(count), 1.0)

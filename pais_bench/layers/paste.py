@@ -13,7 +13,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from pais_bench.types import Instances, Keep, Size
+from pais_bench.types import InstanceMaps, Instances, Keep, Size
 
 CHUNK = 2**25
 """Pixels of views that are interpolated at once: 128 MB of float32."""
@@ -58,13 +58,17 @@ def kept_instances(
     sizes: Sequence[Size],
     keep: Keep | None,
     shift: float = 0.0,
+    soft: bool = False,
 ) -> list[Instances]:
     """Return each view's instances with pasted masks, without those that keep drops.
 
     detections: those of all views, counts of them in each, with masks bool[n,0,0]; masks: their probabilities
-    f32[n,h,w] on their boxes; sizes: (H, W) of each view; shift: see paste_masks. The host waits once, and only where
-    there is keep.
+    f32[n,h,w] on their boxes; sizes: (H, W) of each view; shift: see paste_masks; soft: whether the instances have
+    soft_masks, for keep too. The host waits once, and only where there is keep.
     """
+    if soft:
+        maps = InstanceMaps(masks, detections.boxes + shift, torch.eye(3, dtype=torch.float64))
+        detections = replace(detections, soft_masks=maps)
     if keep is not None:
         parts = [keep(one) for one in split_views(detections, counts, sizes)]
         counts = torch.stack([part.sum() for part in parts]).tolist()

@@ -48,14 +48,16 @@ def mask_losses(
     area_outside: Tensor,
     predict_iou: Callable[[Tensor], Tensor],
     normalizer: float | Tensor,
+    pixel_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the mask loss of every trained map, summed, and the loss of the predicted mask IoU.
 
     maps: logits f32[p,h,w] of each region's class, the map that predicts first | target f32[p,H,W] in 0..1 | weights
     f32[p] of the mask loss | area_outside f32[p], see soft_mask_iou | predict_iou maps mask probabilities f32[p,h,w]
-    to IoU logits f32[p].
+    to IoU logits f32[p] | pixel_weights f32[p,H,W] of the mask loss; None: 1.
     """
-    mask = torch.stack([_mask_loss(logits, target, weights, boundary_weight, normalizer) for logits in maps]).sum()
+    losses = [_mask_loss(logits, target, weights, boundary_weight, normalizer, pixel_weights) for logits in maps]
+    mask = torch.stack(losses).sum()
     probability = to_full_precision(maps[0].detach()).sigmoid()
     iou = soft_mask_iou(probability > 0.5, target, area_outside)
     return mask, mask_iou_loss(predict_iou(probability), iou, normalizer)
@@ -85,12 +87,21 @@ def boundary_weights(logits: Tensor, mean: float) -> Tensor:
 
 
 def _mask_loss(
-    logits: Tensor, target: Tensor, weights: Tensor, boundary_weight: float, normalizer: float | Tensor
+    logits: Tensor,
+    target: Tensor,
+    weights: Tensor,
+    boundary_weight: float,
+    normalizer: float | Tensor,
+    pixel_weights: Tensor | None,
 ) -> Tensor:
-    """Return the weighted binary cross-entropy; a coarser map learns the average of the target in its cells."""
+    """Return the weighted binary cross-entropy; a coarser map learns the averages of its cells."""
     if logits.shape[-1] != target.shape[-1]:
         target = F.adaptive_avg_pool2d(target, logits.shape[-1])
+        if pixel_weights is not None:
+            pixel_weights = F.adaptive_avg_pool2d(pixel_weights, logits.shape[-1])
     pixels = F.binary_cross_entropy_with_logits(to_full_precision(logits), target, reduction="none")
     if boundary_weight:
         pixels = pixels * boundary_weights(logits, boundary_weight)
+    if pixel_weights is not None:
+        pixels = pixels * pixel_weights
     return weighted_mean(pixels, weights, normalizer)

@@ -38,12 +38,12 @@ class FrequencyMatching(MethodBase):
         self.calibration_images = options.calibration_images
         self.thresholds: Tensor | None = None
 
-    def fit_thresholds(
-        self, detections: Sequence[Instances], ground_truth: Sequence[Instances], num_classes: int
+    def prepare(
+        self, detections: Sequence[Instances], ground_truth: Sequence[Instances], class_names: Sequence[str]
     ) -> None:
-        """Fit the thresholds f32[num_classes], on the device of the detections; without detections there are none."""
+        """Fit the thresholds f32[C], on the device of the detections; without detections there are none."""
         if detections:
-            fitted = match_frequencies(detections, ground_truth, num_classes)
+            fitted = match_frequencies(detections, ground_truth, len(class_names))
             self.thresholds = detections[0].scores.new_tensor(fitted)
 
     def keep(self, detections: Instances) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -27,9 +27,12 @@ class MethodBase:
     uses_unlabelled: whether the unlabelled images are loaded at all | term_weights: factors of single loss terms of
     the unlabelled images, 1 where missing; mask_iou and semantic are learnt from labels only | network_options: options
     that the method sets of the network | needs_pretrained_teacher: whether the study has to name a trained run, whose
-    network is the teacher of the first pretrained_teacher_steps | calibration_images: unlabelled images that
-    fit_thresholds sees; 0: it is not called | needs_box_scorer: whether the network has to offer
-    `predict_with_scorers`.
+    network is the teacher of the first pretrained_teacher_steps | calibration_images: unlabelled images whose
+    detections `prepare` sees; None: it is not called | needs_box_scorer: whether the network has to offer
+    `predict_with_scorers` | needs_soft_predictions: whether it has to offer `predict_soft`, so that detections have
+    soft masks and class probabilities; not together with a box scorer | refines: whether `refine` is called |
+    normalizes_mask_weights: whether the mask losses of unlabelled images are divided by the sum of the mask weights of
+    the step instead of their number.
     """
 
     uses_unlabelled: bool = True
@@ -37,8 +40,11 @@ class MethodBase:
     network_options: Mapping[str, object] = {}
     needs_pretrained_teacher: bool = False
     needs_box_scorer: bool = False
+    needs_soft_predictions: bool = False
+    refines: bool = False
+    normalizes_mask_weights: bool = False
     pretrained_teacher_steps: float = 0
-    calibration_images: int = 0
+    calibration_images: int | None = None
 
     def __init__(self, options: MethodOptions) -> None:
         self.unlabelled_weight = options.unlabelled_weight
@@ -50,6 +56,14 @@ class MethodBase:
         """
         return detections.labels >= 0
 
+    def refine(self, image: Tensor, detections: Instances, progress: float) -> Instances:
+        """Change the labels, scores or masks of the detections that were kept in a weak view f32[3,H,W].
+
+        progress: the share 0..1 of the steps with unlabelled images that are done. What it draws is seeded by the
+        image. By default nothing is changed.
+        """
+        return detections
+
     def assign_weights(self, detections: Instances) -> Targets:
         """Weight the detections that were kept, by default 1 each; drop those of which only the masks tell."""
         return Targets.unweighted(detections)
@@ -58,10 +72,25 @@ class MethodBase:
         """Weight detections with the help of the teacher's box head; by default without it."""
         return self.assign_weights(detections)
 
-    def fit_thresholds(
-        self, detections: Sequence[Instances], ground_truth: Sequence[Instances], num_classes: int
+    def prepare(
+        self, detections: Sequence[Instances], ground_truth: Sequence[Instances], class_names: Sequence[str]
     ) -> None:
         """Fit thresholds to a pretrained teacher's detections on unlabelled images and the labels of labelled ones.
 
-        ground_truth is in original pixels. The masks of both are bool[N,0,0].
+        Without a pretrained teacher there are labels alone. ground_truth is in original pixels. The masks of both are
+        bool[N,0,0]. class_names are in the order of labels. Called whenever a training starts or continues; the state
+        of a checkpoint is loaded afterwards.
         """
+
+    def end_step(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
+        """Update the method's state by what it has seen in a step, the same on all ranks; by default there is none.
+
+        sum_over_ranks sums a tensor over ranks. Collective.
+        """
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps of the method; by default nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from the state of a checkpoint of the same run; not called after a burn-in, which has none."""

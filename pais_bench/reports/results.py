@@ -26,6 +26,7 @@ HARDWARE = ("device", "devices", "peak_memory_mib", "peak_device_memory_mib", "e
 NUMBERS = ("segm_AP", "segm_AP50", "bbox_AP")
 RUN_COLUMNS = (*KEYS, "folder", "state", "step", "model", "images", "wall_seconds", "commit", *HARDWARE, *NUMBERS)
 CLASS_COLUMNS = (*KEYS, "class", "AP")
+PANOPTIC_CLASS_COLUMNS = (*KEYS, "class", "PQ")
 CURVE_COLUMNS = (*KEYS, "step", "seconds", "images_seen", "model", "AP", "AP50", "bbox_AP")
 PSEUDO_LABEL_MEANS = ("kept_per_image", "precision", "recall", "matched_iou", "class_accuracy")
 PSEUDO_LABEL_ARRAYS = ("score_bins", "mask_iou_bins", "sample")
@@ -42,6 +43,7 @@ class Results:
     runs: one row per run of the grid, RUN_COLUMNS and a column PROTOCOL_NAME (segm_AP75) per number of an evaluator;
     state is done (evaluated), trained, started or missing | curves: one row per evaluation in a training's log and
     model (teacher, student), CURVE_COLUMNS | classes: one row per class of an evaluated run, CLASS_COLUMNS, mask AP |
+    panoptic_classes: the same with PQ, PANOPTIC_CLASS_COLUMNS, stuff too, of runs that have it |
     pseudo_label_log: one row per logged step whose pseudo-labels were read, PSEUDO_LABEL_COLUMNS, arrays as in
     TrainingLog, NaN where the log has none | checkpoints: one row per run and evaluated checkpoint of the study,
     CHECKPOINT_COLUMNS | external: one row per predictions of another codebase, EXTERNAL_COLUMNS and the columns
@@ -52,6 +54,7 @@ class Results:
     runs: pd.DataFrame
     curves: pd.DataFrame
     classes: pd.DataFrame
+    panoptic_classes: pd.DataFrame
     pseudo_label_log: pd.DataFrame
     checkpoints: pd.DataFrame
     external: pd.DataFrame
@@ -70,6 +73,7 @@ class Results:
         rows: list[dict[str, Any]] = []
         points: list[tuple[Any, ...]] = []
         classes: list[tuple[Any, ...]] = []
+        panoptic_classes: list[tuple[Any, ...]] = []
         pseudo_label_log: list[tuple[Any, ...]] = []
         checkpoints: list[tuple[Any, ...]] = []
         printed = study.checkpoints[0]
@@ -84,6 +88,8 @@ class Results:
             values = _values(run, content or {}, folder / metrics)
             rows.append({**keys, "folder": str(folder.relative_to(root)), "step": log.step, **values})
             classes.extend(_row(CLASS_COLUMNS, keys, ap) for ap in _classes(folder / metrics))
+            by_class = _classes(folder / metrics, "panoptic_per_class", "PQ")
+            panoptic_classes.extend(_row(PANOPTIC_CLASS_COLUMNS, keys, pq) for pq in by_class)
             checkpoints.extend(_row(CHECKPOINT_COLUMNS, keys, ap) for ap in _checkpoints(study, run, folder))
             points.extend(_row(CURVE_COLUMNS, keys, point) for point in _curve(log))
             pseudo_label_log.extend(_row(PSEUDO_LABEL_COLUMNS, keys, step) for step in log.pseudo_labels)
@@ -93,6 +99,7 @@ class Results:
             runs=_frame(rows, RUN_COLUMNS),
             curves=pd.DataFrame(points, columns=list(CURVE_COLUMNS)),
             classes=pd.DataFrame(classes, columns=list(CLASS_COLUMNS)),
+            panoptic_classes=pd.DataFrame(panoptic_classes, columns=list(PANOPTIC_CLASS_COLUMNS)),
             pseudo_label_log=pd.DataFrame(pseudo_label_log, columns=list(PSEUDO_LABEL_COLUMNS)),
             checkpoints=pd.DataFrame(checkpoints, columns=list(CHECKPOINT_COLUMNS)),
             external=_frame([row for row, _ in others], EXTERNAL_COLUMNS),
@@ -178,9 +185,10 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.Data
     return pd.DataFrame(rows, columns=[*columns, *others])
 
 
-def _classes(path: Path) -> list[dict[str, Any]]:
+def _classes(path: Path, key: str = "per_class", number: str = "AP") -> list[dict[str, Any]]:
+    """Return the number of each class in a metrics.json."""
     metrics = _read(path) or {}
-    return [{"class": name, "AP": _number(value)} for name, value in metrics.get("per_class", {}).items()]
+    return [{"class": name, number: _number(value)} for name, value in metrics.get(key, {}).items()]
 
 
 def _checkpoints(study: Study, run: Run, folder: Path) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 Missing annotations and flipped classes are sampled when the split is made, and stored in it; masks are changed when
 they are read. Every random number is a function of (seed of the label noise, kind, annotation or image id) alone: it
-depends neither on the order of the records nor on the other kinds. Crowd regions stay as they are.
+depends neither on the order of the records nor on the other kinds. Crowd regions stay as they are, and what is sampled
+is sampled of things: stuff neither loses its annotation nor its class.
 """
 
 from __future__ import annotations
@@ -37,8 +38,11 @@ class NoisyLabels(NamedTuple):
 
 def sample_label_noise(noise: LabelNoise, ids: Sequence[int], store: Store) -> NoisyLabels:
     """Sample the noise of labelled images; raise BenchError if there is no other class to flip to."""
-    annotations = {image_id: [ann for ann in store.annotations(image_id) if not ann["iscrowd"]] for image_id in ids}
-    classes = [category_id for category_id, _ in store.categories]
+    classes = [category_id for (category_id, _), thing in zip(store.categories, store.isthing, strict=True) if thing]
+    annotations = {
+        image_id: [ann for ann in store.annotations(image_id) if not ann["iscrowd"] and ann["category_id"] in classes]
+        for image_id in ids
+    }
     if noise.imbalance:
         ids = make_imbalanced(annotations, noise.imbalance, noise.seed)
     present = [ann for image_id in ids for ann in annotations[image_id]]

@@ -72,12 +72,14 @@ class Reported(StrictConfig):
 class Study(StrictConfig):
     """Hold a study file: the grid dataset x percents x folds x networks x methods, and what all of it shares.
 
-    report says which checkpoint the tables print, also_evaluate which others are evaluated beside it. external lists
-    the descriptions of other codebases' predictions (reports/external.py), which become rows of the tables.
+    note is a sentence that the main table ends with. report says which checkpoint the tables print, also_evaluate which
+    others are evaluated beside it. external lists the descriptions of other codebases' predictions
+    (reports/external.py), which become rows of the tables.
     """
 
     name: Label
     title: str = ""
+    note: str = ""
     dataset: DatasetChoice
     split: SplitGrid
     input: InputOptions = InputOptions()

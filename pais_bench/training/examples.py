@@ -44,7 +44,7 @@ def predict_examples(
     categories = [category_id for category_id, _ in store.categories]
     plugin = plugins.load("methods", run.method.name)
     method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
-    weights = method.uses_unlabelled and not method.calibration_images
+    weights = method.uses_unlabelled and method.calibration_images is None
     examples: dict[int, Record] = {image_id: {"image_id": image_id} for image_id in _choose_images(store)}
     backend: Any = build_backend(run, len(categories)).to(device)
     files = {model: folder / (f"best-{model}.pt" if model in best else "checkpoint.pt") for model in MODELS}
@@ -55,7 +55,8 @@ def predict_examples(
             view = augment.test(read_image(store, image_id), run.input)
             by_method = weights and model == "teacher"
             keep = method.keep if by_method else _confident
-            detections = backend.predict([view.image.to(device)], keep=keep)[0]
+            predict = backend.predict_soft if by_method and method.needs_soft_predictions else backend.predict
+            detections = predict([view.image.to(device)], keep=keep)[0]
             targets = method.assign_weights(detections) if by_method else Targets.unweighted(detections)
             original = to_original(targets.instances, view, store.size(image_id))
             example[model] = _records(targets, original, categories, by_method)

@@ -16,7 +16,7 @@ from pais_bench.data.loader import BatchDataset
 from pais_bench.errors import BenchError
 from pais_bench.layers.seeding import seed_sampling
 from pais_bench.methods.base import MethodBase
-from pais_bench.study.run import Run
+from pais_bench.study.run import Run, Training
 from pais_bench.training.predict import load_trained
 from pais_bench.types import BoxScorer, Instances, Size, Targets, Unlabelled
 
@@ -27,13 +27,43 @@ def detect(
 ) -> tuple[list[Instances], list[BoxScorer]]:
     """Return the teacher's detections in weak views f32[3,h,w] that the method keeps.
 
-    Where the method needs them, a scorer of boxes comes with each view, from the same pass of the backbone.
+    Where the method needs them, a scorer of boxes comes with each view, from the same pass of the backbone, or the
+    detections have soft masks and class probabilities.
     """
     with fabric.autocast():
         if method.needs_box_scorer:
             detections, scorers = teacher.predict_with_scorers(images, pad_to, method.keep)
             return detections, scorers
+        if method.needs_soft_predictions:
+            return teacher.predict_soft(images, pad_to, method.keep), []
         return teacher.predict(images, pad_to, method.keep), []
+
+
+def progress_at(step: int, training: Training) -> float:
+    """Return the share 0..1 of the steps after the burn-in that are done before a step."""
+    return max(step - training.burn_in, 0) / max(training.steps - training.burn_in, 1)
+
+
+@torch.no_grad()
+def refine(
+    method: MethodBase,
+    detections: Sequence[Instances],
+    images: Sequence[Unlabelled],
+    progress: float,
+    fabric: Fabric,
+) -> Sequence[Instances]:
+    """Return the detections in weak views as the method changes them; what it draws depends on an image's seed alone.
+
+    progress: see MethodBase.refine.
+    """
+    if not method.refines:
+        return detections
+    refined = []
+    with fabric.autocast():
+        for instances, image in zip(detections, images, strict=True):
+            seed_sampling(instances.scores.device, image.seed)
+            refined.append(method.refine(image.weak.image, instances, progress))
+    return refined
 
 
 @torch.no_grad()
@@ -61,23 +91,24 @@ def project_to_strong_views(targets: Sequence[Targets], images: Sequence[Unlabel
     return geometry.project_targets(targets, matrices, [image.strong.size for image in images])
 
 
-def load_pretrained_teacher(
-    run: Run, method: MethodBase, num_classes: int, dataset: BatchDataset, results: Path, fabric: Fabric
-) -> Any:
-    """Return the frozen teacher network of the run that the study names, and fit the method's thresholds to it.
-
-    None where the run has no such teacher.
-    """
+def load_pretrained_teacher(run: Run, num_classes: int, results: Path, fabric: Fabric) -> Any:
+    """Return the frozen teacher network of the run that the study names; None where the run has no such teacher."""
     if run.teacher is None:
         return None
     teacher: Any = load_trained(run.teacher, num_classes, results / run.teacher.folder, "teacher-last")
-    teacher = teacher.to(fabric.device).requires_grad_(False).eval()
-    if method.calibration_images:
-        views = dataset.unlabelled_sample(method.calibration_images)
-        with torch.no_grad(), fabric.autocast():
-            detections = [_without_masks(teacher.predict([view.image.to(fabric.device)])[0]) for view in views]
-        method.fit_thresholds(detections, dataset.labels(), num_classes)
-    return teacher
+    return teacher.to(fabric.device).requires_grad_(False).eval()
+
+
+def prepare_method(
+    method: MethodBase, teacher: Any, class_names: Sequence[str], dataset: BatchDataset, fabric: Fabric
+) -> None:
+    """Show the method the labels and a pretrained teacher's detections, where it asks for them."""
+    if method.calibration_images is None:
+        return
+    views = dataset.unlabelled_sample(method.calibration_images) if method.calibration_images else []
+    with torch.no_grad(), fabric.autocast():
+        detections = [_without_masks(teacher.predict([view.image.to(fabric.device)])[0]) for view in views]
+    method.prepare(detections, dataset.labels(), class_names)
 
 
 def _without_masks(instances: Instances) -> Instances:
@@ -85,8 +116,15 @@ def _without_masks(instances: Instances) -> Instances:
     return replace(instances, masks=instances.masks.new_zeros((len(instances), 0, 0)))
 
 
-def require_box_scorer(run: Run, method: MethodBase, network: Any) -> None:
-    """Raise BenchError where the method needs `predict_with_scorers` and the network does not offer it."""
-    if method.needs_box_scorer and not callable(getattr(network, "predict_with_scorers", None)):
-        name = f"{run.network.backend}/{run.network.name}"
-        raise BenchError(f"methods.{run.method.label}: needs a network with a box scorer, which {name} has not")
+def require_functions(run: Run, method: MethodBase, network: Any) -> None:
+    """Raise BenchError where the method needs a function of the network that it does not offer."""
+    for needed, function, what in (
+        (method.needs_box_scorer, "predict_with_scorers", "a box scorer"),
+        (method.needs_soft_predictions, "predict_soft", "soft predictions"),
+    ):
+        if needed and not callable(getattr(network, function, None)):
+            name, label = f"{run.network.backend}/{run.network.name}", run.network.label
+            raise BenchError(
+                f"methods.{run.method.label}: needs a network with {what}, which {name} has not; name the other "
+                f"methods in networks.{label}.methods"
+            )

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from pais_bench.data.loader import split_batch
 from pais_bench.errors import BenchError
+from pais_bench.layers.normalizers import sum_over_ranks
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
 from pais_bench.training.distributed import PendingFlags, max_view_sizes, step_normalizers
 from pais_bench.training.models import Models
 from pais_bench.training.optim import ema_momentum, set_learning_rate, update_teacher
-from pais_bench.training.pseudo_labels import assign_weights, detect, project_to_strong_views
+from pais_bench.training.pseudo_labels import assign_weights, detect, progress_at, project_to_strong_views, refine
 from pais_bench.training.record import StepRecord, describe_non_finite
-from pais_bench.training.student import StudentInput, labelled_stream, unlabelled_stream
+from pais_bench.training.student import StudentInput, labelled_stream, normalize_mask_weights, unlabelled_stream
 from pais_bench.types import Batch, Losses, Targets
 
 
@@ -44,6 +45,7 @@ def train_step(
     momentum = ema_momentum(batch.step, run.training.ema_decay)
     update_teacher(models.teacher, models.student, momentum)
     teacher = models.teacher_at(batch.step, method)
+    progress = progress_at(batch.step, run.training)
     pad_labelled, pad_weak, pad_strong = max_view_sizes(batch, fabric.device)
 
     inputs: list[StudentInput] = []
@@ -52,12 +54,17 @@ def train_step(
         streams = {"labelled": labelled_stream(part.labelled, pad_labelled)}
         if part.unlabelled:
             weak = [image.weak.image for image in part.unlabelled]
-            detections, scorers = detect(method, teacher, weak, pad_weak, fabric)
+            found, scorers = detect(method, teacher, weak, pad_weak, fabric)
+            detections = refine(method, found, part.unlabelled, progress, fabric)
             targets = assign_weights(method, detections, scorers, part.unlabelled, fabric)
             strong = project_to_strong_views(targets, part.unlabelled)
             streams["unlabelled"] = unlabelled_stream(part.unlabelled, strong, pad_strong)
             pseudo_labels += targets
         inputs.append(StudentInput(streams))
+    if pseudo_labels:
+        method.end_step(sum_over_ranks)
+        if method.normalizes_mask_weights:
+            normalize_mask_weights([part.streams["unlabelled"] for part in inputs])
 
     updates = models.updates
     losses, flags = _update_student(run, method, models, inputs, fabric, stopping)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pais_bench.layers.normalizers import sum_over_ranks
 from pais_bench.types import Labelled, Losses, LossNormalizer, Size, Targets, Unlabelled
 
 
@@ -31,6 +33,18 @@ def unlabelled_stream(images: Sequence[Unlabelled], targets: Sequence[Targets], 
     """Return the stream of strong views with their pseudo-labels."""
     seeded = [replace(target, seed=image.seed) for target, image in zip(targets, images, strict=True)]
     return Stream([image.strong.image for image in images], seeded, pad_to)
+
+
+def normalize_mask_weights(streams: Sequence[Stream]) -> None:
+    """Scale the mask weights of a step's pseudo-labels to a mean of 1, over its micro-batches and ranks. Collective.
+
+    A mask loss that is divided by the number of pseudo-labels is then divided by the sum of their weights.
+    """
+    weights = torch.cat([target.mask_weight for stream in streams for target in stream.targets])
+    total, number = sum_over_ranks(torch.stack((weights.sum(), torch.ones_like(weights).sum())))
+    factor = number / total.clamp(min=1e-6)
+    for stream in streams:
+        stream.targets = [replace(target, mask_weight=target.mask_weight * factor) for target in stream.targets]
 
 
 class StudentInput:

@@ -27,7 +27,7 @@ from pais_bench.training.log import LogWriter
 from pais_bench.training.models import build_models
 from pais_bench.training.predict import Validation
 from pais_bench.training.preemption import CONTINUE, Interrupted
-from pais_bench.training.pseudo_labels import load_pretrained_teacher, require_box_scorer
+from pais_bench.training.pseudo_labels import load_pretrained_teacher, prepare_method, require_functions
 from pais_bench.training.record import REMEDY
 from pais_bench.training.step import train_step
 
@@ -38,7 +38,7 @@ MAX_SKIPPED = 50
 
 
 class Trainer:
-    """Hold everything of one run that a checkpoint holds: models, optimiser, step."""
+    """Hold everything of one run that a checkpoint holds: models, optimiser, state of the method, step."""
 
     def __init__(
         self,
@@ -71,10 +71,10 @@ class Trainer:
         self.method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
         num_classes = len(stores["val"].categories)
         self.models = build_models(run, num_classes, fabric, micro_batches)
-        require_box_scorer(run, self.method, self.models.teacher)
-        self.models.pretrained_teacher = load_pretrained_teacher(
-            run, self.method, num_classes, self.dataset, results, fabric
-        )
+        require_functions(run, self.method, self.models.teacher)
+        self.models.pretrained_teacher = load_pretrained_teacher(run, num_classes, results, fabric)
+        class_names = [name for _, name in stores["val"].categories]
+        prepare_method(self.method, self.models.pretrained_teacher, class_names, self.dataset, fabric)
         self.step, self.seconds, self.stopping = 0, 0.0, False
         self.skipped_steps, self.skipped_in_a_row = 0, 0
         self.workers, self.results, self.begun_with = 0, results, burn_in
@@ -180,6 +180,7 @@ class Trainer:
                 "student": self.models.student.state_dict(),
                 "teacher": self.models.teacher.state_dict(),
                 "optimizer": self.models.optimizer.state_dict(),
+                "method": self.method.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
             }
             self.guard()
@@ -196,6 +197,7 @@ class Trainer:
         state, fault = read_newest(self.checkpoint, self.run)
         if state is not None:
             self._load(state)
+            self.method.load_state_dict(state.get("method", {}))
             self.begun_with = state.get("begun_with", "")
             evaluated = self.step > self.run.training.evaluate_every
             self.best.resume(self.step, evaluated, lambda path: read_checkpoint(path, self.run))

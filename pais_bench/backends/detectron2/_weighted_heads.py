@@ -21,6 +21,7 @@ from fvcore.nn import smooth_l1_loss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pais_bench.geometry import crop_pixel_weights
 from pais_bench.layers.mask_iou_head import MaskIoUHead
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
 from pais_bench.layers.padding import padding_image
@@ -45,6 +46,7 @@ class WeightedRCNN(GeneralizedRCNN):
         """Set the targets and the normaliser of the next forward pass in training mode."""
         rois = self.roi_heads
         self.proposal_generator.targets = rois.targets = targets
+        rois.mask_head.targets = targets
         rois.box_predictor.normalizer = rois.mask_head.normalizer = normalizer
 
     def preprocess_image(self, batched_inputs):
@@ -109,6 +111,8 @@ class WeightedRPN(RPN):
 class WeightedPredictor(FastRCNNOutputLayers):
     """Weight the class and box losses of each region by its instance."""
 
+    soft = False  # Backend sets it for a prediction
+
     @configurable
     def __init__(self, input_shape, *, focal_gamma: float, **kwargs) -> None:
         super().__init__(input_shape, **kwargs)
@@ -123,6 +127,15 @@ class WeightedPredictor(FastRCNNOutputLayers):
         """Return detectron2's own class logits and deltas, in full precision."""
         logits, deltas = super().forward(x)
         return to_full_precision(logits), to_full_precision(deltas)
+
+    def inference(self, predictions, proposals):
+        """Return detectron2's own detections and their regions; if soft, the detections have class_probs f32[n,C]."""
+        found, regions = super().inference(predictions, proposals)
+        if not self.soft:
+            return found, regions
+        for image, region, probs in zip(found, regions, self.predict_probs(predictions, proposals), strict=True):
+            image.class_probs = probs[region, :-1]  # the background is last
+        return found, regions
 
     def losses(self, predictions, proposals):
         """Return loss_cls and loss_box_reg of the sampled regions."""
@@ -230,6 +243,12 @@ class WeightedMaskHead(MaskRCNNConvUpsampleHead):
             area_outside_roi(_gather(regions, "gt_area"), rois, target),
             lambda probability: self.mask_iou_head(features, probability),
             self.normalizer(len(labels)),
+            crop_pixel_weights(
+                self.targets,
+                (_gather([image], "gt_index").long() for image in regions),
+                (image.proposal_boxes.tensor for image in regions),
+                (size, size),
+            ),
         )
         return {"loss_mask": mask * self.loss_weight, "loss_mask_iou": mask_iou * self.mask_iou_weight}
 

@@ -26,7 +26,7 @@ from pais_bench.backends.detectron2._config import weighted_config
 from pais_bench.errors import BenchError
 from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
-from pais_bench.types import BoxScorer, Instances, Keep, Losses, LossNormalizer, Size, Targets
+from pais_bench.types import BoxScorer, InstanceMaps, Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 # detectron2 calls it without the argument that torch asks for; nobody who trains can act on that.
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming")
@@ -90,6 +90,12 @@ class Backend(nn.Module):
         """Return at most TEST.DETECTIONS_PER_IMAGE instances a view, sorted by falling score; restore the mode."""
         return self._predict(images, pad_to, keep)[0]
 
+    def predict_soft(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> list[Instances]:
+        """Return what predict does, with soft masks on the boxes and class probabilities, which keep sees too."""
+        return self._predict(images, pad_to, keep, soft=True)[0]
+
     def predict_with_scorers(
         self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
     ) -> tuple[list[Instances], list[BoxScorer]]:
@@ -100,15 +106,16 @@ class Backend(nn.Module):
 
     @torch.no_grad()
     def _predict(
-        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None
+        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None, soft: bool = False
     ) -> tuple[list[Instances], Mapping[str, Tensor]]:
         with eval_mode(self):
             self._compile()
             batch = self.model.preprocess_image(self.inputs(images, pad_to))
             features = self.model.backbone(batch.tensor)
+            self.model.roi_heads.box_predictor.soft = soft
             proposals, _ = self.model.proposal_generator(batch, features, None)
             results, _ = self.model.roi_heads(batch, features, proposals, None)
-            return [_paste(result, keep) for result in results], features
+            return [_paste(result, keep, soft) for result in results], features
 
     @torch.no_grad()
     def _score(self, features: Mapping[str, Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,6 +144,7 @@ def detectron_instances(target: Targets) -> DetectronInstances:
         gt_class_weight=target.class_weight,
         gt_mask_weight=target.mask_weight,
         gt_box_weight=target.box_weight,
+        gt_index=torch.arange(len(instances), device=instances.labels.device),
     )
 
 
@@ -146,10 +154,10 @@ def _added_layers(options: Options) -> list[str]:
     return [f"roi_heads.mask_head.{name}" for name in names]
 
 
-def _paste(result: DetectronInstances, keep: Keep | None) -> Instances:
+def _paste(result: DetectronInstances, keep: Keep | None, soft: bool) -> Instances:
     """Return the instances of a view as detectron2's own postprocessing does, without those that keep drops.
 
-    The view has the size that the network saw, so that no box is scaled.
+    The view has the size that the network saw, so that no box is scaled. soft: whether they have soft predictions.
     """
     probability = result.pred_masks[:, 0]
     found = Instances(
@@ -159,6 +167,9 @@ def _paste(result: DetectronInstances, keep: Keep | None) -> Instances:
         scores=result.scores.float(),
         mask_iou=result.mask_iou.float(),
     )
+    if soft:
+        maps = InstanceMaps(probability.float(), found.boxes, torch.eye(3, dtype=torch.float64))
+        found = replace(found, soft_masks=maps, class_probs=result.class_probs.float())
     wanted = result.pred_boxes.nonempty() if keep is None else result.pred_boxes.nonempty() & keep(found)
     index = wanted.nonzero()[:, 0]
     found = found[index]

@@ -231,6 +231,9 @@ def _ground_truth(target: Targets) -> InstanceData:
         box_weight=target.box_weight,
     )
     result.set_metainfo({"background": target.background, "seed": target.seed})
+    if target.pixel_weight is not None:
+        result.pixel_values, result.pixel_boxes = target.pixel_weight.values, target.pixel_weight.boxes
+        result.set_metainfo({"pixel_matrix": target.pixel_weight.matrix})
     return result
 
 

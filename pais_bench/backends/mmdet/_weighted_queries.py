@@ -9,6 +9,7 @@ have weight 0; such an instance is removed before the matching. The classes here
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,12 +20,12 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pais_bench.geometry import masks_to_boxes, nonzero_each
+from pais_bench.geometry import masks_to_boxes, nonzero_each, sample_maps
 from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou, weighted_mean
 from pais_bench.layers.precision import to_full_precision
 from pais_bench.layers.roi_losses import boxless_background
 from pais_bench.layers.seeding import seed_sampling
-from pais_bench.types import Instances, LossNormalizer, Size
+from pais_bench.types import InstanceMaps, Instances, LossNormalizer, Size
 
 
 class ClassAndMaskIoU(nn.Module):
@@ -91,18 +92,22 @@ class WeightedQueryHead(Mask2FormerHead):
             return {term: torch.stack([layer[term] for layer in layers]).sum() for term in layers[0]}
 
     def _get_targets_single(self, cls_score, mask_pred, gt_instances, img_meta):
-        """Return mmdet's own targets with weights, and the mask weight f32[matched] of matched queries after them."""
+        """Return mmdet's own targets with weights, and after them, of matched queries, mask weights and instances.
+
+        They are f32[matched] and i64[matched].
+        """
         _seed(cls_score.device, gt_instances)
         targets = super()._get_targets_single(cls_score, mask_pred, gt_instances, img_meta)
         labels, _, masks, matched, positive, negative, sampled = targets
         weights = cls_score.new_full((len(cls_score),), boxless_background(gt_instances.background))
         weights[positive] = gt_instances.class_weight[sampled.pos_assigned_gt_inds]
-        mask_weights = gt_instances.mask_weight[sampled.pos_assigned_gt_inds]
-        return labels, weights, masks, matched, positive, negative, sampled, mask_weights
+        owner = sampled.pos_assigned_gt_inds
+        mask_weights = gt_instances.mask_weight[owner]
+        return labels, weights, masks, matched, positive, negative, sampled, mask_weights, owner
 
     def _layer_losses(self, scores, mask_preds, batch_gt_instances, batch_img_metas):
         logits, mask_iou = scores[..., :-1], scores[..., -1]
-        labels, weights, targets, matched, count, mask_weights = self.get_targets(
+        labels, weights, targets, matched, count, mask_weights, owners = self.get_targets(
             list(logits), list(mask_preds), batch_gt_instances, batch_img_metas
         )
         labels, weights = torch.cat(labels), torch.cat(weights)
@@ -121,7 +126,10 @@ class WeightedQueryHead(Mask2FormerHead):
         mask_weights = torch.cat(mask_weights)
         # mmdet's own division adds 1e-7 to the count, so that the losses of two halves would not add up to the whole.
         pixels = self.loss_mask(point_logits.reshape(-1), point_targets.reshape(-1), reduction_override="none")
-        losses["mask"] = weighted_mean(pixels.reshape(point_logits.shape), mask_weights, normalizer)
+        pixels = pixels.reshape(point_logits.shape)
+        if "pixel_weight" in batch_gt_instances[0]:
+            pixels = pixels * _pixel_weights(batch_gt_instances, owners, points, target.shape[-2:])
+        losses["mask"] = weighted_mean(pixels, mask_weights, normalizer)
         dice = self.loss_dice(point_logits, point_targets, mask_weights, reduction_override="none")
         losses["dice"] = dice.sum() / normalizer
         soft = F.interpolate(target, masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
@@ -152,22 +160,41 @@ class WeightedQueryHead(Mask2FormerHead):
         return torch.cat(points)
 
 
-def rank_queries(scores: Tensor, masks: Tensor, most: int, padded: Size, size: Size) -> Instances:
+def rank_queries(scores: Tensor, masks: Tensor, most: int, padded: Size, size: Size, soft: bool = False) -> Instances:
     """Return the `most` best pairs of query and class of a view as mmdet does, by falling score, with their mask IoU.
 
     scores f32[N,C+2] | masks: logits f32[N,h,w], of which only the pairs' own are drawn, in a view of size (H, W) that
     was padded. A score is that of the class times the mean probability in the mask, so that no mask can be left out
-    before; a mask may be empty.
+    before; a mask may be empty. soft: whether they have soft masks, at the stride, and class_probs.
     """
     classes = scores.shape[1] - 2
-    probability, index = scores[:, :-1].softmax(-1)[:, :-1].flatten().topk(most, sorted=False)
+    probs = scores[:, :-1].softmax(-1)[:, :-1]
+    probability, index = probs.flatten().topk(most, sorted=False)
     query, labels = index // classes, index % classes
     drawn = F.interpolate(masks[None, query], padded, mode="bilinear", align_corners=False)[0, :, : size[0], : size[1]]
     inside = drawn > 0
     certainty = (drawn.sigmoid() * inside).flatten(1).sum(1) / (inside.flatten(1).sum(1) + 1e-6)
     mask_iou = scores[:, -1].sigmoid()[query]
     found = Instances(masks_to_boxes(inside), labels, inside, probability * certainty, mask_iou)
+    if soft:
+        found = replace(found, soft_masks=_soft_masks(masks[query], padded, size), class_probs=probs[query])
     return found[found.scores.argsort(descending=True, stable=True)]
+
+
+def _soft_masks(masks: Tensor, padded: Size, size: Size) -> InstanceMaps:
+    """Return probabilities of mask logits f32[n,h,w] of a padded view, cut to the cells that the view (H, W) covers."""
+    stride = padded[0] // masks.shape[-2]
+    height, width = -(-size[0] // stride), -(-size[1] // stride)
+    boxes = masks.new_zeros((len(masks), 4))
+    boxes[:, 2], boxes[:, 3] = width * stride, height * stride
+    return InstanceMaps(masks[:, :height, :width].sigmoid(), boxes, torch.eye(3, dtype=torch.float64))
+
+
+def _pixel_weights(images, owners, points: Tensor, padded) -> Tensor:
+    """Return the weights f32[n,P] at points f32[n,P,2] in 0..1 of the padded view (H, W); owners: see get_targets."""
+    scale = torch.stack((points[..., 0] * padded[1], points[..., 1] * padded[0]), -1)[:, None]
+    parts = zip(images, owners, scale.split([len(owner) for owner in owners]), strict=True)
+    return torch.cat([sample_maps(image.pixel_weight[owner], own, outside=1.0)[:, 0] for image, owner, own in parts])
 
 
 def _supervision(image: InstanceData, index: Tensor) -> InstanceData:
@@ -177,6 +204,9 @@ def _supervision(image: InstanceData, index: Tensor) -> InstanceData:
         class_weight=image.class_weight[index],
         mask_weight=image.mask_weight[index],
     )
+    if "pixel_values" in image:
+        maps = InstanceMaps(image.pixel_values, image.pixel_boxes, image.pixel_matrix)
+        result.pixel_weight = maps[index]
     # Every layer samples points twice per image: the image's seed gives a sequence of seeds.
     seeds = None if image.seed is None else random.Random(image.seed)
     result.set_metainfo({"background": image.background, "seeds": seeds})

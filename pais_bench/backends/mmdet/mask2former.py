@@ -82,9 +82,20 @@ class Backend(nn.Module):
         self.model.panoptic_head.normalizer = normalizer
         return self.model.loss(*to_batch(self.model, images, targets, pad_to))
 
-    @torch.no_grad()
     def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
         """Return the instances of each view that have a mask, sorted by falling score; restore the mode."""
+        return self._predict(images, pad_to, keep)
+
+    def predict_soft(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> list[Instances]:
+        """Return what predict does, with soft masks at stride 4 and class probabilities, which keep sees too."""
+        return self._predict(images, pad_to, keep, soft=True)
+
+    @torch.no_grad()
+    def _predict(
+        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None, soft: bool = False
+    ) -> list[Instances]:
         with eval_mode(self):
             if self.compile_features:
                 compile_features(self.model)
@@ -92,7 +103,7 @@ class Backend(nn.Module):
             scores, masks = self.model.panoptic_head.predict(self.model.extract_feat(batch), samples)
         most, padded = self.model.panoptic_fusion_head.test_cfg.get("max_per_image", 100), batch.shape[-2:]
         found = [
-            rank_queries(logits, maps, most, (padded[0], padded[1]), (image.shape[-2], image.shape[-1]))
+            rank_queries(logits, maps, most, (padded[0], padded[1]), (image.shape[-2], image.shape[-1]), soft)
             for logits, maps, image in zip(scores, masks, images, strict=True)
         ]
         found = _select(found, [one.boxes[:, 2] > 0 for one in found])

@@ -26,9 +26,19 @@ def class_loss(logits: Tensor, labels: Tensor, weights: Tensor, matched: float |
     return CLASS * (rows * weights).sum() / matched
 
 
-def mask_loss(logits: Tensor, target: Tensor, weights: Tensor, matched: float | Tensor | None = None) -> Tensor:
-    """Return the mean binary cross-entropy of f32[n,h,w] against soft masks in 0..1, each times its weight f32[n]."""
-    return MASK * weighted_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), weights, matched)
+def mask_loss(
+    logits: Tensor,
+    target: Tensor,
+    weights: Tensor,
+    matched: float | Tensor | None = None,
+    pixel_weights: Tensor | None = None,
+) -> Tensor:
+    """Return the mean binary cross-entropy of f32[n,h,w] against soft masks in 0..1, each times its weight f32[n].
+
+    pixel_weights f32[n,h,w] multiply it before the mean over pixels; None: 1.
+    """
+    pixels = F.binary_cross_entropy_with_logits(logits, target, weight=pixel_weights, reduction="none")
+    return MASK * weighted_mean(pixels, weights, matched)
 
 
 def dice_loss(logits: Tensor, target: Tensor, weights: Tensor, matched: float | Tensor | None = None) -> Tensor:

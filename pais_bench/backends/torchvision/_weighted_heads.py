@@ -7,6 +7,7 @@ among them is known to the host from what was sampled, so that it need not ask t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from pais_bench.backends.base import RoIOptions
 from pais_bench.backends.torchvision._boxes import FullPrecisionBoxCoder, clip_to_views, suppress
 from pais_bench.backends.torchvision._sampling import SeededSampler
 from pais_bench.backends.torchvision._supervision import Supervision, offset_owners
+from pais_bench.geometry import crop_pixel_weights
 from pais_bench.layers.precision import to_full_precision
 from pais_bench.layers.roi_losses import area_outside_roi, background_weights, class_loss, mask_losses
 from pais_bench.types import Instances, Targets
@@ -42,13 +44,16 @@ class Regions(NamedTuple):
 
 
 class WeightedRoIHeads(RoIHeads):
-    """Weight the class, box and mask losses of each region by its instance, and predict the IoU of each mask."""
+    """Weight the class, box and mask losses of each region by its instance, and predict the IoU of each mask.
 
-    def __init__(self, *args, mask_iou_head: nn.Module, roi: RoIOptions, **kwargs) -> None:
+    mask_shift: pixels by which the crops of masks, and so of pixel weights, show what lies below and to the right.
+    """
+
+    def __init__(self, *args, mask_iou_head: nn.Module, roi: RoIOptions, mask_shift: float, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.box_coder: FullPrecisionBoxCoder = FullPrecisionBoxCoder((10.0, 10.0, 5.0, 5.0))
         self.fg_bg_sampler = SeededSampler(kwargs["batch_size_per_image"], kwargs["positive_fraction"])
-        self.mask_iou_head, self.roi = mask_iou_head, roi
+        self.mask_iou_head, self.roi, self.mask_shift = mask_iou_head, roi, mask_shift
 
     def losses(self, features, proposals, image_shapes, supervision: Supervision) -> dict[str, Tensor]:
         """Return class, box, mask and mask_iou of the regions that are sampled from proposals f32[n,4] of each view."""
@@ -76,23 +81,25 @@ class WeightedRoIHeads(RoIHeads):
             area_outside_roi(area, rois, crops),
             lambda probability: self.mask_iou_head(mask_features, probability),
             normalizer(len(classes)),
+            crop_pixel_weights(targets, owners, rois_of_view, (size, size), self.mask_shift),
         )
         losses["mask_iou"] = self.roi.mask_iou_weight * mask_iou
         return losses
 
-    def detect(self, features, proposals, image_shapes) -> tuple[Instances, Tensor, list[int]]:
+    def detect(self, features, proposals, image_shapes, soft: bool = False) -> tuple[Instances, Tensor, list[int]]:
         """Return the detections of all views, with masks bool[n,0,0]; mask probabilities f32[n,28,28]; counts a view.
 
-        At most detections_per_img a view, sorted by falling score.
+        At most detections_per_img a view, sorted by falling score. soft: whether they have class_probs.
         """
         logits, deltas = self._box_maps(features, proposals, image_shapes)
-        boxes, scores, labels, counts = self._suppressed(logits, deltas, proposals, image_shapes)
+        (boxes, scores, labels, *probs), counts = self._suppressed(logits, deltas, proposals, image_shapes, soft)
         mask_features, (maps, *_) = self._mask_maps(features, list(boxes.split(counts)), image_shapes)
         own_class = maps[torch.arange(len(labels), device=labels.device), labels]
         masks = to_full_precision(own_class).sigmoid()
         mask_iou = to_full_precision(self.mask_iou_head(mask_features, masks)).sigmoid()
         unpasted = masks.new_empty((len(masks), 0, 0), dtype=torch.bool)
-        return Instances(boxes.float(), labels - 1, unpasted, scores.float(), mask_iou.float()), masks, counts
+        found = Instances(boxes.float(), labels - 1, unpasted, scores.float(), mask_iou.float())
+        return replace(found, class_probs=probs[0].float()) if soft else found, masks, counts
 
     def score(self, features, boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return class probabilities f32[n,C+1], background first, and boxes f32[n,C,4] of each class."""
@@ -144,10 +151,11 @@ class WeightedRoIHeads(RoIHeads):
             "box": (distance * box_weight).sum() / normalizer,
         }
 
-    def _suppressed(self, logits, deltas, proposals, image_shapes) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    def _suppressed(self, logits, deltas, proposals, image_shapes, soft: bool) -> tuple[list[Tensor], list[int]]:
         """Return boxes f32[n,4], scores f32[n] and labels i64[n] 1..C of all views, and how many a view has.
 
-        The host waits once a view, for its suppression, and twice in all.
+        If soft, the probabilities f32[n,C] of all classes come after the labels. The host waits once a view, for its
+        suppression, and twice in all.
         """
         numbers = [len(one) for one in proposals]
         regions = self.box_coder.decode(deltas, proposals)[:, 1:]
@@ -157,16 +165,13 @@ class WeightedRoIHeads(RoIHeads):
         found = (scores > self.score_thresh) & (extent >= 1e-2).all(-1)
         counts = torch.stack([one.sum() for one in found.split(numbers)]).tolist()
         region, label = found.nonzero().unbind(1)
-        views = zip(
-            *(one.split(counts) for one in (regions[region, label], scores[region, label], label + 1)), strict=True
-        )
+        columns = [regions[region, label], scores[region, label], label + 1, *([scores[region]] if soft else [])]
         kept = []
-        for view in views:
-            boxes, scores, labels = view
+        for view in zip(*(column.split(counts) for column in columns), strict=True):
+            boxes, scores, labels, *_ = view
             best = suppress(boxes, scores, labels, self.nms_thresh)[: self.detections_per_img]
-            kept.append((boxes[best], scores[best], labels[best]))
-        boxes, scores, labels = (torch.cat(values) for values in zip(*kept, strict=True))
-        return boxes, scores, labels, [len(one) for one, *_ in kept]
+            kept.append([column[best] for column in view])
+        return [torch.cat(values) for values in zip(*kept, strict=True)], [len(one) for one, *_ in kept]
 
     def _box_maps(self, features, boxes, image_shapes) -> tuple[Tensor, Tensor]:
         """Return class logits [n,C+1] and deltas [n,4(C+1)] of the boxes f32[n_i,4] of each view."""

@@ -20,6 +20,7 @@ from pais_bench.backends.torchvision._backbones import PyramidOptions, build_bac
 from pais_bench.backends.torchvision._inputs import to_batch
 from pais_bench.backends.torchvision._kernel_update import KernelHead, KernelUpdate, Proposal, Update
 from pais_bench.backends.torchvision._matching import Match, match, matching_cost
+from pais_bench.backends.torchvision._query_maps import SoftPredictions, query_pixel_weights
 from pais_bench.backends.torchvision._semantic_fpn import SemanticFPN
 from pais_bench.backends.torchvision._set_losses import class_loss, dice_loss, mask_loss, semantic_loss
 from pais_bench.geometry import masks_to_boxes
@@ -114,19 +115,21 @@ class Backend(nn.Module):
             masks = self._upsample(maps[_stages(image), image, query].flatten(0, 1)[:, None])[:, 0]
             target = soft[instance.flatten()]
             weights = torch.cat([target.mask_weight for target in targets])[instance.flatten()]
+            pixel_weights = query_pixel_weights(targets, soft, self.stride // 2)
+            if pixel_weights is not None:
+                pixel_weights = pixel_weights[instance.flatten()]
             predicted_iou = mask_iou[_stages(matches.image), matches.image, matches.query].flatten()
             after_proposals = slice(image.shape[1], None)
             iou = soft_mask_iou(masks[after_proposals] >= 0, target[after_proposals])
             semantic = _paint(soft_by_image, labels_by_image, proposal.semantic.shape[1])
             return {
                 "class": _class_loss(logits, matches, labels, targets, matched),
-                "mask": mask_loss(masks, target, weights, matched),
+                "mask": mask_loss(masks, target, weights, matched, pixel_weights),
                 "dice": dice_loss(masks, target, weights, matched),
                 "mask_iou": mask_iou_loss(predicted_iou, iou, matched),
                 "semantic": semantic_loss(self._upsample(proposal.semantic), semantic, normalizer),
             }
 
-    @torch.no_grad()
     def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
         """Return at most `detections_per_img` instances a view, the best pairs of query and class; restore the mode.
 
@@ -134,10 +137,31 @@ class Backend(nn.Module):
         soft until they are warped into the student's view; ours are bool from here on. Boxes are those of the masks,
         so that they are 0 for keep.
         """
+        return self._predict(images, pad_to, keep)
+
+    def predict_soft(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> list[Instances]:
+        """Return what predict does, with soft masks at the stride and class probabilities, which keep sees too.
+
+        The probabilities are sigmoids, and do not sum to 1.
+        """
+        return self._predict(images, pad_to, keep, soft=True)
+
+    @torch.no_grad()
+    def _predict(
+        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None, soft: bool = False
+    ) -> list[Instances]:
         with eval_mode(self):
             batch = to_batch(images, self.divisor, pad_to, self.backbone.statistics)
             last = self._forward(batch)[1][-1]
         found, queries = self._rank(last)
+        if soft:
+            sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+            soft_predictions = SoftPredictions.of(last, queries, sizes, self.stride)
+            found = [
+                soft_predictions.add_to(one, slice(k * len(one), (k + 1) * len(one))) for k, one in enumerate(found)
+            ]
         kept = torch.stack([one.labels >= 0 if keep is None else keep(one) for one in found])
         image, place = kept.nonzero().unbind(1)
         inside = torch.zeros((len(images), *batch.shape[-2:]), dtype=torch.bool, device=batch.device)
@@ -152,6 +176,8 @@ class Backend(nn.Module):
         values = (torch.stack([getattr(one, name) for one in found]) for name in ("labels", "scores", "mask_iou"))
         labels, scores, mask_iou = (value[image, place] for value in values)
         detections = Instances(masks_to_boxes(masks), labels, masks, scores, mask_iou)
+        if soft:
+            detections = soft_predictions.add_to(detections, image * queries.shape[1] + place)
         return _split(detections, image, images)
 
     def _start_as_released(self) -> None:

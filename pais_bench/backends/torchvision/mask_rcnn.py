@@ -102,6 +102,12 @@ class Backend(nn.Module):
         """Return at most `box_detections_per_img` instances a view, sorted by falling score; restore the mode."""
         return self._predict(images, pad_to, keep)[0]
 
+    def predict_soft(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> list[Instances]:
+        """Return what predict does, with soft masks on the boxes and class probabilities, which keep sees too."""
+        return self._predict(images, pad_to, keep, soft=True)[0]
+
     def predict_with_scorers(
         self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
     ) -> tuple[list[Instances], list[BoxScorer]]:
@@ -112,14 +118,14 @@ class Backend(nn.Module):
 
     @torch.no_grad()
     def _predict(
-        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None
+        self, images: Sequence[Tensor], pad_to: Size, keep: Keep | None, soft: bool = False
     ) -> tuple[list[Instances], Mapping[str, Tensor], list[Size]]:
         with eval_mode(self):
             batch = self._image_list(images, pad_to)
             features = self._features(batch)
             proposals, _ = self.model.rpn(batch, features)
-            detections, masks, counts = self.model.roi_heads.detect(features, proposals, batch.image_sizes)
-            instances = kept_instances(detections, masks, counts, batch.image_sizes, keep, MASK_SHIFT)
+            detections, masks, counts = self.model.roi_heads.detect(features, proposals, batch.image_sizes, soft)
+            instances = kept_instances(detections, masks, counts, batch.image_sizes, keep, MASK_SHIFT, soft)
             return instances, features, batch.image_sizes
 
     @torch.no_grad()
@@ -181,6 +187,7 @@ def _build(num_classes: int, options: Options, backbone: Pyramid) -> Generalized
         mask_predictor=mask_predictor,
         mask_iou_head=MaskIoUHead(width, options.mask_iou_channels),
         roi=options,
+        mask_shift=MASK_SHIFT,
     )
     model = GeneralizedRCNN(backbone, rpn, roi_heads, transform=nn.Identity())
     if options.checkpoint:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
+from pais_bench.annotations.panoptic import things_alone
+
 Record = dict[str, Any]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,7 +43,8 @@ class GroundTruth:
 
     @staticmethod
     def of(content: Record, image_ids: Iterable[int] | None = None) -> GroundTruth:
-        """Prepare the content of a COCO annotation file, which is neither checked nor changed."""
+        """Prepare the things of a COCO annotation file's content, which is neither checked nor changed."""
+        content = things_alone(content)
         sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
         images = np.array(sorted(sizes if image_ids is None else set(image_ids)), dtype=np.int64)
         categories = np.array(sorted(category["id"] for category in content["categories"]), dtype=np.int64)

@@ -184,4 +184,4 @@ def _notes(study: Study, results: Results) -> list[str]:
             "different families were trained on different labelled images, so their difference is not that of the "
             "methods alone."
         )
-    return notes
+    return notes + [study.note] * bool(study.note)

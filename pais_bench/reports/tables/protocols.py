@@ -16,6 +16,8 @@ from pais_bench.reports.table import Table, TableReport
 from pais_bench.study.study import Study
 
 COLUMNS = ["network", "method", "percent", "protocol", "number", "folds", "value"]
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "PQ", "SQ", "RQ", "PQth", "PQst")
+"""The numbers that the table prints, where any protocol of the study has them."""
 
 
 class Report(TableReport):
@@ -35,7 +37,7 @@ class Report(TableReport):
 
     def table(self, study: Study, results: Results, frame: pd.DataFrame) -> Table:
         """Return the table; a dash where a protocol has no such number."""
-        names = [name for name in ("AP", "AP50", "AP75", "APs", "APm", "APl") if name in set(frame["number"])]
+        names = [name for name in NAMES if name in set(frame["number"])]
         rows = []
         for _, cell in frame.groupby(COLUMNS[:4], sort=False):
             values = dict(zip(cell["number"], cell["value"], strict=True))
