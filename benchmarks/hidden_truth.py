@@ -3,10 +3,13 @@
     python benchmarks/hidden_truth.py chicken_parts --percent 10 --fold 1 --method pais --part classes --part missed
 
 A pseudo-label stands for the object that its mask overlaps best, by half or more; each object is taken once, by the
-highest score. Parts: classes and masks (with boxes) of pseudo-labels that stand for an object become its own; false
-leaves out those that stand for none; missed adds the objects that none stands for, at weight 1; unseen gives regions
-on such objects, which are taught as background, no class loss. Without a part the method is as it is. Prints mask AP
-and AP50 of the teacher after the last step, on the images of the study's evaluations while training.
+highest score. Parts: classes and masks (with boxes) of pseudo-labels that stand for an object become its own; mask_iou
+gives the method, which filters by the predicted one, the true IoU to weight by; false leaves out those that stand for
+none; missed adds the objects that none stands for, at weight 1; unseen gives regions
+on such objects, which are taught as background, no class loss. Without a part the method is as it is.
+--proposal-background sets the weight of unmatched anchors of unlabelled images apart from that of regions, for methods
+whose background is not 1. Prints mask AP and AP50 of the teacher after the last step, on the images of the study's
+evaluations while training.
 """
 
 from __future__ import annotations
@@ -23,13 +26,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from pais_bench.backends.torchvision import _weighted_rpn
 from pais_bench.cli import context, prepared
 from pais_bench.data.loader import BatchDataset
 from pais_bench.training import step
 from pais_bench.training.trainer import Trainer
 from pais_bench.types import Instances, Targets, Unlabelled
 
-PARTS = ("classes", "masks", "false", "missed", "unseen")
+PARTS = ("classes", "masks", "mask_iou", "false", "missed", "unseen")
 
 
 def main() -> None:
@@ -37,12 +41,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     context.add_run(parser)
     parser.add_argument("--part", action="append", default=[], choices=PARTS, help="may be given several times")
+    parser.add_argument("--proposal-background", type=float, help="of torchvision/mask_rcnn (default: the method's)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     study, results = context.read_study(arguments), arguments.results
     run, stores = context.find_run(study, arguments), prepared.open_stores(study, results)
     split = context.read_checked_split(run.dataset, run.split, results, stores["train"])
-    folder = results / "hidden_truth" / "+".join(sorted(arguments.part) or ["none"]) / run.folder
+    changes = sorted(arguments.part)
+    if (weight := arguments.proposal_background) is not None:
+        changes.append(f"proposals {weight:g}")
+        _weighted_rpn.boxless_background = lambda background: background if background == 1 else weight
+    folder = results / "hidden_truth" / ("+".join(changes) or "none") / run.folder
     folder.mkdir(parents=True, exist_ok=True)
     show_hidden_labels(arguments.part)
     fabric = Fabric(accelerator="cpu", devices=1, precision=run.training.precision)
@@ -50,7 +59,7 @@ def main() -> None:
     trainer.fit()
     lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
     last = [line["teacher"] for line in lines if line["event"] == "evaluation"][-1]
-    name = f"{run.dataset} {run.split.stem} {run.method.label} {'+'.join(arguments.part) or 'as it is'}"
+    name = f"{run.dataset} {run.split.stem} {run.method.label} {'+'.join(changes) or 'as it is'}"
     print(f"{name}: {100 * last['segm_AP']:.1f} / {100 * last['segm_AP50']:.1f}", flush=True)
 
 
@@ -64,8 +73,10 @@ def show_hidden_labels(parts: Sequence[str]) -> None:
     def with_truth(
         method: Any, detections: Any, scorers: Any, images: Sequence[Unlabelled], fabric: Fabric
     ) -> list[Targets]:
+        truths = [image.ground_truth for image in images]
+        if "mask_iou" in parts:
+            detections = [with_true_iou(one, truth) for one, truth in zip(detections, truths, strict=True)]
         targets = assign(method, detections, scorers, images, fabric)
-        truths = (image.ground_truth for image in images)
         return [put(one, truth, parts) if truth else one for one, truth in zip(targets, truths, strict=True)]
 
     BatchDataset._unlabelled = with_labels  # type: ignore[method-assign]
@@ -93,9 +104,7 @@ def put(targets: Targets, truth: Instances, parts: Sequence[str]) -> Targets:
 
 def stand_for(instances: Instances, truth: Instances) -> tuple[Tensor, Instances]:
     """Return the object i64[N] that each pseudo-label stands for, -1 for none, and the objects that none stands for."""
-    first, second = (one.masks.flatten(1).float() for one in (instances, truth))
-    common = first @ second.T
-    iou = common / (first.sum(1)[:, None] + second.sum(1) - common).clamp(min=1)
+    iou = pairwise_iou(instances, truth)
     of = torch.full((len(instances),), -1)
     free = torch.ones(len(truth), dtype=torch.bool)
     for index in instances.scores.argsort(descending=True).tolist() if len(truth) else ():
@@ -103,6 +112,20 @@ def stand_for(instances: Instances, truth: Instances) -> tuple[Tensor, Instances
         if overlap >= 0.5:
             of[index], free[best] = best, False
     return of, truth[free]
+
+
+def with_true_iou(instances: Instances, truth: Instances | None) -> Instances:
+    """Return instances with the IoU of their masks and the objects that these overlap best, 0 for none, as mask_iou."""
+    if truth is None or not len(truth):
+        return replace(instances, mask_iou=torch.zeros_like(instances.mask_iou))
+    return replace(instances, mask_iou=pairwise_iou(instances, truth).max(1).values)
+
+
+def pairwise_iou(instances: Instances, truth: Instances) -> Tensor:
+    """Return the IoU f32[N,M] of masks."""
+    first, second = (one.masks.flatten(1).float() for one in (instances, truth))
+    common = first @ second.T
+    return common / (first.sum(1)[:, None] + second.sum(1) - common).clamp(min=1)
 
 
 def select(targets: Targets, index: Tensor) -> Targets:

@@ -188,7 +188,8 @@ def test_the_extras_require_what_the_environments_do() -> None:
         line.split("#")[0].strip() for name in names for line in (ROOT / f"envs/{name}.in").read_text().splitlines()
     }
     wanted = {line.replace("[reports]", "") for line in lines}
-    assert extras.pop("timm") == ["pais-bench[torchvision]", "timm>=1.0.20"]  # for users alone: in no environment
+    alone = {"timm": "timm>=1.0.20", "clip": "open-clip-torch>=3"}  # for users: in no environment
+    assert all(extras.pop(name) == ["pais-bench[torchvision]", package] for name, package in alone.items())
     assert {line for extra in extras.values() for line in extra if not line.startswith("pais-bench[")} <= wanted
 
 

@@ -23,8 +23,12 @@ def test_every_shipped_study_loads(name: str) -> None:
 
 def test_studies_on_the_demo_share_its_runs() -> None:
     demo = {run.digest for run in load_study("demo").runs()}
-    assert demo <= {run.digest for run in load_study("baselines").runs()}
-    assert len(demo & {run.digest for run in load_study("backends").runs()}) == 6, "1 and 10 % of its network"
+    wider = {run.digest for run in load_study("label_efficiency").runs()}
+    assert demo < wider < {run.digest for run in load_study("baselines").runs()}
+    for study_name, shared in (("backends", 6), ("ten_folds", 12), ("repeats", 4)):
+        assert len(demo & {run.digest for run in load_study(study_name).runs()}) == shared
+    repeats = load_study("repeats").runs()
+    assert len({(run.seed, run.split.percent, run.method.name) for run in repeats}) == len(repeats) == 20
     assert not demo & {run.digest for run in load_study("long").runs()}
 
 
@@ -115,7 +119,7 @@ def test_a_method_overrides_no_network_option_of_the_study(tmp_path: Path) -> No
 def test_a_younger_key_changes_a_digest_only_away_from_its_default() -> None:
     """Results of before matmul_precision, filter_empty_gt and seed are still found."""
     run = load_study("demo").runs()[0]
-    assert run.digest == "8130369a" and run.training.matmul_precision == "highest"
+    assert run.digest == "495390e3" and run.training.matmul_precision == "highest"
     high = run.model_copy(update={"training": run.training.model_copy(update={"matmul_precision": "high"})})
     taught, taught_high = (run.model_copy(update={"teacher": teacher}) for teacher in (run, high))
     assert len({one.digest for one in (run, high, taught, taught_high)}) == 4
