@@ -26,17 +26,20 @@ from pais_bench.training.student import Stream, normalize_mask_weights
 from pais_bench.types import Instances, Targets
 
 NAMES = plugins.names("methods")
+SAM = ("s4m", "sam_refined")
 
 
 def method(name: str, **options: Any) -> MethodBase:
     plugin = plugins.load("methods", name)
-    built: MethodBase = plugin.Method(plugin.Options(**options))
+    required = {"sam": "sam"} if name in SAM else {}
+    built: MethodBase = plugin.Method(plugin.Options(**required | options))
     return built
 
 
 LOOSE: dict[str, dict[str, Any]] = {
     "pl_dc": {"class_threshold": 0.2, "mask_threshold": 0.5},
     "mc_panda": {"score_threshold": 0.2, "certainty": 0.3},
+    "s4m": {"score_threshold": 0.2, "pixels": 20},
 }
 """Options with which the laws of all methods see weights of methods that keep hardly anything."""
 
@@ -196,7 +199,8 @@ def test_soft_teacher_learns_steady_boxes_and_scores_the_background() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_by_default_nothing_is_refined_and_a_state_is_what_was_loaded(name: str, teacher: Instances) -> None:
     tested = method(name)
-    assert not tested.refines and MethodBase.refine(tested, torch.zeros(3, 64, 64), teacher, 0.5) is teacher
+    assert tested.refines is (name in SAM)
+    assert MethodBase.refine(tested, torch.zeros(3, 64, 64), teacher, 0.5) is teacher
     before = tested.state_dict()
     tested.load_state_dict(before)
     tested.end_step(lambda seen: seen)

@@ -118,6 +118,31 @@ def test_a_burn_in_that_no_run_waits_for_costs_nothing(tmp_path: Path, capsys: p
     assert "share: 1 of 1 trained" in plan and "unknown" not in plan and "device hours left: 0.0\n" in plan
 
 
+def test_a_plan_tells_what_sam_adds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sam = tmp_path / "sam2"
+    methods = {"supervised": {}, "sam_refined": {"options": {"sam": str(sam)}}}
+    training = study()["training"] | {"steps": 1000, "burn_in": 400, "unlabelled_batch_size": 8}
+    path = write_study(tmp_path, methods=methods, training=training, split={"percents": [5, 10]})
+    results = tmp_path / "results"
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    assert f"  sam_refined: {sam}: no such folder; `sam` names the folder" in capsys.readouterr().out
+    sam.mkdir()
+    (sam / "config.json").touch()
+    (sam / "model.safetensors").write_bytes(b"no header")
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    assert "model.safetensors: not a file of safetensors; download it again" in capsys.readouterr().out
+    header = json.dumps({"__metadata__": {}, "a": {"shape": [2000, 1000]}, "b": {"shape": [500_000]}}).encode()
+    (sam / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    started, done = (run for run in load_study(path).runs() if run.method.label == "sam_refined")
+    logged(results, started, 500, 100.0)  # of 600 steps with unlabelled images 500 are left
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    assert "  sam_refined: SAM of 2.5 M weights encodes 8800 images: the encoder of Hiera" in capsys.readouterr().out
+    (logged(results, done, 1000, 100.0) / "run.json").touch()
+    (results / started.folder / "run.json").touch()
+    assert main(["plan", str(path), "--results", str(results)]) == 0
+    assert "SAM" not in capsys.readouterr().out, "nothing is left"
+
+
 def test_a_failed_run_is_listed_with_the_end_of_its_log_and_its_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import sams
 import torch
 from lightning_fabric import Fabric
 from pretend_device import Mismatch, pretend, pretend_fabric, process
@@ -20,6 +21,7 @@ from torchvision.models import resnet50
 from pais_bench import geometry, plugins
 from pais_bench.annotations.store import Store
 from pais_bench.data.loader import BatchDataset
+from pais_bench.methods import _sam
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
@@ -42,6 +44,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
     "pl_dc": {"options": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]}},
     "mc_panda": {"options": {"score_threshold": 0.0, "certainty": 0.1}},
+    "sam_refined": {"options": ALL | {"mask_iou_threshold": 0.0, "points": 3, "sam": "sam"}},
 }
 FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
 PAIRS = [(n, m) for n in NETWORKS for m in METHODS if n.endswith("mask_rcnn") or m not in FOR_REGIONS]
@@ -97,7 +100,9 @@ def build(run: Run, data: Path, folder: Path, on_device: bool) -> Trainer:
     if run.teacher and not (folder / run.teacher.folder).exists():
         (folder / run.teacher.folder).mkdir(parents=True)
         Trainer(run.teacher, stores, split, folder / run.teacher.folder, fabric)._save()
-    return Trainer(run, stores, split, folder, fabric, results=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_sam, "load_sam", lambda folder: sams.StandIn())
+        return Trainer(run, stores, split, folder, fabric, results=folder)
 
 
 def train(network: str, method: str, data: Path, folder: Path, on_device: bool) -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ def test_the_extras_require_what_the_environments_do() -> None:
         line.split("#")[0].strip() for name in names for line in (ROOT / f"envs/{name}.in").read_text().splitlines()
     }
     wanted = {line.replace("[reports]", "") for line in lines}
-    alone = {"timm": "timm>=1.0.20", "clip": "open-clip-torch>=3"}  # for users: in no environment
+    alone = {"timm": "timm>=1.0.20", "clip": "open-clip-torch>=3", "sam": "transformers>=4.56"}  # in no environment
     assert all(extras.pop(name) == ["pais-bench[torchvision]", package] for name, package in alone.items())
     assert {line for extra in extras.values() for line in extra if not line.startswith("pais-bench[")} <= wanted
 

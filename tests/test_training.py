@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sams
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
@@ -20,6 +21,7 @@ from pais_bench import plugins
 from pais_bench.annotations.store import Store
 from pais_bench.errors import BenchError
 from pais_bench.layers.normalizers import batch_normalizer
+from pais_bench.methods import _sam
 from pais_bench.methods._frequency_matching import FrequencyMatching
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.load import load_study
@@ -42,10 +44,12 @@ OPTIONS: dict[str, Any] = {
     "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
     "pl_dc": {"options": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]}},
     "mc_panda": {"options": {"score_threshold": 0.0, "certainty": 0.1}},
+    "s4m": {"options": {"score_threshold": 0.0, "pixels": 0, "guided_steps": 2, "sam": "sam"}, "teacher": "supervised"},
+    "sam_refined": {"options": {"score_threshold": 0.0, "mask_iou_threshold": 0.0, "sam": "sam"}},
 }
 FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
 """Query-based networks do not have what these need."""
-NEEDS_SOFT = {"pl_dc", "mc_panda"}
+NEEDS_SOFT = {"pl_dc", "mc_panda", "s4m"}
 WITHOUT_SOFT = {"mmdet/mask_rcnn"}
 """mmdet's suppression of boxes does not say which regions are left, whose class probabilities those need."""
 CORE = ("supervised", "pais")
@@ -69,6 +73,11 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def tiny_sam(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sam, "load_sam", lambda folder: sams.any_network())
 
 
 def a_run(method: str = "pais", network: str = "torchvision/mask_rcnn", **training: Any) -> Run:

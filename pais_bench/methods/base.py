@@ -60,7 +60,7 @@ class MethodBase:
         """Change the labels, scores or masks of the detections that were kept in a weak view f32[3,H,W].
 
         progress: the share 0..1 of the steps with unlabelled images that are done. What it draws is seeded by the
-        image. By default nothing is changed.
+        image. Where masks are other ones, boxes become the tight ones of all masks. By default nothing is changed.
         """
         return detections
 
@@ -81,6 +81,13 @@ class MethodBase:
         bool[N,0,0]. class_names are in the order of labels. Called whenever a training starts or continues; the state
         of a checkpoint is loaded afterwards.
         """
+
+    def describe_cost(self, images: int) -> str:
+        """Return in a few words what the method adds to the cost of its trainings, for `pais-bench plan`.
+
+        images: the unlabelled images that they have yet to go through. By default it adds nothing.
+        """
+        return ""
 
     def end_step(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
         """Update the method's state by what it has seen in a step, the same on all ranks; by default there is none.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from pais_bench.methods._soft_predictions import class_probability
 from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.types import Instances, Targets
 
@@ -37,19 +38,13 @@ class Method(MethodBase):
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep probabilities of the class strictly above the threshold."""
-        return _class_probability(detections) > self.options.score_threshold
+        return class_probability(detections) > self.options.score_threshold
 
     def assign_weights(self, detections: Instances) -> Targets:
         """Weight a mask by the share of its pixels that are certain; class and box weights are 1."""
         kept = detections[detections.masks.flatten(1).sum(1) > self.options.pixels]
         assert kept.soft_masks is not None
         soft = kept.soft_masks.values.flatten(1)
-        certain = soft * _class_probability(kept)[:, None] > self.options.certainty
+        certain = soft * class_probability(kept)[:, None] > self.options.certainty
         share = (certain & (soft > 0.5)).sum(1) / (soft > 0.5).sum(1).clamp(min=1)
         return replace(Targets.unweighted(kept), mask_weight=share)
-
-
-def _class_probability(detections: Instances) -> Tensor:
-    """Return the probability f32[N] of each detection's class."""
-    assert detections.class_probs is not None
-    return detections.class_probs.gather(1, detections.labels[:, None])[:, 0]

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from pais_bench.methods._adaptive_thresholds import AdaptiveThresholds, Fraction
 from pais_bench.methods._clip import ClipClassifier, clip_share
+from pais_bench.methods._soft_predictions import class_probability
 from pais_bench.methods.base import MethodOptions
 from pais_bench.types import Instances, Targets
 
@@ -58,11 +59,11 @@ class Method(AdaptiveThresholds):
 
     def qualities(self, detections: Instances) -> tuple[Tensor, Tensor]:
         """Return the probability of each class f32[N], and the mean probability f32[N] inside of each mask."""
-        assert detections.class_probs is not None and detections.soft_masks is not None
+        assert detections.soft_masks is not None
         soft = detections.soft_masks.values.flatten(1)
         inside = soft > 0.5
         certainty = (soft * inside).sum(1) / (inside.sum(1) + 1e-6)
-        return detections.class_probs.gather(1, detections.labels[:, None])[:, 0], certainty
+        return class_probability(detections), certainty
 
     def refine(self, image: Tensor, detections: Instances, progress: float) -> Instances:
         """Take the best class of w CLIP + (1 - w) teacher, with w falling from 0.5 to 0 along a cosine."""

@@ -37,8 +37,8 @@ def predict_examples(
     folder is that of the run. Where the checkpoint is of the best evaluation, each of the two is shown with its best
     weights as far as they were kept, and `best` lists it; else after the last step. A record has category_id, score,
     mask_iou, segmentation (RLE), and class_weight and mask_weight where the method weights; of the teacher what the
-    method keeps. Methods without unlabelled images, or with thresholds that were fitted while training, weight nothing
-    here. Raises BenchError for a damaged checkpoint.
+    method keeps. Methods without unlabelled images, with thresholds that were fitted while training, or with a network
+    of their own, such as SAM, weight nothing here. Raises BenchError for a damaged checkpoint.
     """
     best = [model for model in MODELS if checkpoint.endswith("-best") and (folder / f"best-{model}.pt").exists()]
     categories = [category_id for category_id, _ in store.categories]

@@ -54,7 +54,7 @@ def refine(
 ) -> Sequence[Instances]:
     """Return the detections in weak views as the method changes them; what it draws depends on an image's seed alone.
 
-    progress: see MethodBase.refine.
+    Boxes of other masks are tight. progress: see MethodBase.refine.
     """
     if not method.refines:
         return detections
@@ -62,7 +62,10 @@ def refine(
     with fabric.autocast():
         for instances, image in zip(detections, images, strict=True):
             seed_sampling(instances.scores.device, image.seed)
-            refined.append(method.refine(image.weak.image, instances, progress))
+            changed = method.refine(image.weak.image, instances, progress)
+            if changed.masks is not instances.masks:
+                changed = replace(changed, boxes=geometry.masks_to_boxes(changed.masks).to(instances.boxes))
+            refined.append(changed)
     return refined
 
 

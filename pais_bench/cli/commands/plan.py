@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import statistics
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pais_bench import plugins
 from pais_bench.cli import context, prepared
 from pais_bench.study.resources import resources_for
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
-from pais_bench.workflow.progress import Progress, measured_step_seconds
+from pais_bench.workflow.progress import Progress, RunProgress, measured_step_seconds
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,6 +53,7 @@ def plan(study: Study, results: Path) -> Iterator[str]:
     unknown = sorted({" ".join(training.kind) for training in trainings if left[training.run.digest] is None})
     if unknown:
         yield f"  unknown step time, no run is logged yet: {', '.join(unknown)}"
+    yield from _method_costs(runs)
 
     resources = resources_for(study.resources, "train")
     devices = (resources.gpus or 1) * (resources.nodes or 1)
@@ -67,6 +69,22 @@ def plan(study: Study, results: Path) -> Iterator[str]:
         yield f"disk: {sum(_disk(training.folder) for training in trainings) / 1e9:.2f} GB now, {total}"
     else:
         yield "disk: unknown, no run is trained yet"
+
+
+def _method_costs(runs: Iterable[RunProgress]) -> Iterator[str]:
+    """Yield what methods add to the cost of the steps that are left with unlabelled images, a line for each method."""
+    images: dict[str, int] = {}
+    methods = {}
+    for one in runs:
+        training, method = one.run.training, one.run.method
+        steps = 0 if one.is_trained else max(0, training.steps - max(one.step, training.burn_in))
+        images[method.label] = images.get(method.label, 0) + steps * training.unlabelled_batch_size
+        methods[method.label] = method
+    for label, method in methods.items():
+        plugin = plugins.load("methods", method.name)
+        cost = plugin.Method(plugin.Options(**method.options)).describe_cost(images[label])
+        if cost and images[label]:
+            yield f"  {label}: {cost}"
 
 
 def _disk(folder: Path) -> int:
