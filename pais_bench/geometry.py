@@ -43,14 +43,20 @@ def warp_masks(masks: Tensor, matrix: Tensor, size: Size) -> Tensor:
 
 def warp_boxes(boxes: Tensor, matrix: Tensor, size: Size) -> Tensor:
     """Map boxes f32[N,4] through an affine matrix: the upright hull of the four corners, clipped to size (H, W)."""
+    x0, y0, x1, y1 = _hulls(boxes, matrix)
+    sides = x0.clamp(0, size[1]), y0.clamp(0, size[0]), x1.clamp(0, size[1]), y1.clamp(0, size[0])
+    return torch.stack(sides, -1).to(boxes.dtype)
+
+
+def _hulls(boxes: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the sides x0, y0, x1, y1, f64[N] each, of the upright hulls of boxes f32[N,4] behind an affine matrix."""
     (a, b, c), (d, e, f) = _coefficients(matrix)
     x, y = boxes.double().reshape(-1, 2, 2).unbind(-1)  # f64[N,2] each: both ends of a box
-    sides = []
-    for by_x, by_y, offset, limit in ((a * x, b * y, c, size[1]), (d * x, e * y, f, size[0])):
-        sides.append((by_x.amin(1) + by_y.amin(1) + offset).clamp(0, limit))
-        sides.append((by_x.amax(1) + by_y.amax(1) + offset).clamp(0, limit))
-    x0, x1, y0, y1 = sides
-    return torch.stack((x0, y0, x1, y1), -1).to(boxes.dtype)
+    low, high = [], []
+    for by_x, by_y, offset in ((a * x, b * y, c), (d * x, e * y, f)):
+        low.append(by_x.amin(1) + by_y.amin(1) + offset)
+        high.append(by_x.amax(1) + by_y.amax(1) + offset)
+    return low[0], low[1], high[0], high[1]
 
 
 def _coefficients(matrix: Tensor) -> list[list[float]]:
@@ -137,18 +143,13 @@ def _project_maps(maps: InstanceMaps | None, matrix: Tensor) -> InstanceMaps | N
 def _select(targets: Targets, projected: Instances, kept: Tensor, matrix: Tensor) -> Targets:
     """Return those of the projected targets, all of them in `projected`, that are kept, i64[K]."""
     background, (height, width) = targets.background, targets.instances.masks.shape[-2:]
+    if callable(background):
+        background = project_background(background, matrix, (height, width))
     pixel_weight = _project_maps(targets.pixel_weight, matrix)
-    return Targets(
-        projected[kept],
-        class_weight=targets.class_weight[kept],
-        mask_weight=targets.mask_weight[kept],
-        box_weight=targets.box_weight[kept],
-        background=_project_background(background, matrix, (height, width)) if callable(background) else background,
-        pixel_weight=None if pixel_weight is None else pixel_weight[kept],
-    )
+    return replace(targets, instances=projected, background=background, pixel_weight=pixel_weight)[kept]
 
 
-def _project_background(
+def project_background(
     background: Callable[[Tensor], Tensor], matrix: Tensor, size: Size
 ) -> Callable[[Tensor], Tensor]:
     """Return a background function for boxes of the view that matrix maps to; size is that of the original view."""
@@ -171,6 +172,23 @@ def sample_maps(maps: InstanceMaps, points: Tensor, outside: float) -> Tensor:
     grid = 2 * torch.stack((across, down), -1) - 1
     values = F.grid_sample(maps.values[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
     return torch.where((grid.abs() <= 1).all(-1), values, outside)
+
+
+def upright_maps(maps: InstanceMaps, outside: float) -> InstanceMaps:
+    """Return maps on upright boxes of the view, with the unit matrix: those of several views can be joined.
+
+    A map is read at the cells of the hull of its rectangle, as many as it had. Where its matrix neither rotates nor
+    shears, the values stay what they were. outside: see sample_maps.
+    """
+    boxes = torch.stack(_hulls(maps.boxes, maps.matrix), -1).to(maps.boxes.dtype)
+    height, width = maps.values.shape[-2:]
+    values = sample_maps(maps, cell_centres(boxes, (height, width)), outside)
+    return InstanceMaps(values, boxes, torch.eye(3, dtype=torch.float64))
+
+
+def move_boxes(boxes: Tensor, matrix: Tensor) -> Tensor:
+    """Map boxes f32[N,4] through a matrix that neither rotates nor shears, without clipping them."""
+    return torch.stack(_hulls(boxes, matrix), -1).to(boxes.dtype)
 
 
 def crop_pixel_weights(

@@ -8,7 +8,7 @@ coordinates: the first pixel covers 0..1. Images are RGB float32 0..1, neither p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -117,6 +117,17 @@ class Targets:
     background: float | Callable[[Tensor], Tensor] = 1.0
     seed: int | None = None
     pixel_weight: InstanceMaps | None = None
+
+    def __getitem__(self, index: Tensor) -> Targets:
+        """Select instances, with their weights, by an i64[K] index."""
+        return replace(
+            self,
+            instances=self.instances[index],
+            class_weight=self.class_weight[index],
+            mask_weight=self.mask_weight[index],
+            box_weight=self.box_weight[index],
+            pixel_weight=None if self.pixel_weight is None else self.pixel_weight[index],
+        )
 
     @staticmethod
     def unweighted(instances: Instances) -> Targets:

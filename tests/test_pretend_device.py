@@ -26,9 +26,12 @@ from pais_bench.splits.draw import draw_split
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training import predict
+from pais_bench.training.mixing import mix_views
 from pais_bench.training.preemption import Interrupted
+from pais_bench.training.pseudo_labels import project_to_strong_views
 from pais_bench.training.step import train_step
 from pais_bench.training.trainer import Trainer
+from pais_bench.types import Targets
 
 NETWORKS = ("torchvision/mask_rcnn", "torchvision/knet")
 ALL: dict[str, Any] = {"score_threshold": 0.0}
@@ -230,6 +233,39 @@ def test_the_host_does_not_wait_while_a_device_makes_the_views(data: Path, devic
     cost = device.submit(unpack, data).result()
     assert not cost.waits
     assert cost.kernels <= 3 * 110 + 8 * 210, "a view is about a hundred kernels, most of them for the resize"
+
+
+def mix(data: Path, options: dict[str, Any]) -> Cost:
+    """Compare strong views and labels that are mixed on the device with those of the CPU; return what it costs."""
+    store, sizes = Store.open(data, "train"), {"unlabelled_batch_size": 4, "log_every": 1}
+    run = a_run("torchvision/mask_rcnn", "mean_teacher", unlabelled_mix={**options, "prob": 1}, **sizes)
+    images = BatchDataset(run, store, draw_split(store, run.dataset, run.split))[0].unlabelled
+    labels = [Targets.unweighted(image.ground_truth) for image in images if image.ground_truth is not None]
+    targets = project_to_strong_views(labels, images)
+    expected_images, expected = mix_views(images, targets, run.training.unlabelled_mix)
+    with pretend() as recorder:
+        device = torch.device("pretend", 0)
+        views = [replace(image.strong, image=image.strong.image.to(device)) for image in images]
+        images = [replace(image, strong=view) for image, view in zip(images, views, strict=True)]
+        targets = [Targets.unweighted(target.instances.to(device)) for target in targets]
+        recorder.clear()
+        mixed_images, mixed = mix_views(images, targets, run.training.unlabelled_mix)
+        cost = Cost(Counter(recorder.waits), recorder.kernels.total())
+    for image, other in zip(mixed_images, expected_images, strict=True):
+        assert torch.equal(image.strong.image.cpu(), other.strong.image)
+    for one, theirs in zip(mixed, expected, strict=True):
+        assert torch.equal(one.instances.masks.cpu(), theirs.instances.masks)
+        assert torch.equal(one.instances.boxes.cpu(), theirs.instances.boxes)
+    return cost
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("cutmix", 1), ("copy_paste", 2)])
+def test_views_are_mixed_on_the_device_with_a_wait_or_two(
+    kind: str, waits: int, data: Path, device: ProcessPoolExecutor
+) -> None:
+    options = {"kind": kind} | ({"min_pixels": 1, "scale": [0.8, 1.2]} if kind == "copy_paste" else {})
+    cost = device.submit(mix, data, options).result()
+    assert cost.waits.total() <= waits, cost.waits.most_common()
 
 
 def misplace(data: Path, folder: Path) -> None:

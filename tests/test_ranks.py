@@ -157,12 +157,14 @@ def trained(
     return state["student"] | learnt, losses
 
 
-def assert_alike(first: tuple[dict[str, torch.Tensor], Any], second: tuple[dict[str, torch.Tensor], Any]) -> None:
+def assert_alike(
+    first: tuple[dict[str, torch.Tensor], Any], second: tuple[dict[str, torch.Tensor], Any], steps: int = STEPS
+) -> None:
     for name, value in first[0].items():
         torch.testing.assert_close(
             second[0][name], value, rtol=1e-5, atol=1e-5, msg=lambda text, name=name: name + text
         )
-    assert len(first[1]) == len(second[1]) == STEPS
+    assert len(first[1]) == len(second[1]) == steps
     for mine, theirs in zip(first[1], second[1], strict=True):
         assert theirs == pytest.approx(mine, rel=1e-5, abs=1e-5)
 
@@ -195,6 +197,27 @@ def test_micro_batches_take_the_steps_of_the_whole_batch(
     run = a_run(network, labelled_batch_size=2 * devices, unlabelled_batch_size=2 * devices)
     whole = trained(run, stores, tmp_path / "whole")
     assert_alike(whole, trained(run, stores, tmp_path / "parts", devices, micro_batches=2))
+
+
+@pytest.mark.parametrize(
+    ("network", "mix", "devices"),
+    [
+        ("torchvision/mask_rcnn", {"kind": "copy_paste", "min_pixels": 1, "scale": [0.8, 1.2]}, 2),
+        ("torchvision/knet", {"kind": "cutmix"}, 1),
+    ],
+)
+def test_mixed_views_depend_neither_on_ranks_nor_on_micro_batches(
+    network: str,
+    mix: dict[str, Any],
+    devices: int,
+    stores: dict[str, Store],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "build_backend", frozen(models.build_backend))
+    run = a_run(network, steps=6, milestones=[5], unlabelled_batch_size=4, unlabelled_mix=mix)
+    whole = trained(run, stores, tmp_path / "whole")
+    assert_alike(whole, trained(run, stores, tmp_path / "parts", devices, micro_batches=3 - devices), steps=6)
 
 
 @pytest.fixture(scope="module")

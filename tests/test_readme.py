@@ -21,7 +21,7 @@ from pais_bench.methods.base import MethodBase
 from pais_bench.reports.external import External
 from pais_bench.study.load import load_study
 from pais_bench.study.resources import Resources
-from pais_bench.study.run import InputOptions, Training
+from pais_bench.study.run import CopyPaste, CutMix, InputOptions, Training
 from pais_bench.study.split import LabelNoise, SplitGrid
 from pais_bench.study.study import DatasetChoice, Reported, Study, StudyMethod, StudyNetwork
 from pais_bench.types import Targets
@@ -101,6 +101,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "split.label_noise": LabelNoise,
     "input": InputOptions,
     "training": Training,
+    "{kind: cutmix}": CutMix,
+    "{kind: copy_paste}": CopyPaste,
     "networks": StudyNetwork,
     "methods": StudyMethod,
     "report": Reported,

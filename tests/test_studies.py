@@ -117,13 +117,14 @@ def test_a_method_overrides_no_network_option_of_the_study(tmp_path: Path) -> No
 
 
 def test_a_younger_key_changes_a_digest_only_away_from_its_default() -> None:
-    """Results of before matmul_precision, filter_empty_gt and seed are still found."""
+    """Results of before matmul_precision, filter_empty_gt, seed and unlabelled_mix are still found."""
     run = load_study("demo").runs()[0]
     assert run.digest == "495390e3" and run.training.matmul_precision == "highest"
     high = run.model_copy(update={"training": run.training.model_copy(update={"matmul_precision": "high"})})
     taught, taught_high = (run.model_copy(update={"teacher": teacher}) for teacher in (run, high))
     assert len({one.digest for one in (run, high, taught, taught_high)}) == 4
-    without = re.sub(r'"(matmul_precision":"highest"|filter_empty_gt":false|seed":null),', "", taught.model_dump_json())
+    younger = r'"(matmul_precision":"highest"|filter_empty_gt":false|seed":null|unlabelled_mix":null),'
+    without = re.sub(younger, "", taught.model_dump_json())
     assert taught.digest == hashlib.sha256(without.encode()).hexdigest()[:8]
     filtered = run.model_copy(update={"training": run.training.model_copy(update={"filter_empty_gt": True})})
     assert filtered.digest not in (run.digest, high.digest)

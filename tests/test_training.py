@@ -246,6 +246,27 @@ def test_a_run_that_is_stopped_ends_bit_for_bit_like_one_that_is_not(
     assert all(torch.equal(mine["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in theirs["state"])
 
 
+@pytest.mark.parametrize("mix", [{"kind": "cutmix"}, {"kind": "copy_paste", "min_pixels": 1, "scale": [0.8, 1.2]}])
+def test_a_run_with_mixed_views_ends_bit_for_bit_the_same_and_not_like_one_without(
+    mix: dict[str, Any], stores: dict[str, Store], tmp_path: Path
+) -> None:
+    run = a_run("pl_dc", unlabelled_batch_size=4, unlabelled_mix=mix)
+    whole, parts = build_trainer(run, stores, tmp_path / "whole"), tmp_path / "parts"
+    whole.fit()
+    stop_after(2, build_trainer(run, stores, parts))
+    second = build_trainer(run, stores, parts)
+    second.fit()
+    theirs = whole.models.student.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in second.models.student.state_dict().items())
+    assert timeless(parts) == timeless(tmp_path / "whole")
+    plain = build_trainer(a_run("pl_dc", unlabelled_batch_size=4), stores, tmp_path / "plain")
+    plain.fit()
+    first, unmixed = (timeless(tmp_path / name)[0] for name in ("whole", "plain"))
+    assert first["pseudo"] == unmixed["pseudo"], "the teacher sees what it saw"
+    assert first["loss"]["labelled/class"] == unmixed["loss"]["labelled/class"]
+    assert first["loss"]["unlabelled/mask"] != unmixed["loss"]["unlabelled/mask"]
+
+
 @pytest.mark.parametrize(("network", "method"), PAIRS)
 def test_a_run_that_begins_with_a_shared_burn_in_ends_bit_for_bit_like_one_with_its_own(
     method: str, network: str, stores: dict[str, Store], tmp_path: Path

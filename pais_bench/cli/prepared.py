@@ -20,6 +20,7 @@ from pais_bench.annotations.store import Store, dataset_folder, write_text
 from pais_bench.errors import BenchError
 from pais_bench.evaluation import evaluate
 from pais_bench.study.load import load_study, study_path
+from pais_bench.study.resources import check_batch_sizes, resources_for
 from pais_bench.study.run import Run
 from pais_bench.study.study import DatasetChoice, Study
 
@@ -86,10 +87,13 @@ def open_stores(study: Study, results: Path, *subsets: str) -> dict[str, Store]:
 def require_before_jobs(study: Study, source: str, results: Path) -> None:
     """Raise BenchError for what would stop a study after its first job: before hours of training, not after them.
 
-    source is the study as named on a command line. Checked are the results folder, the label of the dataset, the folder
-    of the report, and the packages and classes of the metrics.
+    source is the study as named on a command line. Checked are the results folder, the batches, the label of the
+    dataset, the folder of the report, and the packages and classes of the metrics.
     """
     require_folder(results)
+    train = resources_for(study.resources, "train")
+    for run in study.runs():
+        check_batch_sizes(run.training, (train.gpus or 1) * (train.nodes or 1), train.accumulate or 1)
     folder = dataset_folder(results, study.dataset.label)
     recorded = read_origin(folder)
     if recorded and recorded.root and study.dataset.root and recorded.root != str(study.dataset.root.resolve()):

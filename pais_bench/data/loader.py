@@ -22,8 +22,8 @@ from pais_bench.data.read import read_image
 from pais_bench.data.upload import upload_ahead
 from pais_bench.errors import BenchError
 from pais_bench.splits.split import Split, images_with_objects
-from pais_bench.study.resources import ViewsOn
-from pais_bench.study.run import Run, Training, unsigned
+from pais_bench.study.resources import ViewsOn, check_batch_sizes
+from pais_bench.study.run import Run, unsigned
 from pais_bench.types import Batch, Instances, View
 
 Key = TypeVar("Key")
@@ -66,7 +66,8 @@ class BatchDataset(Dataset[Batch]):
         training, packer = self.run.training, Packer(views_on_device)
         labelled = self._positions(step, training.labelled_batch_size)
         hears_teacher = self.pools[UNLABELLED] and step >= training.burn_in
-        unlabelled = self._positions(step, training.unlabelled_batch_size) if hears_teacher else []
+        size, together = training.unlabelled_batch_size, training.unlabelled_together
+        unlabelled = self._positions(step, size, together) if hears_teacher else []
         logged = (step + 1) % training.log_every == 0 or step + 1 == training.steps
         packed_labelled = [self._labelled(packer, step, position) for position in labelled]
         packed_unlabelled = [self._unlabelled(packer, step, position, logged) for position in unlabelled]
@@ -102,8 +103,10 @@ class BatchDataset(Dataset[Batch]):
         """Return the ground truth of every labelled image in its original pixels, with masks bool[N,0,0]."""
         return [read_boxes(self.store, image_id) for image_id in self.split.ids]
 
-    def _positions(self, step: int, size: int) -> list[int]:
-        return list(range(step * size + self.rank, (step + 1) * size, self.world))
+    def _positions(self, step: int, size: int, together: int = 1) -> list[int]:
+        """Return this rank's positions of a step's images: so many in a row, then as many for each other rank."""
+        starts = range(step * size + self.rank * together, (step + 1) * size, self.world * together)
+        return [start + offset for start in starts for offset in range(together)]
 
     def _store_of(self, kind: int, index: int) -> Store:
         """Return the store that holds the image at an index of a pool."""
@@ -132,14 +135,6 @@ class BatchDataset(Dataset[Batch]):
         hidden = store is self.extra or not logged
         labels = None if hidden else packer.labels(read_labels(store, image_id, made=weak))
         return PackedUnlabelled(image_id, weak_view, strong_view, labels, self.run.derive_seed(step, image_id))
-
-
-def check_batch_sizes(training: Training, devices: int, micro_batches: int = 1) -> None:
-    """Raise BenchError where devices, each with micro-batches, cannot share the batches of a training equally."""
-    for size in (training.labelled_batch_size, training.unlabelled_batch_size):
-        if size % (devices * micro_batches):
-            shared = f"{devices} devices" + (f" in {micro_batches} micro-batches each" if micro_batches > 1 else "")
-            raise BenchError(f"a batch of {size} images cannot be shared by {shared}; use a divisor of it")
 
 
 def split_batch(batch: Batch, count: int) -> list[Batch]:

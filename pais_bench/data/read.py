@@ -1,4 +1,4 @@
-"""Read images of an annotation store."""
+"""Read image files as tensors: those of an annotation store, or any."""
 
 from __future__ import annotations
 

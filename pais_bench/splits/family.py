@@ -9,7 +9,7 @@ A family is a module of families/ with a function and a constant:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,3 +61,17 @@ def read_published(path: Path, sha256: str, what: str) -> bytes:
             f"{sha256[:8]}…{sha256[-5:]}); let split.source name {what}"
         )
     return content
+
+
+def listed_ids(path: Path, listed: Sequence[str], ids: Mapping[str, int], complete: str) -> list[int]:
+    """Return the ids of the images that a published list at path names; raise BenchError where ids lacks some.
+
+    ids maps the names of the dataset's images, as lists have them, to their ids | complete: how to prepare all of them.
+    """
+    missing = [name for name in listed if name not in ids]
+    if missing:
+        raise BenchError(
+            f"{path}: {len(missing)} of its {len(listed)} images are not in this dataset, the first: {missing[0]}; "
+            f"choose another family, or {complete}"
+        )
+    return [ids[name] for name in listed]

@@ -92,6 +92,13 @@ def each_once(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     return values
 
 
+def rising(ends: tuple[float, float]) -> tuple[float, float]:
+    """Return the ends of a range; raise ValueError where the larger one is first."""
+    if ends[0] > ends[1]:
+        raise ValueError(f"the range is empty; give [{ends[1]:g}, {ends[0]:g}]")
+    return ends
+
+
 def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
     """Validate values against a model; raise one BenchError that lists every fault by its key."""
     try:

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from pais_bench.errors import BenchError
 from pais_bench.study.base import StrictConfig
+from pais_bench.study.run import Training
 
 Rule = Literal["default", "prepare", "split", "train", "predict", "evaluate", "report"]
 ViewsOn = Literal["cpu", "device", "auto"]
@@ -56,3 +58,17 @@ def resources_for(resources: Mapping[Rule, Resources], rule: Rule) -> Resources:
         if name in resources:
             values |= resources[name].model_dump(exclude_none=True)
     return Resources(**values)
+
+
+def check_batch_sizes(training: Training, devices: int, micro_batches: int = 1) -> None:
+    """Raise BenchError where devices, each with micro-batches, cannot share the batches of a training equally."""
+    for size, together in (
+        (training.labelled_batch_size, 1),
+        (training.unlabelled_batch_size, training.unlabelled_together),
+    ):
+        if size // together % (devices * micro_batches):
+            shared = f"{devices} devices" + (f" in {micro_batches} micro-batches each" if micro_batches > 1 else "")
+            remedy = "use a divisor of it"
+            if together > 1:
+                remedy = f"training.unlabelled_mix keeps pairs together: use a divisor of {size // together}"
+            raise BenchError(f"a batch of {size} images cannot be shared by {shared}; {remedy}")

@@ -7,14 +7,16 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from pais_bench.study.base import StrictConfig
+from pais_bench.study.base import StrictConfig, rising
 from pais_bench.study.split import SplitChoice
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
 Steps = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=16)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Factor = Annotated[float, Field(gt=0)]
 Options = dict[str, Any]
 ModelCheckpoint = Literal["teacher-last", "student-last", "teacher-best", "student-best"]
 """Which network of a run predicts: a model, after its last step or at its best evaluation."""
@@ -28,18 +30,48 @@ class InputOptions(StrictConfig):
     The defaults are those of the PAIS release on COCO.
     """
 
-    min_size_train: tuple[Side, Side] = (400, 1200)
+    min_size_train: Annotated[tuple[Side, Side], AfterValidator(rising)] = (400, 1200)
     max_size_train: Side = 1333
     min_size_test: Side = 800
     max_size_test: Side = 1333
     flip_prob: float = Field(default=0.5, ge=0, le=1)
 
-    @field_validator("min_size_train")
-    @classmethod
-    def _smaller_first(cls, sides: tuple[int, int]) -> tuple[int, int]:
-        if sides[0] > sides[1]:
-            raise ValueError(f"the range is empty; give [{sides[1]}, {sides[0]}]")
-        return sides
+
+class CutMix(StrictConfig):
+    """Replace a rectangle of a strong view by one of its partner's, with its pseudo-labels [arXiv 1905.04899].
+
+    The defaults are those of DEARLi [arXiv 2507.10118]. prob: probability that a view receives a rectangle.
+    """
+
+    kind: Literal["cutmix"]
+    prob: float = Field(default=0.5, ge=0, le=1)
+    area: Annotated[tuple[Share, Share], AfterValidator(rising)] = (0.02, 0.4)
+    """Range of the rectangle's area, as a share of the product of the smaller height and the smaller width."""
+
+
+class CopyPaste(StrictConfig):
+    """Paste the instances of a strong view's partner on top of the view [arXiv 2012.07177].
+
+    The defaults are those of S4M on Cityscapes [arXiv 2504.05301]. prob: probability that a view receives instances.
+    """
+
+    kind: Literal["copy_paste"]
+    prob: float = Field(default=0.5, ge=0, le=1)
+    min_pixels: int = Field(default=3000, ge=1)
+    """Instances of fewer pixels are not pasted."""
+    scale: Annotated[tuple[Factor, Factor], AfterValidator(rising)] | None = None
+    """Range of an instance's scale, which is then pasted at a random place; None: unscaled, in its place."""
+
+
+def _kind(values: Any) -> Any:
+    return values.get("kind") if isinstance(values, dict) else getattr(values, "kind", None)
+
+
+Mix = Annotated[
+    Annotated[CutMix, Tag("cutmix")] | Annotated[CopyPaste, Tag("copy_paste")],
+    Discriminator(_kind, custom_error_type="mix", custom_error_message="Give kind: cutmix, or kind: copy_paste"),
+]
+"""How the strong views of unlabelled images are mixed."""
 
 
 class Training(StrictConfig):
@@ -48,6 +80,7 @@ class Training(StrictConfig):
     steps: Steps = 180_000
     labelled_batch_size: int = Field(default=4, ge=1)
     unlabelled_batch_size: int = Field(default=8, ge=1)
+    unlabelled_mix: Mix | None = None
     filter_empty_gt: bool = False
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=1e-4, gt=0)
@@ -67,6 +100,19 @@ class Training(StrictConfig):
     evaluate_every: Steps = 8000
     evaluate_images: int | None = Field(default=None, ge=1)
     checkpoint_every: Steps = 2000
+
+    @field_validator("unlabelled_mix")
+    @classmethod
+    def _of_pairs(cls, mix: Mix | None, info: ValidationInfo) -> Mix | None:
+        size = info.data.get("unlabelled_batch_size", 0)
+        if mix and size % 2:
+            raise ValueError(f"it mixes pairs of images, and unlabelled_batch_size is {size}; give an even one")
+        return mix
+
+    @property
+    def unlabelled_together(self) -> int:
+        """Return how many unlabelled images in a row have to be on one rank and in one micro-batch: pairs are mixed."""
+        return 2 if self.unlabelled_mix else 1
 
 
 class NetworkChoice(StrictConfig):
@@ -117,7 +163,8 @@ class Run(StrictConfig):
         if not 0 < steps < self.training.steps:
             return None
         milestones = tuple(milestone for milestone in self.training.milestones if milestone < steps)
-        training = self.training.model_copy(update={"steps": steps, "milestones": milestones, "burn_in": 0})
+        unused = {"burn_in": 0, "unlabelled_mix": None}
+        training = self.training.model_copy(update=unused | {"steps": steps, "milestones": milestones})
         method = MethodChoice(name="supervised", label=BURN_IN)
         return self.model_copy(update={"method": method, "training": training, "teacher": None})
 
@@ -133,7 +180,7 @@ class Run(StrictConfig):
     def _not_hashed(self) -> dict[str, Any]:
         """Return the keys to leave out of the digest: those younger than it that have the value of before."""
         teacher = self.teacher._not_hashed() if self.teacher else {}
-        before = {"matmul_precision": "highest", "seed": None, "filter_empty_gt": False}
+        before = {"matmul_precision": "highest", "seed": None, "filter_empty_gt": False, "unlabelled_mix": None}
         training = {key for key, value in before.items() if getattr(self.training, key) == value}
         return {key: value for key, value in (("teacher", teacher), ("training", training)) if value}
 

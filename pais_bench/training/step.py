@@ -18,6 +18,7 @@ from pais_bench.layers.normalizers import sum_over_ranks
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
 from pais_bench.training.distributed import PendingFlags, max_view_sizes, step_normalizers
+from pais_bench.training.mixing import mix_views
 from pais_bench.training.models import Models
 from pais_bench.training.optim import ema_momentum, set_learning_rate, update_teacher
 from pais_bench.training.pseudo_labels import assign_weights, detect, progress_at, project_to_strong_views, refine
@@ -58,7 +59,8 @@ def train_step(
             detections = refine(method, found, part.unlabelled, progress, fabric)
             targets = assign_weights(method, detections, scorers, part.unlabelled, fabric)
             strong = project_to_strong_views(targets, part.unlabelled)
-            streams["unlabelled"] = unlabelled_stream(part.unlabelled, strong, pad_strong)
+            images, mixed = mix_views(part.unlabelled, strong, run.training.unlabelled_mix)
+            streams["unlabelled"] = unlabelled_stream(images, mixed, pad_strong)
             pseudo_labels += targets
         inputs.append(StudentInput(streams))
     if pseudo_labels:

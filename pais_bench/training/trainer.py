@@ -15,11 +15,11 @@ from lightning_fabric import Fabric
 
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
-from pais_bench.data.loader import BatchDataset, check_batch_sizes
+from pais_bench.data.loader import BatchDataset
 from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase
 from pais_bench.splits.split import Split
-from pais_bench.study.resources import ViewsOn
+from pais_bench.study.resources import ViewsOn, check_batch_sizes
 from pais_bench.study.run import Run
 from pais_bench.training.checkpoint import BestCheckpoints, previous, read_checkpoint, read_newest, write_checkpoint
 from pais_bench.training.distributed import any_rank

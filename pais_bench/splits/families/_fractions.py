@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pais_bench.errors import BenchError
-from pais_bench.splits.family import ImagePool, LabelledSet, read_published
+from pais_bench.splits.family import ImagePool, LabelledSet, listed_ids, read_published
 
 
 def read_fraction(
@@ -30,10 +30,5 @@ def read_fraction(
     lines = read_published(path, sha256, what).decode().splitlines()
     listed = [PurePosixPath(line.split()[0]).stem for line in lines if line.strip()]
     stored = {Path(pool.name(image_id)).stem: image_id for image_id in pool.ids}
-    missing = [name for name in listed if name not in stored]
-    if missing:
-        raise BenchError(
-            f"{path}: {len(missing)} of its {len(listed)} images are not in this dataset, the first: {missing[0]}; "
-            f"choose another family, or prepare the whole training set under its published file names"
-        )
-    return LabelledSet([stored[name] for name in listed], len(pool.ids), source_sha256=sha256)
+    ids = listed_ids(path, listed, stored, "prepare the whole training set under its published file names")
+    return LabelledSet(ids, len(pool.ids), source_sha256=sha256)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pais_bench.errors import BenchError
-from pais_bench.splits.family import ImagePool, LabelledSet, read_published
+from pais_bench.splits.family import ImagePool, LabelledSet, listed_ids, read_published
 
 SOURCE = "the folder of Guided Distillation's or S4M's perc_5.txt, perc_10.txt, perc_20.txt and perc_30.txt"
 SHA256 = {
@@ -32,10 +32,5 @@ def draw(pool: ImagePool, percent: float, fold: int, source: Path) -> LabelledSe
     path, sha256 = source / f"perc_{percent:g}.txt", SHA256[int(percent)]
     listed = [line.removesuffix(LISTED) for line in read_published(path, sha256, SOURCE).decode().split()]
     stored = {Path(pool.name(image_id)).stem.removesuffix(STORED): image_id for image_id in pool.ids}
-    missing = [name for name in listed if name not in stored]
-    if missing:
-        raise BenchError(
-            f"{path}: {len(missing)} of its {len(listed)} images are not in this dataset, the first: {missing[0]}; "
-            f"choose another family, or prepare all of Cityscapes"
-        )
-    return LabelledSet([stored[name] for name in listed], len(pool.ids), source_sha256=sha256)
+    ids = listed_ids(path, listed, stored, "prepare all of Cityscapes")
+    return LabelledSet(ids, len(pool.ids), source_sha256=sha256)
