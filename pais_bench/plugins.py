@@ -55,6 +55,14 @@ def option_names(group: str, name: str) -> set[str]:
     return _fields(_find(group, name), "Options")
 
 
+def learns_stuff(network: str) -> bool:
+    """Return whether a network learns classes of stuff: the builder of its Backend, read from source, takes `stuff`."""
+    tree = ast.parse(_find("backends", network).read_text(encoding="utf-8"))
+    backends = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Backend")
+    inside = (node for backend in backends for node in backend.body if isinstance(node, ast.FunctionDef))
+    return any(argument.arg == "stuff" for one in inside if one.name == "__init__" for argument in one.args.args)
+
+
 def _fields(path: Path, class_name: str) -> set[str]:
     """Return the annotated fields of a class and of its base classes that are imported from this package."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-TERMS = ("objectness", "proposal_box", "class", "box", "mask", "dice", "mask_iou", "semantic")
+TERMS = ("objectness", "proposal_box", "class", "box", "mask", "dice", "mask_iou", "semantic", "rank")
 """Every name that a loss term may have; a backend returns a subset."""
 
 Size = tuple[int, int]

@@ -22,6 +22,7 @@ from pais_bench.types import TERMS, Instances, Targets
 NAMES = plugins.names("backends")
 OF_REGIONS = [name for name in NAMES if name.endswith("mask_rcnn")]
 CLASSES = 4
+WITH_STUFF = "torchvision/knet with stuff"
 
 
 def build(name: str, **options: Any) -> Any:
@@ -30,9 +31,13 @@ def build(name: str, **options: Any) -> Any:
     return plugin.Backend(CLASSES, plugin.Options(**{**SMALLEST[name], **options}))
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[*NAMES, WITH_STUFF])
 def backend(request: pytest.FixtureRequest) -> Any:
-    return build(request.param)
+    if request.param != WITH_STUFF:
+        return build(request.param)
+    knet = load_backend("torchvision/knet")
+    torch.manual_seed(0)
+    return knet.Backend(CLASSES, knet.Options(**SMALLEST["torchvision/knet"]), stuff=[3])
 
 
 @pytest.fixture
@@ -87,7 +92,7 @@ def test_mask_weights_scale_the_mask_loss_and_nothing_else(backend: Any, images:
     plain = losses(copy.deepcopy(backend), images, targets)
     doubled = losses(backend, images, weighted(targets, 2.0, "mask_weight"))
     for term in plain:
-        factor = 2.0 if term in ("mask", "dice") else 1.0
+        factor = 2.0 if term in ("mask", "dice", "rank") else 1.0
         torch.testing.assert_close(doubled[term], factor * plain[term])
 
 

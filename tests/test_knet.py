@@ -14,7 +14,7 @@ from torchvision.models import resnet50
 from pais_bench import geometry, plugins
 from pais_bench.annotations.rle import describe_mask
 from pais_bench.annotations.store import Store
-from pais_bench.backends.torchvision import _kernel_update, _matching, _semantic_fpn, _set_losses, knet
+from pais_bench.backends.torchvision import _kernel_update, _matching, _painting, _semantic_fpn, _set_losses, knet
 from pais_bench.data.labels import read_instances
 from pais_bench.data.read import read_image
 from pais_bench.errors import BenchError
@@ -129,9 +129,11 @@ def test_the_focal_loss_of_the_semantic_map_is_divided_by_the_cells_of_objects()
 
 def test_later_instances_are_painted_over_earlier_ones() -> None:
     masks = instances([[0, 0, 2, 2], [1, 0, 3, 2]], size=(2, 4)).masks.float()
-    painted = knet._paint(knet._by_image(masks, [2, 0]), knet._by_image(torch.tensor([2, 0]), [2, 0]), 3)
+    painted = _painting.paint(_painting.by_image(masks, [2, 0]), _painting.by_image(torch.tensor([2, 0]), [2, 0]), 3)
     assert painted.tolist() == [[[2, 0, 0, 3]] * 2, [[3, 3, 3, 3]] * 2]
-    none = knet._paint(knet._by_image(masks[:0], [0]), knet._by_image(torch.tensor([], dtype=torch.int64), [0]), 3)
+    none = _painting.paint(
+        _painting.by_image(masks[:0], [0]), _painting.by_image(torch.tensor([], dtype=torch.int64), [0]), 3
+    )
     assert none.tolist() == [[[3, 3, 3, 3]] * 2]
 
 
@@ -140,7 +142,7 @@ def test_the_map_is_painted_in_the_order_of_instances_whichever_queries_take_the
     masks, labels = torch.zeros(1, 2, 8, 8), torch.tensor([[3, 5]])
     masks[0, 0, :6], masks[0, 1, 2:] = 1, 1
     by_query = {order: (masks[:, order], labels[:, order]) for order in ((0, 1), (1, 0))}
-    assert [knet._paint(*by_query[order], 6)[0, 2:6].unique().tolist() for order in by_query] == [[5], [3]]
+    assert [_painting.paint(*by_query[order], 6)[0, 2:6].unique().tolist() for order in by_query] == [[5], [3]]
     net = network(stride=8)
     overlapping = Targets.unweighted(instances([[0, 0, 48, 64], [16, 0, 64, 64]], labels=[0, 1], size=(64, 64)))
     image = torch.rand((3, 64, 64), generator=torch.Generator().manual_seed(1))

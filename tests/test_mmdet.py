@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from framework import (
     CLASSES,
     COUNTS,
@@ -26,9 +28,11 @@ from framework import (
     run_on_device,
 )
 from pretend_device import process
-from tiny import SMALLEST, load_backend
+from tiny import SMALLEST, load_backend, study
 from torchvision.models import resnet18
 
+from pais_bench.annotations.store import Store
+from pais_bench.cli.main import main
 from pais_bench.errors import BenchError
 from pais_bench.types import Losses, Targets
 
@@ -252,3 +256,18 @@ def test_on_a_device_the_network_computes_the_same_and_hardly_ever_waits_for_it(
     name: str, budget: dict[str, tuple[int, int]], device: ProcessPoolExecutor
 ) -> None:
     assert_same_on_device(device.submit(on_device, name).result(), budget)
+
+
+def test_mask2former_is_trained_on_stuff_and_predicts_it(tmp_path: Path) -> None:
+    values = study(metrics=["coco", "panoptic"], methods={"pais": {"options": {"score_threshold": 0.0}}})
+    values["dataset"] = {"name": "shapes", "options": {"train": 20, "val": 3, "size": 64, "stuff": True}}
+    values["networks"] = {"mask2former": {"backend": "mmdet", "options": SMALLEST["mmdet/mask2former"]}}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(values))
+    common, split = [str(path), "--results", str(tmp_path)], ["--percent", "10", "--fold", "1"]
+    of_run = [*common, *split, "--network", "mask2former", "--method", "pais", "--accelerator", "cpu"]
+    for command in (["prepare", *common], ["split", *common, *split], ["train", *of_run], ["predict", *of_run]):
+        assert main(command) == 0, command
+    (predictions,) = tmp_path.rglob("predictions.json")
+    store, records = Store.open(tmp_path / "datasets" / "shapes", "val"), json.loads(predictions.read_text())
+    assert records and {one["category_id"] for one in records} <= set(range(1, 11)) and store.isthing.count(False) == 2

@@ -15,7 +15,7 @@ import yaml
 from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as official
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
-from tiny import study
+from tiny import KNET, study
 
 from pais_bench.annotations.panoptic import draw, things_alone, write_map
 from pais_bench.annotations.rle import decode_mask, describe_mask
@@ -340,12 +340,14 @@ def test_cityscapes_is_what_its_converter_makes(few_streets: Path, tmp_path: Pat
 def test_a_study_with_stuff_is_trained_measured_and_exported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = study(metrics=["coco", "panoptic"], methods={"pais": {"options": {"score_threshold": 0.0}}})
+    values = study(metrics=["coco", "panoptic"])
+    values["methods"] = {"pais": {"options": {"score_threshold": 0.0, "mask_iou_threshold": 0.0}}}
+    values["networks"] = {"knet": {"backend": "torchvision", "options": KNET}}
     values["dataset"] = {"name": "shapes", "options": {"train": 20, "val": 3, "size": 64, "stuff": True}}
     path, results = tmp_path / "tiny.yaml", tmp_path / "results"
     path.write_text(yaml.safe_dump(values))
     common, split = [str(path), "--results", str(results)], ["--percent", "10", "--fold", "1"]
-    of_run = [*common, *split, "--network", "mask_rcnn", "--method", "pais"]
+    of_run = [*common, *split, "--network", "knet", "--method", "pais"]
     on_cpu = ["--accelerator", "cpu"]
     plain = tmp_path / "plain.yaml"
     plain.write_text(yaml.safe_dump({**values, "dataset": {**values["dataset"], "options": {"train": 20, "val": 3}}}))
@@ -360,6 +362,12 @@ def test_a_study_with_stuff_is_trained_measured_and_exported(
     (predictions,) = results.rglob("predictions.json")
     found = json.loads(predictions.read_text())
     assert {one["category_id"] for one in found} <= set(range(1, 11))
+    (folder,) = (written.parent for written in results.rglob("run.json"))
+    classes = json.loads((folder / "run.json").read_text())["classes"]
+    assert [one["name"] for one in classes if one.get("isthing") == 0] == ["sky", "ground"]
+    images = store.path(store.image_ids[0]).parent
+    assert main(["predict-folder", str(folder), str(images), "--out", str(tmp_path / "same.json"), *on_cpu]) == 0
+    assert len(json.loads((tmp_path / "same.json").read_text())) == len(found) > 0
     truth = as_records(store.coco_dict()["annotations"])  # after four steps nothing is found
     predictions.write_text(json.dumps(truth[::2] + found))
     assert main(["evaluate", *of_run]) == 0

@@ -130,7 +130,7 @@ def test_an_unreadable_image_is_named_by_a_loader_process(tmp_path: Path, store:
 def test_predictions_do_not_depend_on_loader_processes_and_are_those_of_the_network(store: Store) -> None:
     run = Study(**study()).runs()[0]
     torch.manual_seed(0)
-    network = build_backend(run, len(store.categories))
+    network = build_backend(run, store.isthing)
     records = predict(network, run, store, store.image_ids, CPU)
     assert records and records == predict(network, run, store, store.image_ids, CPU, workers=2)
     batch = store.image_ids[16:]

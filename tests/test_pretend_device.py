@@ -125,7 +125,7 @@ def train(network: str, method: str, data: Path, folder: Path, on_device: bool) 
     trainer.fit()
     lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
     store = trainer.validation.store
-    network_on_device = predict.load_trained(run, len(store.categories), folder).to(trainer.fabric.device)
+    network_on_device = predict.load_trained(run, store.isthing, folder).to(trainer.fabric.device)
     records = predict.predict(network_on_device, run, store, store.image_ids[:2], trainer.fabric.device)
     return [*lines, {"event": "prediction", "boxes": [value for record in records for value in record["bbox"]]}]
 

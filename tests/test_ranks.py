@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,8 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build networks of double precision: in single, the last digit of a random network decides what is suppressed."""
     build = models.build_backend
 
-    def doubled(run: Run, classes: int) -> nn.Module:
-        network: Any = build(run, classes).double()
+    def doubled(run: Run, isthing: Sequence[bool]) -> nn.Module:
+        network: Any = build(run, isthing).double()
         kind = type(network)
 
         class Double(kind):  # type: ignore[misc, valid-type]
@@ -124,8 +124,8 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
 def frozen(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """Build networks whose batch norm is frozen, as that of ImageNet's weights is."""
 
-    def without(run: Run, classes: int) -> nn.Module:
-        network = build(run, classes)
+    def without(run: Run, isthing: Sequence[bool]) -> nn.Module:
+        network = build(run, isthing)
         for module in list(network.modules()):
             for name, child in module.named_children():
                 if isinstance(child, nn.BatchNorm2d):
@@ -195,8 +195,18 @@ def test_micro_batches_take_the_steps_of_the_whole_batch(
 ) -> None:
     monkeypatch.setattr(models, "build_backend", frozen(models.build_backend))
     run = a_run(network, labelled_batch_size=2 * devices, unlabelled_batch_size=2 * devices)
+    if network == "torchvision/knet":
+        stores = prepare_with_stuff(tmp_path)
     whole = trained(run, stores, tmp_path / "whole")
     assert_alike(whole, trained(run, stores, tmp_path / "parts", devices, micro_batches=2))
+    assert ("unlabelled/rank" in whole[1][-1]) == (network == "torchvision/knet")
+
+
+def prepare_with_stuff(folder: Path) -> dict[str, Store]:
+    """Prepare shapes with stuff, for which K-Net has more losses."""
+    shapes = plugins.load("datasets", "shapes")
+    shapes.Dataset(shapes.Options(train=40, val=2, size=64, stuff=True), None).prepare(folder, "shapes")
+    return {part: Store.open(folder, part) for part in ("train", "val")}
 
 
 @pytest.mark.parametrize(
@@ -236,7 +246,7 @@ def test_two_ranks_predict_what_one_does_record_by_record(network: str, many: St
     networks = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        networks.append(models.build_backend(run, len(many.categories)))
+        networks.append(models.build_backend(run, many.isthing))
 
     def shared(fabric: Fabric) -> None:
         calls: list[int] = []

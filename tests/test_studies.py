@@ -48,6 +48,24 @@ def test_the_releases_values_are_those_of_its_configs() -> None:
     assert coco.networks["knet"].options["release_init"] and ten.networks["knet"].options["release_init"]
 
 
+def test_the_frontier_trains_every_method_by_its_releases_schedule() -> None:
+    frontier = load_study("frontier")
+    assert {run.split.percent for run in frontier.runs()} == {1, 2, 5, 10}
+    pairs = {(run.network.label, run.method.label) for run in frontier.runs()}
+    methods = ("supervised", "pais", "guided_distillation", "pl_dc", "mc_panda", "s4m", "sam_refined")
+    assert pairs == {(network, method) for network in ("mask_rcnn", "knet", "mask2former") for method in methods}
+    guided, pl_dc, mc_panda, s4m = (frontier.run(1, 1, "mask2former", method) for method in methods[2:6])
+    assert (pl_dc.training.steps, pl_dc.training.milestones, pl_dc.training.grad_clip) == (368_750, (145_000,), 0.01)
+    assert [(one.training.burn_in, one.training.ema_decay) for one in (guided, pl_dc, mc_panda)] == [
+        (0, 0.9996),
+        (20_000, 0.9996),
+        (20_000, 0.999),
+    ]
+    assert [one.method.options["unlabelled_weight"] for one in (guided, pl_dc, s4m)] == [2, 1, 2]
+    mix = s4m.training.unlabelled_mix
+    assert mix and mix.kind == "copy_paste" and mix.scale == (0.8, 1.2) and not pl_dc.training.unlabelled_mix
+
+
 def derived(folder: Path, **values: Any) -> Path:
     """Write a study that is based on the tiny one."""
     write_study(folder)

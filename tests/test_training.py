@@ -356,7 +356,7 @@ def test_thresholds_are_fitted_to_detections_without_masks(
     """Those of 200 images of COCO would take 17 GB of a device."""
     run, seen = a_run("data_distillation"), []
     (tmp_path / run.teacher.folder).mkdir(parents=True)
-    network = predict.build_backend(run.teacher, len(stores["val"].categories))
+    network = predict.build_backend(run.teacher, stores["val"].isthing)
     monkeypatch.setattr(pseudo_labels, "load_trained", lambda *_: network)
     monkeypatch.setattr(FrequencyMatching, "prepare", lambda self, found, *_: seen.extend(found))
     build_trainer(run, stores, tmp_path)
@@ -518,9 +518,9 @@ def test_a_stopped_run_keeps_the_same_best_checkpoints(stores: dict[str, Store],
         assert (theirs["step"], theirs["segm_AP"]) == (highest["step"], highest[model]["segm_AP"])
         assert mine["step"] == theirs["step"] and mine[model].keys() == theirs[model].keys()
         assert all(torch.equal(mine[model][key], value) for key, value in theirs[model].items())
-        loaded = predict.load_trained(run, 8, tmp_path / "parts", f"{model}-best")
+        loaded = predict.load_trained(run, (True,) * 8, tmp_path / "parts", f"{model}-best")
         assert all(torch.equal(value, theirs[model][key]) for key, value in loaded.state_dict().items())
     build_trainer(run, stores, tmp_path / "without").fit()
     assert not list((tmp_path / "without").glob("best-*"))
     with pytest.raises(BenchError, match=r"best-teacher.pt: missing; it is kept while training alone"):
-        predict.load_trained(run, 8, tmp_path / "without", "teacher-best")
+        predict.load_trained(run, (True,) * 8, tmp_path / "without", "teacher-best")

@@ -38,17 +38,21 @@ class Labels(NamedTuple):
     flips: Array
 
 
-def read_labels(store: Store, image_id: int, split: Split | None = None, made: Recipe | None = None) -> Labels:
+def read_labels(
+    store: Store, image_id: int, split: Split | None = None, made: Recipe | None = None, with_stuff: bool = True
+) -> Labels:
     """Read the objects of an image in the view of a recipe, by default in its original pixels.
 
     The recipe has no geometric operation: a moved polygon would also be drawn where it leaves the image.
     Crowd regions and masks without a pixel are left out; a box is the tight one of its mask. A split with label noise
-    changes the objects; None reads the ground truth.
+    changes the objects; None reads the ground truth. Without stuff only things are read.
     """
     size, annotations = store.size(image_id), store.annotations(image_id)
     if split is not None:
         annotations = label_noise.apply(split, annotations, size)
     annotations = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
+    if not with_stuff:
+        annotations = [one for one in annotations if store.isthing[store.label_of[one["category_id"]]]]
     segmentations = [annotation["segmentation"] for annotation in annotations]
     if made is not None:
         matrix = made.matrix
@@ -68,9 +72,9 @@ def read_instances(store: Store, image_id: int, split: Split | None = None) -> I
     return to_instances(size, *map(torch.from_numpy, (classes, boxes, flips)))
 
 
-def read_boxes(store: Store, image_id: int) -> Instances:
+def read_boxes(store: Store, image_id: int, with_stuff: bool = True) -> Instances:
     """Read an image's instances in its original pixels, with masks bool[N,0,0]."""
-    _, classes, boxes, _ = read_labels(store, image_id)
+    _, classes, boxes, _ = read_labels(store, image_id, with_stuff=with_stuff)
     one = torch.ones(len(classes))
     empty = torch.zeros((len(classes), 0, 0), dtype=torch.bool)
     return Instances(torch.from_numpy(boxes), torch.from_numpy(classes), empty, scores=one, mask_iou=one)

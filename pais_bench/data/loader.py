@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from pais_bench import plugins
 from pais_bench.annotations.store import Store
 from pais_bench.data import augment, recipe
 from pais_bench.data.labels import read_boxes, read_labels
@@ -37,7 +38,7 @@ class BatchDataset(Dataset[Batch]):
 
     The label noise of a split changes the targets of labelled images, and nothing else. With filter_empty_gt, labelled
     images without an object are in no batch. extra is a store whose images are all unlabelled, beside those of the
-    training set that the split does not label.
+    training set that the split does not label. Labels are of things alone where the network learns no stuff.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class BatchDataset(Dataset[Batch]):
         extra: Store | None = None,
     ) -> None:
         self.run, self.store, self.rank, self.world, self.split = run, store, rank, world, split
+        self.with_stuff = plugins.learns_stuff(f"{run.network.backend}/{run.network.name}")
         labelled, self.extra = set(split.ids), extra
         unlabelled = tuple(image_id for image_id in store.image_ids if image_id not in labelled)
         self.unlabelled_in_train = len(unlabelled)
@@ -101,7 +103,7 @@ class BatchDataset(Dataset[Batch]):
 
     def labels(self) -> list[Instances]:
         """Return the ground truth of every labelled image in its original pixels, with masks bool[N,0,0]."""
-        return [read_boxes(self.store, image_id) for image_id in self.split.ids]
+        return [read_boxes(self.store, image_id, self.with_stuff) for image_id in self.split.ids]
 
     def _positions(self, step: int, size: int, together: int = 1) -> list[int]:
         """Return this rank's positions of a step's images: so many in a row, then as many for each other rank."""
@@ -124,7 +126,7 @@ class BatchDataset(Dataset[Batch]):
         store, image_id, rng = self._draw(LABELLED, position)
         made = recipe.labelled(store.size(image_id), self.run.input, rng)
         (view,) = packer.views(read_image(store, image_id), made)
-        labels = packer.labels(read_labels(store, image_id, self.split, made))
+        labels = packer.labels(read_labels(store, image_id, self.split, made, self.with_stuff))
         return PackedLabelled(image_id, view, labels, self.run.derive_seed(step, image_id))
 
     def _unlabelled(self, packer: Packer, step: int, position: int, logged: bool) -> PackedUnlabelled:
@@ -133,7 +135,7 @@ class BatchDataset(Dataset[Batch]):
         weak, strong = recipe.weak(size, self.run.input, rng), recipe.strong(size, self.run.input, rng)
         weak_view, strong_view = packer.views(read_image(store, image_id), weak, strong)
         hidden = store is self.extra or not logged
-        labels = None if hidden else packer.labels(read_labels(store, image_id, made=weak))
+        labels = None if hidden else packer.labels(read_labels(store, image_id, None, weak, self.with_stuff))
         return PackedUnlabelled(image_id, weak_view, strong_view, labels, self.run.derive_seed(step, image_id))
 
 

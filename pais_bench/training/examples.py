@@ -17,7 +17,8 @@ from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.training.checkpoint import read_checkpoint
 from pais_bench.training.original import Original, to_original
-from pais_bench.training.predict import build_backend
+from pais_bench.training.predict import build_backend, stuff_labels
+from pais_bench.training.pseudo_labels import merge_stuff
 from pais_bench.types import Instances, Targets
 
 IMAGES = 3
@@ -46,7 +47,7 @@ def predict_examples(
     method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
     weights = method.uses_unlabelled and method.calibration_images is None
     examples: dict[int, Record] = {image_id: {"image_id": image_id} for image_id in _choose_images(store)}
-    backend: Any = build_backend(run, len(categories)).to(device)
+    backend: Any = build_backend(run, store.isthing).to(device)
     files = {model: folder / (f"best-{model}.pt" if model in best else "checkpoint.pt") for model in MODELS}
     states = {path: read_checkpoint(path, run) for path in set(files.values())}
     for model, path in files.items():
@@ -57,6 +58,8 @@ def predict_examples(
             keep = method.keep if by_method else _confident
             predict = backend.predict_soft if by_method and method.needs_soft_predictions else backend.predict
             detections = predict([view.image.to(device)], keep=keep)[0]
+            if by_method:
+                (detections,) = merge_stuff([detections], stuff_labels(store.isthing))
             targets = method.assign_weights(detections) if by_method else Targets.unweighted(detections)
             original = to_original(targets.instances, view, store.size(image_id))
             example[model] = _records(targets, original, categories, by_method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
 from pais_bench.training.distributed import convert_sync_batchnorm
 from pais_bench.training.optim import build_optimizer
-from pais_bench.training.predict import build_backend
+from pais_bench.training.predict import build_backend, stuff_labels
 from pais_bench.training.student import StudentLosses
 
 
@@ -25,8 +26,9 @@ from pais_bench.training.student import StudentLosses
 class Models:
     """Hold student, EMA teacher, optimiser, and the frozen teacher of a trained run where the method needs one.
 
-    losses computes the student's losses; rank_losses is the same as Fabric set it up to exchange gradients. updates
-    counts the optimiser's steps since the models were built: a gradient scaler leaves out those that overflow.
+    losses computes the student's losses; rank_losses is the same as Fabric set it up to exchange gradients. stuff are
+    the labels of its classes. updates counts the optimiser's steps since the models were built: a gradient scaler
+    leaves out those that overflow.
     """
 
     student: Any
@@ -34,6 +36,7 @@ class Models:
     losses: StudentLosses
     rank_losses: Any
     optimizer: Any
+    stuff: Sequence[int] = ()
     pretrained_teacher: Any = None
     updates: int = 0
 
@@ -51,10 +54,10 @@ class Models:
         return math.isfinite(get_total_norm(self.student.parameters(), norm_type=math.inf))
 
 
-def build_models(run: Run, num_classes: int, fabric: Fabric, micro_batches: int) -> Models:
+def build_models(run: Run, isthing: Sequence[bool], fabric: Fabric, micro_batches: int) -> Models:
     """Build the networks from the run's seed; raise BenchError where batch norm would see a part of a batch alone."""
     torch.manual_seed(run.seed)
-    student: Any = build_backend(run, num_classes).to(fabric.device)
+    student: Any = build_backend(run, isthing).to(fabric.device)
     teacher: Any = copy.deepcopy(student).requires_grad_(False).eval()
     if fabric.world_size > 1:
         convert_sync_batchnorm(student)
@@ -65,6 +68,6 @@ def build_models(run: Run, num_classes: int, fabric: Fabric, micro_batches: int)
         )
     losses = StudentLosses(student)
     rank_losses, optimizer = fabric.setup(losses, build_optimizer(student, run.training))
-    models = Models(student, teacher, losses, rank_losses, optimizer)
+    models = Models(student, teacher, losses, rank_losses, optimizer, stuff_labels(isthing))
     optimizer.register_step_post_hook(models.count_update)
     return models

@@ -33,23 +33,36 @@ Record = dict[str, Any]
 Progress = Callable[[int], None]
 
 
-def build_backend(run: Run, num_classes: int) -> nn.Module:
-    """Build the network of a run; raise BenchError for an option that is unknown or out of range."""
+def build_backend(run: Run, isthing: Sequence[bool]) -> nn.Module:
+    """Build the network of a run for classes of things and of stuff, in the order of labels.
+
+    Raises BenchError for an option that is unknown or out of range.
+    """
     name = f"{run.network.backend}/{run.network.name}"
     plugin = plugins.load("backends", name)
     options = parse(plugin.Options, run.network.options, f"networks.{run.network.label}.options")
-    backend: nn.Module = plugin.Backend(num_classes, options)
+    arguments = [len(isthing), options]
+    if plugins.learns_stuff(name):
+        arguments.append(stuff_labels(isthing))
+    backend: nn.Module = plugin.Backend(*arguments)
     return backend
 
 
-def load_trained(run: Run, num_classes: int, folder: Path, checkpoint: ModelCheckpoint = "teacher-last") -> nn.Module:
+def stuff_labels(isthing: Sequence[bool]) -> list[int]:
+    """Return the labels of the classes that are stuff."""
+    return [label for label, thing in enumerate(isthing) if not thing]
+
+
+def load_trained(
+    run: Run, isthing: Sequence[bool], folder: Path, checkpoint: ModelCheckpoint = "teacher-last"
+) -> nn.Module:
     """Build the network of a run with the weights that its training left in a folder.
 
     Files of pretrained weights need not be there. Raises BenchError where the run's own are missing: the best ones are
     kept only where the study evaluates them.
     """
     with weights_unread():
-        backend = build_backend(run, num_classes)
+        backend = build_backend(run, isthing)
     model, _, moment = checkpoint.partition("-")
     path = folder / ("checkpoint.pt" if moment == "last" else f"best-{model}.pt")
     if moment == "best" and not path.exists():

@@ -69,6 +69,34 @@ def refine(
     return refined
 
 
+def merge_stuff(detections: Sequence[Instances], stuff: Sequence[int]) -> Sequence[Instances]:
+    """Return the detections of views with at most one instance of each class of stuff, whose labels are given.
+
+    Where there are several, the one with the best score stays, with the union of their masks and the largest mask IoU:
+    stuff is one region, of many parts. Soft masks are joined by their largest values. Nothing else changes.
+    """
+    return [_merge_stuff(one, stuff) for one in detections] if stuff else detections
+
+
+def _merge_stuff(instances: Instances, stuff: Sequence[int]) -> Instances:
+    found, scores = instances.labels.tolist(), instances.scores.tolist()
+    several = [[index for index, label in enumerate(found) if label == one] for one in stuff if found.count(one) > 1]
+    if not several:
+        return instances
+    boxes, masks, mask_iou = instances.boxes.clone(), instances.masks.clone(), instances.mask_iou.clone()
+    soft = instances.soft_masks and replace(instances.soft_masks, values=instances.soft_masks.values.clone())
+    kept = set(range(len(found)))
+    for group in several:
+        best = max(group, key=scores.__getitem__)
+        masks[best] = masks[group].any(0)
+        boxes[best], mask_iou[best] = geometry.masks_to_boxes(masks[best][None])[0], mask_iou[group].max()
+        if soft is not None:
+            soft.values[best] = soft.values[group].amax(0)
+        kept -= {*group} - {best}
+    merged = replace(instances, boxes=boxes, masks=masks, mask_iou=mask_iou, soft_masks=soft)
+    return merged[torch.tensor(sorted(kept), device=masks.device)]
+
+
 @torch.no_grad()
 def assign_weights(
     method: MethodBase,
@@ -94,11 +122,11 @@ def project_to_strong_views(targets: Sequence[Targets], images: Sequence[Unlabel
     return geometry.project_targets(targets, matrices, [image.strong.size for image in images])
 
 
-def load_pretrained_teacher(run: Run, num_classes: int, results: Path, fabric: Fabric) -> Any:
+def load_pretrained_teacher(run: Run, isthing: Sequence[bool], results: Path, fabric: Fabric) -> Any:
     """Return the frozen teacher network of the run that the study names; None where the run has no such teacher."""
     if run.teacher is None:
         return None
-    teacher: Any = load_trained(run.teacher, num_classes, results / run.teacher.folder, "teacher-last")
+    teacher: Any = load_trained(run.teacher, isthing, results / run.teacher.folder, "teacher-last")
     return teacher.to(fabric.device).requires_grad_(False).eval()
 
 

@@ -21,7 +21,14 @@ from pais_bench.training.distributed import PendingFlags, max_view_sizes, step_n
 from pais_bench.training.mixing import mix_views
 from pais_bench.training.models import Models
 from pais_bench.training.optim import ema_momentum, set_learning_rate, update_teacher
-from pais_bench.training.pseudo_labels import assign_weights, detect, progress_at, project_to_strong_views, refine
+from pais_bench.training.pseudo_labels import (
+    assign_weights,
+    detect,
+    merge_stuff,
+    progress_at,
+    project_to_strong_views,
+    refine,
+)
 from pais_bench.training.record import StepRecord, describe_non_finite
 from pais_bench.training.student import StudentInput, labelled_stream, normalize_mask_weights, unlabelled_stream
 from pais_bench.types import Batch, Losses, Targets
@@ -56,10 +63,10 @@ def train_step(
         if part.unlabelled:
             weak = [image.weak.image for image in part.unlabelled]
             found, scorers = detect(method, teacher, weak, pad_weak, fabric)
-            detections = refine(method, found, part.unlabelled, progress, fabric)
+            detections = merge_stuff(refine(method, found, part.unlabelled, progress, fabric), models.stuff)
             targets = assign_weights(method, detections, scorers, part.unlabelled, fabric)
             strong = project_to_strong_views(targets, part.unlabelled)
-            images, mixed = mix_views(part.unlabelled, strong, run.training.unlabelled_mix)
+            images, mixed = mix_views(part.unlabelled, strong, run.training.unlabelled_mix, models.stuff)
             streams["unlabelled"] = unlabelled_stream(images, mixed, pad_strong)
             pseudo_labels += targets
         inputs.append(StudentInput(streams))

@@ -69,10 +69,10 @@ class Trainer:
         self.dataset = BatchDataset(run, stores["train"], split, rank, fabric.world_size, extra)
         plugin = plugins.load("methods", run.method.name)
         self.method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
-        num_classes = len(stores["val"].categories)
-        self.models = build_models(run, num_classes, fabric, micro_batches)
+        isthing = stores["val"].isthing
+        self.models = build_models(run, isthing, fabric, micro_batches)
         require_functions(run, self.method, self.models.teacher)
-        self.models.pretrained_teacher = load_pretrained_teacher(run, num_classes, results, fabric)
+        self.models.pretrained_teacher = load_pretrained_teacher(run, isthing, results, fabric)
         class_names = [name for _, name in stores["val"].categories]
         prepare_method(self.method, self.models.pretrained_teacher, class_names, self.dataset, fabric)
         self.step, self.seconds, self.stopping = 0, 0.0, False

@@ -61,9 +61,12 @@ class Options(FrameworkOptions):
 
 
 class Backend(nn.Module):
-    """Compute losses and predictions with mmdet's Mask2Former."""
+    """Compute losses and predictions with mmdet's Mask2Former.
 
-    def __init__(self, num_classes: int, options: Options) -> None:
+    Classes of stuff are learnt like things: a query of theirs has a class and a mask, and no more.
+    """
+
+    def __init__(self, num_classes: int, options: Options, stuff: Sequence[int] = ()) -> None:
         super().__init__()
         self.compile_features = options.compile
         self.model = _build(num_classes, options)

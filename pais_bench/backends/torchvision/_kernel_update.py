@@ -7,6 +7,7 @@ sum over the cells of a mask overflows half of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,10 @@ from pais_bench.layers.precision import to_full_precision
 
 
 class Proposal(NamedTuple):
-    """Hold features f32[B,C,h,w], mask logits f32[B,N,h,w], kernels f32[B,N,C], semantic logits f32[B,classes,h,w]."""
+    """Hold features f32[B,C,h,w], mask logits f32[B,N,h,w], kernels f32[B,N,C], semantic logits f32[B,classes,h,w].
+
+    The last kernels are those of stuff, one a class: the rows of the semantic classifier, whose maps are their masks.
+    """
 
     features: Tensor
     masks: Tensor
@@ -37,8 +41,10 @@ class Update(NamedTuple):
 class KernelHead(nn.Module):
     """Propose masks by kernels that are the same for every image, and make the kernels the image's own."""
 
-    def __init__(self, kernels: int, classes: int, channels: int, groups: int) -> None:
+    def __init__(self, kernels: int, classes: int, channels: int, groups: int, stuff: Sequence[int] = ()) -> None:
         super().__init__()
+        self.register_buffer("stuff", torch.tensor(list(stuff), dtype=torch.int64), persistent=False)
+        self.stuff: Tensor
         self.location = conv_norm(channels, channels, 1, groups)
         self.semantic = conv_norm(channels, channels, 1, groups)
         self.kernels = nn.Parameter(torch.randn(kernels, channels))
@@ -53,7 +59,12 @@ class KernelHead(nn.Module):
         location, semantic = self.location(location), self.semantic(semantic)
         masks = torch.einsum("nc,bchw->bnhw", self.kernels, location)
         features = location + semantic
-        return Proposal(features, masks, self.kernels + gather(masks, features), self.classify(semantic))
+        kernels, classes = self.kernels + gather(masks, features), self.classify(semantic)
+        if len(self.stuff):
+            rows = self.classify.weight[self.stuff].flatten(1)
+            kernels = torch.cat((kernels, rows.to(kernels).expand(len(kernels), -1, -1)), 1)
+            masks = torch.cat((masks, classes[:, self.stuff]), 1)
+        return Proposal(features, masks, kernels, classes)
 
 
 class KernelUpdate(nn.Module):

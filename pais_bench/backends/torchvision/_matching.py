@@ -58,22 +58,27 @@ def dice_cost(p: Tensor, t: Tensor, overlap: Tensor) -> Tensor:
     return -2 * overlap / (squared_norm(p)[..., None] + squared_norm(t)[..., None, :])
 
 
-def match(costs: Tensor, counts: Sequence[int]) -> Match:
+def match(costs: Tensor, counts: Sequence[int], fixed: Tensor | None = None) -> Match:
     """Match each stage of each image by costs f32[T,B,N,K], of which image b has the first counts[b] instances.
 
+    fixed i64[sum of counts]: the query of each instance that has one whatever the cost, else -1; None: none has.
     All costs leave the device together and all pairs come back together. A cost that is not finite counts as the
     largest of numbers, so that the loss, and not the matching, tells of a network that diverged.
     """
     numbers = np.nan_to_num(costs.cpu().double().numpy(), nan=1e30, posinf=1e30, neginf=1e30)
     starts = np.cumsum([0, *counts])
+    known = np.full(starts[-1], -1) if fixed is None else fixed.cpu().numpy()
+    by_image = np.split(known, starts[1:-1])
     stages = [
-        np.concatenate([_pairs(cost[:, :count], image, starts[image]) for image, (cost, count) in enumerate(images)], 1)
-        for images in (zip(stage, counts, strict=True) for stage in numbers)
+        np.concatenate([_pairs(cost, own, image, starts[image]) for image, (cost, own) in enumerate(images)], 1)
+        for images in (zip(stage, by_image, strict=True) for stage in numbers)
     ]
     return Match(*torch.from_numpy(np.stack(stages, 1)).to(costs.device))
 
 
-def _pairs(cost: np.ndarray, image: int, start: int) -> np.ndarray:
+def _pairs(cost: np.ndarray, fixed: np.ndarray, image: int, start: int) -> np.ndarray:
     """Return i64[3,P]: image, query and instance of each pair; start is the image's first instance."""
-    query, instance = linear_sum_assignment(cost)
+    free, taken = np.flatnonzero(fixed < 0), np.flatnonzero(fixed >= 0)
+    query, instance = linear_sum_assignment(cost[:, free])
+    query, instance = np.concatenate((query, fixed[taken])), np.concatenate((free[instance], taken))
     return np.stack((np.full_like(query, image), query, instance + start))

@@ -14,6 +14,9 @@ from pais_bench.types import LossNormalizer
 
 CLASS, MASK, DICE = 2.0, 1.0, 4.0
 """Factors of the three, in the losses and in the matching costs."""
+RANK = 0.1
+NO_KERNEL = -100
+"""The target of a cell that no instance with a kernel covers."""
 
 
 def class_loss(logits: Tensor, labels: Tensor, weights: Tensor, matched: float | Tensor) -> Tensor:
@@ -59,3 +62,13 @@ def semantic_loss(logits: Tensor, labels: Tensor, normalizer: LossNormalizer) ->
     target = F.one_hot(labels, classes + 1)[..., :-1].permute(0, 3, 1, 2).to(logits)
     labelled_cells = normalizer((labels < classes).sum())
     return sigmoid_focal_loss(logits, target, alpha=0.25, gamma=2, reduction="sum") / labelled_cells
+
+
+def rank_loss(masks: Tensor, kernels: Tensor, weights: Tensor, cells: float | Tensor) -> Tensor:
+    """Return 0.1 sum(weights * cross-entropy over kernels) / cells, of mask logits f32[B,N,h,w] [K-Net's release].
+
+    kernels i64[B,h,w]: that of the instance on top of each cell, NO_KERNEL where there is none | weights f32[B,h,w] |
+    cells: all cells of the maps, their mean over the step; those without a kernel count there, too.
+    """
+    rows = F.cross_entropy(masks, kernels, ignore_index=NO_KERNEL, reduction="none")
+    return RANK * (rows * weights).sum() / cells

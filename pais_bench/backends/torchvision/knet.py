@@ -20,9 +20,11 @@ from pais_bench.backends.torchvision._backbones import PyramidOptions, build_bac
 from pais_bench.backends.torchvision._inputs import to_batch
 from pais_bench.backends.torchvision._kernel_update import KernelHead, KernelUpdate, Proposal, Update
 from pais_bench.backends.torchvision._matching import Match, match, matching_cost
+from pais_bench.backends.torchvision._painting import by_image, paint
 from pais_bench.backends.torchvision._query_maps import SoftPredictions, query_pixel_weights
 from pais_bench.backends.torchvision._semantic_fpn import SemanticFPN
 from pais_bench.backends.torchvision._set_losses import class_loss, dice_loss, mask_loss, semantic_loss
+from pais_bench.backends.torchvision._stuff_kernels import StuffKernels
 from pais_bench.geometry import masks_to_boxes
 from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou
@@ -41,7 +43,7 @@ class Options(PyramidOptions):
 
     channels: int = Field(default=256, ge=1)
     kernels: int = Field(default=100, ge=1)
-    """Most instances that an image can have."""
+    """Most things that an image can have. Each class of stuff has a kernel more."""
     stages: int = Field(default=3, ge=1)
     heads: int = Field(default=8, ge=1)
     ffn: int = Field(default=2048, ge=1)
@@ -60,9 +62,9 @@ class Options(PyramidOptions):
 
 
 class Backend(nn.Module):
-    """Compute losses and predictions with K-Net."""
+    """Compute losses and predictions with K-Net; stuff are the labels of classes that have a kernel of their own."""
 
-    def __init__(self, num_classes: int, options: Options) -> None:
+    def __init__(self, num_classes: int, options: Options, stuff: Sequence[int] = ()) -> None:
         super().__init__()
         backbone = build_backbone(options)
         channels = options.channels
@@ -74,7 +76,8 @@ class Backend(nn.Module):
         self.semantic_fpn = SemanticFPN(
             backbone.levels, backbone.out_channels, channels, options.groups, options.stride
         )
-        self.kernel_head = KernelHead(options.kernels, num_classes, channels, options.groups)
+        self.kernel_head = KernelHead(options.kernels, num_classes, channels, options.groups, stuff)
+        self.stuff_kernels = StuffKernels(options.kernels, num_classes, stuff)
         self.stages = nn.ModuleList(
             KernelUpdate(num_classes, channels, options.heads, options.ffn) for _ in range(options.stages)
         )
@@ -88,9 +91,9 @@ class Backend(nn.Module):
     def loss(
         self, images: Sequence[Tensor], targets: Sequence[Targets], normalizer: LossNormalizer, pad_to: Size = (0, 0)
     ) -> Losses:
-        """Return class, mask, dice, mask_iou and semantic of a batch of views, summed over the stages.
+        """Return class, mask, dice, mask_iou and semantic of a batch of views, and rank with stuff, over all stages.
 
-        The proposals, before the first stage, have a mask and a dice loss as well.
+        The proposals, before the first stage, have a mask and a dice loss as well, and rank.
         """
         ensure_train_mode(self)
         batch = to_batch(images, self.divisor, pad_to, self.backbone.statistics)
@@ -100,42 +103,52 @@ class Backend(nn.Module):
             maps = torch.stack([proposal.masks, *(update.masks for update in updates)])
             logits, mask_iou = (torch.stack([getattr(u, name) for u in updates]) for name in ("logits", "mask_iou"))
             soft = self._resample([t.instances.masks for t in targets], batch.shape[-2:], to_full_precision(maps).dtype)
-            soft_by_image = _by_image(soft, counts)
+            soft_by_image = by_image(soft, counts)
             labels = torch.cat([target.instances.labels for target in targets])
-            labels_by_image = _by_image(labels, counts)
+            labels_by_image = by_image(labels, counts)
+            of_things = slice(self.stuff_kernels.things)
             costs = [
-                matching_cost(self._upsample(masks), soft_by_image, scores, labels_by_image)
-                for masks, scores in zip(maps[:-1].detach(), [None, *logits[:-1]], strict=True)
+                matching_cost(self._upsample(masks[:, of_things]), soft_by_image, scores, labels_by_image)
+                for masks, scores in zip(maps[:-1].detach(), [None, *logits[:-1, :, of_things]], strict=True)
             ]
-            matches = match(torch.stack(costs), counts)
+            matches = match(torch.stack(costs), counts, self.stuff_kernels.of(labels))
             matched = normalizer(matches.image.shape[1])
 
             # Proposals and first stage share the match of the proposals; a later stage has that of the one before it.
             image, query, instance = (torch.cat((pairs[:1], pairs)) for pairs in matches)
             masks = self._upsample(maps[_stages(image), image, query].flatten(0, 1)[:, None])[:, 0]
             target = soft[instance.flatten()]
-            weights = torch.cat([target.mask_weight for target in targets])[instance.flatten()]
+            mask_weight = torch.cat([target.mask_weight for target in targets])
+            weights = self.stuff_kernels.weigh_proposals(mask_weight[instance], matches, matched, normalizer).flatten()
             pixel_weights = query_pixel_weights(targets, soft, self.stride // 2)
             if pixel_weights is not None:
                 pixel_weights = pixel_weights[instance.flatten()]
             predicted_iou = mask_iou[_stages(matches.image), matches.image, matches.query].flatten()
             after_proposals = slice(image.shape[1], None)
             iou = soft_mask_iou(masks[after_proposals] >= 0, target[after_proposals])
-            semantic = _paint(soft_by_image, labels_by_image, proposal.semantic.shape[1])
-            return {
+            beneath = self.stuff_kernels.beneath(labels, counts)
+            semantic = paint(soft_by_image, labels_by_image, proposal.semantic.shape[1], beneath)
+            losses = {
                 "class": _class_loss(logits, matches, labels, targets, matched),
                 "mask": mask_loss(masks, target, weights, matched, pixel_weights),
                 "dice": dice_loss(masks, target, weights, matched),
                 "mask_iou": mask_iou_loss(predicted_iou, iou, matched),
                 "semantic": semantic_loss(self._upsample(proposal.semantic), semantic, normalizer),
             }
+            if beneath is not None:
+                counted = soft_by_image * by_image(mask_weight > 0, counts)[..., None, None]
+                indices = torch.arange(len(labels), device=labels.device)
+                owner = paint(counted, by_image(indices, counts), len(labels), beneath)
+                upsampled = (self._upsample(one) for one in (proposal.masks[:, of_things], *maps[1:]))
+                losses["rank"] = self.stuff_kernels.rank(upsampled, matches, owner, mask_weight, normalizer)
+            return losses
 
     def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
-        """Return at most `detections_per_img` instances a view, the best pairs of query and class; restore the mode.
+        """Return at most `detections_per_img` things a view, the best pairs of query and class; restore the mode.
 
-        Masks are cut at 0.5 in the pixels of the view, and empty ones dropped. The release keeps its teacher's maps
-        soft until they are warped into the student's view; ours are bool from here on. Boxes are those of the masks,
-        so that they are 0 for keep.
+        Each class of stuff is an instance more. Masks are cut at 0.5 in the pixels of the view, and empty ones dropped.
+        The release keeps its teacher's maps soft until they are warped into the student's view; ours are bool from here
+        on. Boxes are those of the masks, so that they are 0 for keep.
         """
         return self._predict(images, pad_to, keep)
 
@@ -198,7 +211,7 @@ class Backend(nn.Module):
         updates: list[Update] = []
         masks, kernels = proposal.masks, proposal.kernels
         for stage in self.stages:
-            updates.append(stage(proposal.features, masks, kernels))
+            updates.append(self.stuff_kernels.restrict(stage(proposal.features, masks, kernels)))
             masks, kernels = updates[-1].masks, updates[-1].kernels
         return proposal, updates
 
@@ -223,9 +236,8 @@ class Backend(nn.Module):
 
     def _rank(self, last: Update) -> tuple[list[Instances], Tensor]:
         """Return each image's best pairs of query and class, without boxes and masks, and their queries i64[B,n]."""
-        images, queries, classes = last.logits.shape
-        probability = to_full_precision(last.logits).sigmoid().flatten(1)
-        scores, best = probability.topk(min(self.detections_per_img, queries * classes))
+        classes, probability = last.logits.shape[2], to_full_precision(last.logits).sigmoid()
+        scores, best = self.stuff_kernels.best_pairs(probability, self.detections_per_img)
         query = best // classes
         mask_iou = to_full_precision(last.mask_iou).sigmoid().gather(1, query)
         boxes = scores.new_zeros((*scores.shape, 4)).float()
@@ -242,14 +254,6 @@ class Backend(nn.Module):
 def _stages(pairs: Tensor) -> Tensor:
     """Return the stage i64[T,1] of each row of pairs [T,P]."""
     return torch.arange(len(pairs), device=pairs.device)[:, None]
-
-
-def _by_image(values: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return [B,K,...] of the values [sum of counts,...] of all instances: zeros after those of an image, K >= 1."""
-    padded = values.new_zeros((len(counts), max(1, *counts), *values.shape[1:]))
-    for image, own in zip(padded, values.split(list(counts)), strict=True):
-        image[: len(own)] = own
-    return padded
 
 
 def _split(detections: Instances, image: Tensor, views: Sequence[Tensor]) -> list[Instances]:
@@ -275,13 +279,3 @@ def _class_loss(
     weights[pairs] = torch.cat([target.class_weight for target in targets])[matches.instance]
     wanted[pairs] = labels[matches.instance]
     return class_loss(logits.flatten(0, 2), wanted.flatten(), weights.flatten(), matched)
-
-
-def _paint(masks: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return the class i64[B,h,w] of each cell that an instance touches, later ones on top; `classes` elsewhere.
-
-    masks f32[B,K,h,w] | labels i64[B,K] of them.
-    """
-    order = torch.arange(1, masks.shape[1] + 1, device=masks.device, dtype=torch.int16)
-    top = (order[:, None, None] * (masks > 0)).amax(1)
-    return F.pad(labels, (1, 0), value=classes).gather(1, top.flatten(1).long()).view(top.shape)

@@ -35,7 +35,7 @@ def run(arguments: Namespace) -> None:
     torch.set_float32_matmul_precision(run.training.matmul_precision)
     context.ignore_srun_hint()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
-    backend = load_trained(run, len(store.categories), folder, checkpoint).to(fabric.device)
+    backend = load_trained(run, store.isthing, folder, checkpoint).to(fabric.device)
     with fabric.autocast():
         workers = context.count_workers(arguments, fabric.device.type)
         records = predict(backend, run, store, store.image_ids, fabric.device, workers)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pais_bench import provenance
+from pais_bench.annotations.panoptic import is_thing
 from pais_bench.annotations.sources import read_classes, read_content
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context
@@ -64,12 +65,13 @@ def run(arguments: Namespace) -> None:
 
     provenance.require_versions(arguments.locked)
     names = _check_paths(arguments)
-    run, classes = read_run(arguments.run, arguments.classes)
+    run, categories = read_run(arguments.run, arguments.classes)
+    classes = {category["id"]: category["name"] for category in categories}
     torch.set_num_threads(arguments.threads)
     torch.set_float32_matmul_precision(run.training.matmul_precision)
     context.ignore_srun_hint()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
-    network = _load(run, classes, arguments).to(fabric.device)
+    network = _load(run, categories, arguments).to(fabric.device)
     score = arguments.score if arguments.score is not None else LABEL_SCORE if arguments.as_labels else 0.0
     workers, keep = context.count_workers(arguments, fabric.device.type), keep_above(score, arguments.mask_iou)
     predictions = predict_folder(network, run, arguments.folder, names, list(classes), keep, fabric.device, workers)
@@ -96,8 +98,8 @@ def run(arguments: Namespace) -> None:
         raise BenchError(f"{len(faults)} of {len(names)} images are not in {arguments.out}, the first: {faults[0]}")
 
 
-def read_run(folder: Path, annotations: Path | None = None) -> tuple[Run, dict[int, str]]:
-    """Return the run of a folder and its classes, names by category id in the order of the network's classes.
+def read_run(folder: Path, annotations: Path | None = None) -> tuple[Run, list[dict[str, Any]]]:
+    """Return the run of a folder and its classes, categories of COCO in the order of the network's classes.
 
     The classes are those of an annotation file that is given, else of run.json, else of the prepared dataset in the
     results folder above. Raises BenchError for a folder without run.json, or where nothing tells the classes.
@@ -113,7 +115,7 @@ def read_run(folder: Path, annotations: Path | None = None) -> tuple[Run, dict[i
         classes = read_ground_truth(annotations, context.print_progress)["categories"]
     else:
         classes = record.get("classes") or _prepared_classes(run, folder, record.get("data"))
-    return run, {category["id"]: category["name"] for category in sorted(classes, key=lambda one: one["id"])}
+    return run, sorted(classes, key=lambda category: category["id"])
 
 
 def _prepared_classes(run: Run, folder: Path, content: str | None) -> list[dict[str, Any]]:
@@ -148,16 +150,17 @@ def _check_paths(arguments: Namespace) -> list[str]:
     return names
 
 
-def _load(run: Run, classes: dict[int, str], arguments: Namespace) -> torch.nn.Module:
+def _load(run: Run, categories: list[dict[str, Any]], arguments: Namespace) -> torch.nn.Module:
     """Load the network; raise BenchError where its weights are for other classes."""
     from pais_bench.training.predict import load_trained
 
     try:
-        return load_trained(run, len(classes), arguments.run, arguments.checkpoint)
+        isthing = [is_thing(category) for category in categories]
+        return load_trained(run, isthing, arguments.run, arguments.checkpoint)
     except RuntimeError as error:
         if "state_dict" not in str(error):
             raise
-        fault = f"its weights do not fit a network of {len(classes)} classes"
+        fault = f"its weights do not fit a network of {len(categories)} classes"
         raise BenchError(f"{arguments.run}: {fault}; {NAME_CLASSES}") from error
 
 

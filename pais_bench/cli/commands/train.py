@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pais_bench import provenance
 from pais_bench.annotations import run_data
-from pais_bench.annotations.sources import read_content
+from pais_bench.annotations.sources import read_classes, read_content
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context, prepared
 from pais_bench.errors import BenchError
@@ -135,7 +135,7 @@ def _write_run(
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "split": split.summary(),
-        "classes": [{"id": number, "name": name} for number, name in trainer.dataset.store.categories],
+        "classes": read_classes(dataset_folder(trainer.results, run.dataset)),
         "data": content,
         "hardware": provenance.hardware(device, fabric.world_size, threads),
         "begun_with": trainer.begun_with,
