@@ -5,40 +5,25 @@ python benchmarks/confusion.py results/datasets/shapes results/runs/shapes/.../p
 
 from __future__ import annotations
 
-import json
 import sys
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-from pycocotools import mask as rle
-
 from pais_bench.annotations.store import Store
+from pais_bench.evaluation.error_cache import ErrorAnalysis
 
 
 def main(dataset: Path, predictions: Path) -> None:
     """Print how often the best-scored detection of an object, of mask IoU >= 0.5, has its class, shape, texture."""
     store = Store.open(dataset, "val")
-    names = dict(store.categories)
-    detections = defaultdict(list)
-    for record in json.loads(predictions.read_text()):
-        detections[record["image_id"]].append(record)
-    pairs = []
-    for image_id in store.image_ids:
-        records = sorted(detections[image_id], key=lambda record: -record["score"])
-        objects = [annotation for annotation in store.annotations(image_id) if not annotation["iscrowd"]]
-        if not records or not objects:
-            continue
-        masks, gt_masks = ([record["segmentation"] for record in side] for side in (records, objects))
-        iou = rle.iou(masks, gt_masks, [0] * len(objects))
-        for column, annotation in enumerate(objects):
-            hits = np.flatnonzero(iou[:, column] >= 0.5)
-            if len(hits):
-                best = records[hits[0]]
-                pairs.append([names[record["category_id"]].split() for record in (annotation, best)])
-    print(f"{len(pairs)} objects detected, class {np.mean([gt == detected for gt, detected in pairs]):.2f}", end=", ")
-    print(f"shape {np.mean([gt[1] == detected[1] for gt, detected in pairs]):.2f}", end=", ")
-    print(f"texture {np.mean([gt[0] == detected[0] for gt, detected in pairs]):.2f}")
+    names = {number: name.split() for number, name in store.categories}
+    confusion = ErrorAnalysis(store).content(predictions)["confusion"]
+    pairs = [(names[true], names[detected], count) for true, detected, count in confusion if detected is not None]
+    total = sum(count for *_, count in pairs)
+    same = [
+        sum(count for true, detected, count in pairs if true[part] == detected[part]) / total
+        for part in (slice(None), 1, 0)
+    ]
+    print(f"{total} objects detected, class {same[0]:.2f}, shape {same[1]:.2f}, texture {same[2]:.2f}")
 
 
 if __name__ == "__main__":

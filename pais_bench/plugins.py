@@ -14,6 +14,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "commands": ("cli/commands",),
     "datasets": ("datasets",),
     "families": ("splits/families",),
+    "loggers": ("loggers",),
     "methods": ("methods",),
     "metrics": ("evaluation/metrics",),
     "reports": ("reports/tables", "reports/figures"),

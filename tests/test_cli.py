@@ -225,7 +225,8 @@ def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Pa
     (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
     names = {file.name for file in folder.iterdir()}
     ends = ("", "-student-last", "-teacher-best")
-    assert names == {f"{stem}{end}.json" for stem in ("predictions", "metrics", "examples") for end in ends} | {
+    stems = ("predictions", "metrics", "errors", "examples")
+    assert names == {f"{stem}{end}.json" for stem in stems for end in ends} | {
         *("log.jsonl", "checkpoint.pt", "best-teacher.pt", "run.json", "data.json", "bootstrap.json")
     }
     assert json.loads((folder / "run.json").read_text())["run"]["training"]["matmul_precision"] == "medium"

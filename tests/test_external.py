@@ -69,6 +69,10 @@ def test_predictions_become_rows_and_mixed_families_are_noted(
     row = pd.read_csv(reports / "main_table.csv").set_index("method").loc["ours"]
     assert (row["family"], row["folds"], row["gain"]) == ("mmdet", 1, pytest.approx(ap - old, abs=1e-3))
     assert json.loads((tmp_path / "results/external/shapes/gd_10/bootstrap.json").read_text())["samples"] == 1000
+    errors = json.loads((tmp_path / "results/external/shapes/gd_10/errors.json").read_text())
+    assert errors["AP50"] == pytest.approx(metrics["segm"]["AP50"])
+    row = pd.read_csv(reports / "error_kinds.csv").set_index("method").loc["ours ‡"]
+    assert (row["folds"], row["missed"]) == (1, pytest.approx(100 * errors["dAP"]["missed"], abs=1e-3))
 
 
 def test_with_the_same_family_they_are_compared_with_the_supervised_run_of_the_study(tmp_path: Path) -> None:
@@ -121,7 +125,9 @@ def test_reports_of_predictions_have_them_and_reports_of_logs_note_the_missing_l
     text = (reports / "per_class.md").read_text()
     assert " | guided_distillation ‡ | supervised ‡ | absent ‡ |" not in text, "what is not evaluated has no classes"
     assert " | guided_distillation ‡ | supervised ‡ |\n" in text and source in text
-    assert f"| mask2former | 10 % | class 0 | – | – | – | {100 * class_0:.1f} | – |" in text
+    annotations = coco_random.generate(11, images=80)[0]["annotations"]
+    objects = sum(one["category_id"] == 1 and not one["iscrowd"] for one in annotations)
+    assert f"| mask2former | 10 % | class 0 | {objects} | – | – | – | {100 * class_0:.1f} | – |" in text
     classes = pd.read_csv(reports / "per_class.csv").set_index(["method", "class"])
     assert classes.loc[("guided_distillation ‡", "class 0"), "AP"] == pytest.approx(100 * class_0, abs=1e-4)
 

@@ -22,6 +22,7 @@ LAW: dict[str, set[str]] = {
     "annotations": set(),
     "geometry": set(),
     "layers": set(),
+    "loggers": set(),
     "downloads": {"study"},
     "methods": {"study"},
     "splits": {"annotations", "study"},
@@ -34,13 +35,14 @@ LAW: dict[str, set[str]] = {
     "init": {"splits", "annotations", "images"},
     "workflow": {"annotations", "study"},
     "cli": {"downloads", "training", "reports", "evaluation", "init", "splits", "annotations", "images", "study"}
-    | {"workflow"},
+    | {"loggers", "workflow"},
 }
 """What each room imports, in an order in which no room imports a later one."""
 FRAMEWORKS = {"torchvision", "mmdet", "mmcv", "mmengine", "detectron2"}
 TORCH = FRAMEWORKS | {"torch", "lightning_fabric"}
 WITHOUT_TORCH = set(LAW) - {"geometry", "layers", "backends", "data", "training"}
-PLUGINS = ("methods", "datasets", "splits/families", "evaluation/metrics", "reports/tables", "reports/figures")
+PLUGINS = ("methods", "datasets", "splits/families", "evaluation/metrics", "loggers")
+PLUGINS += ("reports/tables", "reports/figures")
 
 
 def runtime(node: ast.AST) -> Iterator[ast.AST]:

@@ -66,7 +66,7 @@ class Grid:
 
 def rendered(runs: list[RunProgress], rows: int = 9, note: str = "") -> list[str]:
     """Return the lines of the table in a terminal without colours."""
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO(), width=120)
     console.print(view.table(runs, rows, note))
     assert isinstance(console.file, io.StringIO)
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines() if line.strip(" ─")]
@@ -77,9 +77,9 @@ def test_the_table_before_within_and_after_a_study(tmp_path: Path) -> None:
     first = grid.progress.read()
     assert rendered(first, note="environment [red]: installing") == [
         "0 of 2 runs done, 2 waiting, time left unknown before the first logged step",
-        "split network method state step mask AP",
-        "10pct-fold1 torchvision/mask_rcnn supervised waiting 0 of 1000 –",
-        "10pct-fold1 torchvision/mask_rcnn pais waiting 0 of 1000 –",
+        "split network method state step steps/s left mask AP",
+        "10pct-fold1 torchvision/mask_rcnn supervised waiting 0 of 1000 – – –",
+        "10pct-fold1 torchvision/mask_rcnn pais waiting 0 of 1000 – – –",
         "environment [red]: installing",
     ]
     for run in (grid.supervised, grid.pais):
@@ -90,9 +90,9 @@ def test_the_table_before_within_and_after_a_study(tmp_path: Path) -> None:
     # 500 steps of 1.2 s are left of the one; the other has no step yet, and 1000 at the same pace are 20 minutes.
     assert rendered(second) == [
         "0 of 2 runs done, 2 training, about 20 min of training left",
-        "split network method state step mask AP",
-        "10pct-fold1 torchvision/mask_rcnn supervised training 500 of 1000 12.3",
-        "10pct-fold1 torchvision/mask_rcnn pais training 0 of 1000 –",
+        "split network method state step steps/s left mask AP",
+        "10pct-fold1 torchvision/mask_rcnn supervised training 500 of 1000 0.833 10 min 12.3",
+        "10pct-fold1 torchvision/mask_rcnn pais training 0 of 1000 – – –",
     ]
     assert list(view.news(first, second)) == [
         "10pct-fold1 torchvision/mask_rcnn supervised: training, step 500 of 1000, mask AP 12.3",
@@ -106,13 +106,13 @@ def test_the_table_before_within_and_after_a_study(tmp_path: Path) -> None:
     third = grid.progress.read()
     assert rendered(third)[0] == "1 of 2 runs done, 1 stopped, about 40 min of training left"
     assert rendered(third)[2:] == [
-        "10pct-fold1 torchvision/mask_rcnn supervised done 1000 of 1000 25.0",
-        "10pct-fold1 torchvision/mask_rcnn pais stopped 600 of 1000 –",
+        "10pct-fold1 torchvision/mask_rcnn supervised done 1000 of 1000 0.833 – 25.0",
+        "10pct-fold1 torchvision/mask_rcnn pais stopped 600 of 1000 0.167 – –",
     ]
     assert list(view.news(second, third))[0].endswith("supervised: done, mask AP 25.0")
     assert list(view.news(second, third))[2] == rendered(third)[0]
     assert rendered(third, rows=1)[2:] == [
-        "10pct-fold1 torchvision/mask_rcnn pais stopped 600 of 1000 –",
+        "10pct-fold1 torchvision/mask_rcnn pais stopped 600 of 1000 0.167 – –",
         "and 1 more: 1 done",
     ], "what is under way comes first where the terminal is low"
 
@@ -127,6 +127,35 @@ def test_a_log_that_a_resumed_training_wrote_anew_is_read_again(tmp_path: Path) 
     grid.log(grid.pais, 350, 35.0)
     last = grid.progress.read()[1]
     assert (last.step, last.seconds, last.ap) == (350, 35.0, None)
+
+
+SMI = """#!/bin/sh
+echo "0, NVIDIA H100 80GB HBM3, 87, 20480, 81559"
+echo "1, NVIDIA H100 80GB HBM3, [N/A], [N/A], 81559"
+"""
+
+
+def test_top_prints_the_runs_and_the_gpus_of_this_machine(tmp_path: Path) -> None:
+    """Let the driver be a script, as its words are the interface."""
+    grid = Grid(tmp_path)
+    (grid.pais / "lock.json").touch()
+    grid.log(grid.pais, 400, 200.0, 0.5)
+    words = [sys.executable, "-m", "pais_bench", "top", str(tmp_path / "tiny.yaml"), "--results", str(grid.results)]
+    path = tmp_path / "bin" / "nvidia-smi"
+    for script in ("", SMI):
+        if script:
+            path.parent.mkdir()
+            path.write_text(script)
+            path.chmod(0o755)
+        variables = environment(PATH=f"{path.parent}:{os.environ['PATH']}")
+        done = subprocess.run(words, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+        assert lines[0] == "0 of 2 runs done, 1 training, 1 waiting, about 13 min of training left"
+        assert "10pct-fold1 torchvision/mask_rcnn pais training 400 of 1000 2 5 min 50.0" in lines
+        expected = ["GPU 0 NVIDIA H100 80GB HBM3: 87 %, 20.0 of 79.6 GiB"]
+        expected += ["GPU 1 NVIDIA H100 80GB HBM3: [N/A] %, ? of 79.6 GiB"]
+        assert [line for line in lines if line.startswith("GPU")] == (expected if script else [])
 
 
 @pytest.mark.parametrize(

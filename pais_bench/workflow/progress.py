@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.study.run import BURN_IN, Run, suffix
 from pais_bench.study.study import Study
+from pais_bench.workflow.new_lines import NewLines
 
 STATES = ("waiting", "training", "stopped", "trained", "predicted", "done")
 """States of a run; stopped: a training that no process continues now."""
 
 _STEP, _EVALUATION = b'{"event": "step"', b'{"event": "evaluation"'
-_END = b"\n"
 
 Kind = tuple[str, str]
 """Network with its backend, and method: what the time of a step depends on."""
@@ -145,33 +145,23 @@ def training_seconds_left(runs: list[RunProgress]) -> float | None:
 
 @dataclass
 class _Log:
-    """Hold what was read of a log.jsonl, and up to where."""
+    """Hold what was read of a log.jsonl."""
 
     path: Path
     model: str
     step: int = 0
     seconds: float = 0.0
     ap: float | None = None
-    _offset: int = field(default=0, repr=False)
-    _inode: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        self._lines = NewLines(self.path)
 
     def update(self) -> None:
         """Read the new lines; a log that a resumed training wrote anew is read again."""
-        try:
-            state = self.path.stat()
-        except OSError:
-            state = None
-        if state is None or state.st_ino != self._inode or state.st_size < self._offset:
-            self.step, self.seconds, self.ap, self._offset = 0, 0.0, None, 0
-            self._inode = state.st_ino if state else 0
-        if state is None or state.st_size == self._offset:
-            return
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            content = file.read()
-        content = content[: content.rfind(_END) + 1]
-        self._offset += len(content)
-        for line in _parse_last_step_and_evaluations(content.split(_END)):
+        anew, lines = self._lines.read()
+        if anew:
+            self.step, self.seconds, self.ap = 0, 0.0, None
+        for line in _parse_last_step_and_evaluations(lines):
             if line["event"] == "step":
                 self.step, self.seconds = int(line["step"]), float(line["seconds"])
             else:

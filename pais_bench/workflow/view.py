@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pais_bench.workflow.progress import STATES, RunProgress, training_seconds_left
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
 _STYLES = {"training": "bold", "stopped": "yellow", "waiting": "dim", "done": "green"}
 _INTEREST = ("training", "stopped", "predicted", "trained", "done", "waiting")
 """Which runs a table shows first where the terminal has no room for all."""
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal that draws tables; NO_COLOR and TERM=dumb say that it is not."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def headline(runs: list[RunProgress]) -> str:
@@ -30,21 +37,24 @@ def headline(runs: list[RunProgress]) -> str:
 def table(runs: list[RunProgress], rows: int, note: str = "") -> Table:
     """Return the table of a grid, of at most `rows` runs: those that train come before those that wait.
 
-    note is a line below it: what the workflow does now.
+    Steps per second are of the time of training up to the last logged step, and what is left of a training is at that
+    pace. note are lines below it: what the workflow does now.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     shown = sorted(range(len(runs)), key=lambda index: _INTEREST.index(runs[index].state))[: max(1, rows)]
-    grid = Table(box=SIMPLE_HEAD, title=Text(headline(runs)), title_justify="left", caption_justify="left")
+    title: Any = {"title": Text(headline(runs)), "title_justify": "left", "caption_justify": "left"}
+    grid = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, **title)
     for name in ("split", "network", "method", "state"):
         grid.add_column(name, no_wrap=True)
-    for name in ("step", "mask AP"):
+    for name in ("step", "steps/s", "left", "mask AP"):
         grid.add_column(name, justify="right", no_wrap=True)
     for run in (runs[index] for index in sorted(shown)):
         split, network, method = _names(run)
-        cells = (split, network, method, run.state, f"{run.step} of {run.run.training.steps}", _percent(run.ap))
+        step = f"{run.step} of {run.run.training.steps}"
+        cells = (split, network, method, run.state, step, *_pace(run), _percent(run.ap))
         grid.add_row(*map(Text, cells), style=_STYLES.get(run.state))
     hidden = Counter(runs[index].state for index in set(range(len(runs))) - set(shown))
     more = ", ".join(f"{count} {state}" for state, count in hidden.items())
@@ -74,10 +84,24 @@ def _percent(ap: float | None) -> str:
     return "–" if ap is None else f"{100 * ap:.1f}"
 
 
+def _pace(run: RunProgress) -> tuple[str, str]:
+    """Return the steps per second, and the time that is left of a training."""
+    if not run.step or not run.seconds:
+        return "–", "–"
+    pace = run.step / run.seconds
+    left = run.seconds_left({run.kind: 1 / pace}) if run.state == "training" else None
+    return f"{pace:.3g}", "–" if left is None else _clock(left)
+
+
+def _clock(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else "< 1 min"
+
+
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "time left unknown before the first logged step"
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"about {minutes // 60} h {minutes % 60} min of training left"
-    return f"about {minutes} min of training left" if minutes else "less than a minute of training left"
+    text = _clock(seconds)
+    return f"{'less than a minute' if text.startswith('<') else f'about {text}'} of training left"

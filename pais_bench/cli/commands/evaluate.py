@@ -16,8 +16,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write metrics.json and the bootstrap samples of AP; raise BenchError where there are no predictions."""
+    """Write metrics.json, the analysis of errors and the bootstrap samples of AP.
+
+    Raises BenchError where there are no predictions.
+    """
     from pais_bench.evaluation.bootstrap_cache import BootstrapAP  # scipy takes a second to import
+    from pais_bench.evaluation.error_cache import ErrorAnalysis
     from pais_bench.evaluation.evaluate import evaluate, in_percent
 
     study = context.read_study(arguments)
@@ -26,6 +30,7 @@ def run(arguments: Namespace) -> None:
     require_trained(run, arguments.results)
     predictions = folder / f"predictions{suffix(checkpoint)}.json"
     metrics = evaluate(study.metrics, store.coco_dict(), context.read_json(predictions), study.dataset.root)
+    ErrorAnalysis(store).content(predictions)
     if checkpoint == study.checkpoints[0]:
         BootstrapAP(store).of(predictions)
     path = folder / f"metrics{suffix(checkpoint)}.json"

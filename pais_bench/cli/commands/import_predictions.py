@@ -46,9 +46,10 @@ def run(arguments: Namespace) -> None:
 def evaluate_external(study: Study, description: external.External, results: Path) -> dict[str, Any]:
     """Evaluate predictions like those of a run, and return the content of metrics.json.
 
-    Writes predictions.json, a copy, bootstrap.json and metrics.json into the folder of the predictions.
+    Writes predictions.json, a copy, bootstrap.json, errors.json and metrics.json into the folder of the predictions.
     """
     from pais_bench.evaluation.bootstrap_cache import BootstrapAP  # here, as every command is loaded at every start
+    from pais_bench.evaluation.error_cache import ErrorAnalysis
 
     records = read_records(description.predictions)
     store = context.open_store(study, results, "val")
@@ -59,6 +60,7 @@ def evaluate_external(study: Study, description: external.External, results: Pat
     folder = results / description.folder(study.dataset.label)
     context.write_json(folder / "predictions.json", records)
     BootstrapAP(store).of(folder / "predictions.json")
+    ErrorAnalysis(store).content(folder / "predictions.json")
     data = read_content(dataset_folder(results, study.dataset.label))
     content = {"external": description.description, "data": data, "images": len(store.image_ids), **metrics}
     context.write_json(folder / "metrics.json", content)

@@ -54,8 +54,7 @@ def run(arguments: Namespace) -> int:
         return subprocess.run([*command, "--dry-run"]).returncode
     progress = Progress(study, arguments.results)
     controller = Controller(command, arguments.results / "logs" / "workflow" / f"{study.name}.log")
-    terminal = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    status = (_show_table if terminal else _print_news)(controller, progress)
+    status = (_show_table if view.is_terminal() else _print_news)(controller, progress)
     for error in controller.errors():
         print(error, file=sys.stderr)
     if any(one.state == "done" and not one.is_burn_in for one in progress.read()):

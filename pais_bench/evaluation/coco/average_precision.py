@@ -47,7 +47,7 @@ def average_precision(matches: Matches, area: int = 0) -> Floats:
         rows = slice(bounds[k], bounds[k + 1])
         order = np.argsort(-matches.score[rows], kind="stable")
         matched, ignored = matches.matched[area, :, rows][:, order], matches.ignored[area, :, rows][:, order]
-        result[k] = _area_under_curve(matched & ~ignored, ~matched & ~ignored, int(total[k]))
+        result[k] = area_under_curve(matched & ~ignored, ~matched & ~ignored, int(total[k]))
     return result
 
 
@@ -66,7 +66,7 @@ def _count_objects(matches: Matches, area: int) -> Floats:
     return np.bincount(counted, minlength=len(matches.categories)).astype(np.float64)
 
 
-def _area_under_curve(true_positive: Bools, false_positive: Bools, total: int) -> Floats:
+def area_under_curve(true_positive: Bools, false_positive: Bools, total: int) -> Floats:
     """Return the mean over RECALLS of the best precision at that recall or a higher one, f64[T]."""
     if not true_positive.shape[1]:
         return np.zeros(len(true_positive))

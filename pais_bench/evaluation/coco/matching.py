@@ -36,10 +36,11 @@ class Matches:
     """Hold the result of the matching for every detection and object of a dataset.
 
     images, categories: ids, sorted | image, category, rank i64[D]: indices into these, and rank in the image and class
-    by falling score, below MAX_DETECTIONS | score f64[D] | matched, ignored bool[A,T,D] | gt_image, gt_category i64[G]
-    | counted bool[A,G]: objects that recall is taken over. Detections are sorted by category, image and rank. An
-    ignored detection is neither a true nor a false positive: it matched a crowd region, or an object of another area
-    range, or is of another area range itself.
+    by falling score, below MAX_DETECTIONS | record i64[D]: index into the records of these images and categories |
+    score f64[D] | matched, ignored bool[A,T,D] | gt_image, gt_category i64[G] | gt_matched bool[A,T,G] | counted
+    bool[A,G]: objects that recall is taken over. Detections are sorted by category, image and rank, objects as those of
+    GroundTruth. An ignored detection is neither a true nor a false positive: it matched a crowd region, or an object of
+    another area range, or is of another area range itself.
     """
 
     images: Ints
@@ -47,11 +48,13 @@ class Matches:
     image: Ints
     category: Ints
     rank: Ints
+    record: Ints
     score: Floats
     matched: Bools
     ignored: Bools
     gt_image: Ints
     gt_category: Ints
+    gt_matched: Bools
     counted: Bools
 
 
@@ -84,7 +87,7 @@ def match(
     else:
         area = mask_areas([record["segmentation"] for record in records])
         iou = _mask_iou(records, area, gt, pairs)
-    matched, ignored = _match(pairs, iou, len(records), gt, gt_ignored)
+    matched, ignored, gt_matched = _match(pairs, iou, len(records), gt, gt_ignored)
     ignored |= ~matched & _outside(area, ranges)[:, None, :]
     count = len(gt.images)
     return Matches(
@@ -93,11 +96,13 @@ def match(
         image=group % count,
         category=group // count,
         rank=rank,
+        record=order,
         score=score,
         matched=matched,
         ignored=ignored,
         gt_image=gt.group % count,
         gt_category=gt.group // count,
+        gt_matched=gt_matched,
         counted=~gt_ignored,
     )
 
@@ -176,25 +181,29 @@ def _box_iou(detected: Floats, gt: GroundTruth, pairs: _Pairs) -> Floats:
     return iou
 
 
-def _match(pairs: _Pairs, iou: Floats, detections: int, gt: GroundTruth, gt_ignored: Bools) -> tuple[Bools, Bools]:
-    """Match every group; return matched and ignored bool[A,T,D]."""
-    shape = (len(gt_ignored), len(THRESHOLDS), detections)
-    matched, ignored = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+def _match(
+    pairs: _Pairs, iou: Floats, detections: int, gt: GroundTruth, gt_ignored: Bools
+) -> tuple[Bools, Bools, Bools]:
+    """Match every group; return matched and ignored bool[A,T,D], and gt_matched bool[A,T,G]."""
+    areas, objects = gt_ignored.shape
+    matched, ignored, gt_matched = (
+        np.zeros((areas, len(THRESHOLDS), count), dtype=bool) for count in (detections, detections, objects)
+    )
     width = 1
     while len(pairs.gt_count) and width < 2 * pairs.gt_count.max():
         # Groups of about as many objects share one table, which is width wide.
         groups = np.flatnonzero((pairs.gt_count <= width) & (2 * pairs.gt_count > width))
         if len(groups):
-            _match_groups(pairs, iou, groups, width, gt, gt_ignored, matched, ignored)
+            _match_groups(pairs, iou, groups, width, gt, gt_ignored, matched, ignored, gt_matched)
         width *= 2
-    return matched, ignored
+    return matched, ignored, gt_matched
 
 
 def _match_groups(
     pairs: _Pairs, iou: Floats, groups: Ints, width: int,
-    gt: GroundTruth, gt_ignored: Bools, matched: Bools, ignored: Bools,
+    gt: GroundTruth, gt_ignored: Bools, matched: Bools, ignored: Bools, gt_matched: Bools,
 ) -> None:  # fmt: skip
-    """Match groups of at most `width` objects; write into matched and ignored bool[A,T,D]."""
+    """Match groups of at most `width` objects; write into matched, ignored and gt_matched."""
     offset = (np.cumsum(pairs.size) - pairs.size)[groups]
     count, columns = pairs.gt_count[groups], np.arange(width)
     valid = columns < count[:, None]
@@ -224,3 +233,4 @@ def _match_groups(
         taken[here[n], a, t, column] = True
         matched[a, t, detection[n]] = True
         ignored[a, t, detection[n]] = ignore[here[n], a, column]
+        gt_matched[a, t, objects[here[n], column]] = True
