@@ -253,12 +253,17 @@ def test_examples_show_the_checkpoint_that_the_study_reports(tmp_path: Path) -> 
     for checkpoint in ("teacher-best", "teacher-last"):
         succeed("predict", path, *results, *RUN, "--checkpoint", checkpoint)
     reported, last = (json.loads((folder / f"examples{end}.json").read_text()) for end in ("-teacher-best", ""))
-    assert [image["best"] for image in reported] == [["teacher"]] * 3 and not any("best" in image for image in last)
+    assert [image["best"] for image in reported] == [["teacher"]] * len(last) and not any(
+        "best" in image for image in last
+    )
     assert [image["teacher"] for image in reported] != [image["teacher"] for image in last], "other weights"
     assert [image["student"] for image in reported] == [image["student"] for image in last], "its best are not kept"
     succeed("report", path, *results)
     table = pd.read_csv(tmp_path / "results/reports/tiny/examples.csv")
     assert set(table.loc[table["role"] == "image", "best"]) == {"teacher"}
     weights = [record["mask_weight"] for image in reported for record in image["teacher"]]
-    assert sorted(table.loc[table["role"] == "teacher", "mask_weight"]) == pytest.approx(sorted(weights), abs=1e-4)
+    shown = table.loc[table["role"] == "teacher", "mask_weight"]
+    near = [any(weight == pytest.approx(other, abs=1e-4) for other in weights) for weight in shown]
+    assert all(near), "those of three of the images"
+    assert (table["role"] == "image").sum() == 3
     assert (tmp_path / "results/reports/tiny/examples.png").exists()

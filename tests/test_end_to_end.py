@@ -59,7 +59,8 @@ def test_shapes_end_to_end(tmp_path: Path) -> None:
             assert figure.width > 800
     for path in (tmp_path / "results/runs").rglob("examples.json"):
         examples = json.loads(path.read_text())
-        assert len(examples) == 3 and {"image_id", "teacher", "student"} == set(examples[0])
+        assert len(examples) == 6, "fewer than eight validation images have two objects, so all are taken"
+        assert {"image_id", "teacher", "student"} == set(examples[0])
         records = [record for example in examples for record in example["teacher"]]
         labelled_alone = re.search("supervised|burn_in", str(path))
         assert all(("class_weight" in record) != bool(labelled_alone) for record in records)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import html
 import json
 import re
 import shutil
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from test_reports import fabricate, half, make_study
 from pais_bench import plugins
 from pais_bench.annotations import run_data
 from pais_bench.annotations.store import MANIFEST, dataset_folder, write_text
+from pais_bench.reports.figures import label_efficiency
 from pais_bench.reports.html import write_page
 from pais_bench.reports.missing_runs import MissingRun, grid_command, missing_runs
 from pais_bench.reports.report import Section
@@ -52,19 +57,51 @@ def test_the_page_is_one_file_that_needs_no_network(tmp_path: Path, monkeypatch:
     text = (tmp_path / "out" / "report.html").read_text()
     sources = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"'\s>)]+)", text)
     assert sources and all(re.match(r"data:image/png;base64,|#[\w-]+$|[\w.]+$", source) for source in sources)
-    assert text.count('src="data:image/png;base64,') == 1
-    assert "5 of 12 runs are done, 3 started, 4 missing." in " ".join(text.split())
+    assert text.count('src="data:image/png;base64,') == (0 if find_spec("plotly") else 1)
+    assert '<a href="label_efficiency.pdf">PDF</a> <a href="label_efficiency.png">PNG</a>' in text
+    assert "<b>5 of 12</b> <span>runs done</span>" in text
+    assert "7 of 12 runs are missing (3 started, 4 not started)" in text
+    assert "At 1 % labels, pais is ahead of base_line, but this is not tested" in text
     assert "<h2>Mask AP by percent of labels</h2>" in text
 
 
-def test_the_policy_allows_this_script_alone(tmp_path: Path) -> None:
-    text = write(make_study(), fabricate(make_study(), tmp_path / "results"), tmp_path)
+def test_the_policy_allows_this_script_and_plotly_alone(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    study = make_study()
+    write_reports(study, fabricate(study, tmp_path / "results"), tmp_path)
+    text = (tmp_path / "report.html").read_text()
     policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]+)"', text)[0])
-    for tag in ("style", "script"):
-        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, flags=re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        assert f"{tag}-src 'sha256-{digest}'" in policy
-    assert policy.startswith("default-src 'none'; img-src data:;")
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    (packed,) = re.findall(r'<script type="text/plain" id="library">(.*?)</script>', text)
+    library = gzip.decompress(base64.b64decode(packed))
+    assert library.startswith(b"/**\n* plotly.js v")
+    digests = [base64.b64encode(hashlib.sha256(code).digest()).decode() for code in (script.encode(), library)]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+
+
+def test_without_plotly_the_figures_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    study = make_study()
+    section = label_efficiency.Report().write(study, fabricate(study, tmp_path / "results"), tmp_path)
+    charts = label_efficiency.Report().charts(study, Results.of(study, tmp_path / "results"), section.frame)
+    text = write(study, Results.of(study, tmp_path / "results"), tmp_path, replace(section, charts=charts))
+    assert text.count('src="data:image/png;base64,') == 1 and "the package plotly" in text
+
+
+def test_interactive_figures_that_fail_are_named_and_cost_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, few = plugins.names, ["label_efficiency", "main_table"]
+    monkeypatch.setattr(plugins, "names", lambda group: few if group == "reports" else known(group))
+    monkeypatch.setattr(label_efficiency.Report, "charts", lambda *arguments: 1 / 0)
+    study = make_study()
+    written = write_reports(study, fabricate(study, tmp_path / "results"), tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert written.failures == {"label_efficiency": "interactive figures: ZeroDivisionError: division by zero"}
+    assert "<b>label efficiency</b>: interactive figures: ZeroDivisionError" in text
+    assert text.count('src="data:image/png;base64,') == 1 and (tmp_path / "label_efficiency.pdf").exists()
+    assert "label_efficiency, interactive figures" in (tmp_path / "errors.txt").read_text()
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
@@ -75,7 +112,8 @@ def test_names_are_escaped(tmp_path: Path) -> None:
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "commit": HOSTILE, "hardware": {"device": HOSTILE}}))
     text = write(study, results, tmp_path, table([[HOSTILE, "1.0"], ["a|b", Bold("2.0")]]))
-    assert text.count("<script") == 1 and "owned" in text
+    assert len(re.findall(r"<script(?: type=\"application/json\" id=\"charts\")?>", text)) == 2
+    assert text.count("<script") == 2 and "owned" in text
     assert "{{ 7 * 7 }}" in text
     assert text.count(str(escape(HOSTILE))) > 3
     assert "<td>a|b</td>" in text and "<b>2.0</b>" in text

@@ -46,7 +46,7 @@ class FigureReport(Report):
         points = self.points(study, results)
         path = write_csv(folder / f"{self.name}.csv", points[[*self.text_columns, *self.number_columns]])
         files = (path, *self.redraw(study, path, folder))
-        return Section(self.name, self.title, files, captions=self.captions)
+        return Section(self.name, self.title, files, captions=self.captions, frame=points)
 
     def redraw(self, study: Study, csv: Path, folder: Path) -> list[Path]:
         """Draw the figures of a CSV that write() made, edited or not; raise BenchError where it is another one.

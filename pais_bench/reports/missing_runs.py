@@ -20,12 +20,16 @@ COMMANDS = {"train": "run.json", "predict": "predictions{}.json", "evaluate": "m
 
 @dataclass(frozen=True)
 class MissingRun:
-    """Hold a run without metrics, the known reason, and the commands that remain, in their order."""
+    """Hold a run without metrics, the known reason, and the commands that remain, in their order.
+
+    failed: the workflow's log of the first of these commands ends with an error, which is the reason.
+    """
 
     run: Run
     state: str
     reason: str
     commands: tuple[str, ...]
+    failed: bool
 
 
 def missing_runs(study: Study, results: Results, source: str) -> list[MissingRun]:
@@ -40,11 +44,11 @@ def missing_runs(study: Study, results: Results, source: str) -> list[MissingRun
         # Of other data the training comes first, also where it only takes back what is kept of this content.
         trained = state == "trained" and not other
         remaining = _remaining(results.root / run.folder, end) if trained else list(COMMANDS)
-        reason = "trained on other data than the prepared one" if other else ""
-        reason = reason or _failure(results.root, run, remaining[0], end)
+        failure = "" if other else _failure(results.root, run, remaining[0], end)
+        reason = "trained on other data than the prepared one" if other else failure
         reason = reason or _progress(run, state, int(row["step"]), remaining[0])
         commands = tuple(_command(command, source, results.root, run) for command in remaining)
-        missing.append(MissingRun(run, state, reason, commands))
+        missing.append(MissingRun(run, state, reason, commands, bool(failure)))
     return missing
 
 

@@ -28,6 +28,10 @@ GREY = "#595959"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """The palette of Okabe and Ito, Color Universal Design (2008), without black and yellow."""
 MARKERS = ("s", "^", "D", "v", "P", "X", "*")
+LEAST_SPAN = 5.0
+"""Points of AP that an axis spans at least, as two trainings of one method can differ by one or two."""
+EMPTY_WIDTH = 0.5
+"""Width of a column, and height of a row, of panels that have nothing to show, where 1 is that of the others."""
 
 STYLE: Any = {
     "font.family": "STIXGeneral",
@@ -87,6 +91,27 @@ def marks(study: Study) -> dict[str, Mark]:
 def empty(axes: Axes) -> None:
     """Write into an axes that it has nothing to show: no run yet, or numbers that are undefined."""
     axes.text(0.5, 0.5, "no number", transform=axes.transAxes, ha="center", va="center", color=GREY, style="italic")
+
+
+def ap_span(ap: pd.Series, deviation: pd.Series) -> tuple[float, float]:
+    """Return the ends of an axis of AP in percent, from 0 on.
+
+    It spans LEAST_SPAN, and four times the largest standard deviation over folds, so that points that differ by less
+    than their uncertainty stand close together.
+    """
+    if ap.dropna().empty:
+        return 0.0, LEAST_SPAN
+    spread = deviation.fillna(0).astype(float)
+    low, high = float((ap - spread).min()), float((ap + spread).max())
+    margin = max(0.06 * (high - low), (max(LEAST_SPAN, 4 * float(spread.max())) - (high - low)) / 2)
+    start = max(low - margin, 0.0)
+    return start, start + high - low + 2 * margin
+
+
+def shrunken(labels: Sequence[Any], column: pd.Series) -> list[float]:
+    """Return the relative size of a panel per label: smaller where no row of a column has it."""
+    present = [bool((column == label).any()) for label in labels]
+    return [1.0 if filled or not any(present) else EMPTY_WIDTH for filled in present]
 
 
 def in_unit(seconds: pd.Series) -> tuple[pd.Series, str]:

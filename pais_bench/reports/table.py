@@ -94,7 +94,7 @@ class TableReport(Report):
             write(folder / f"{self.name}.md", table.markdown()),
             write(folder / f"{self.name}.tex", table.latex(f"{study.name}:{self.name}")),
         )
-        return Section(self.name, self.title, files, table)
+        return Section(self.name, self.title, files, table, frame=frame)
 
     @abstractmethod
     def frame(self, study: Study, results: Results) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pais_bench import plugins
@@ -35,22 +35,27 @@ def write_reports(study: Study, results: Results, folder: Path, source: str = ""
     fails, are removed, as their numbers are of other results. A fault of the machine is raised.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sections, tracebacks = [], []
+    sections: list[Section] = []
+    tracebacks: list[str] = []
     for name in plugins.names("reports"):
         report: Report = plugins.load("reports", name).Report()
         try:
-            sections.append(report.write(study, results, folder))
-            continue
+            section = report.write(study, results, folder)
         except NothingToShow as error:
-            sections.append(Section(name, report.title, reason=str(error)))
+            section = Section(name, report.title, reason=str(error))
         except Exception as error:  # whatever it is, it must not cost the other reports
-            if describe_fault(error):
-                raise
-            failure = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-            sections.append(Section(name, report.title, failure=failure))
+            section = Section(name, report.title, failure=_failure(error))
             tracebacks.append(f"{name}\n{traceback.format_exc()}")
-        for path in (folder / f"{stem}.{kind}" for stem in (name, *report.captions) for kind in KINDS):
-            path.unlink(missing_ok=True)
+        if section.frame is not None:
+            try:
+                section = replace(section, charts=report.charts(study, results, section.frame))
+            except Exception as error:  # nor must it cost the pictures of the same figures
+                section = replace(section, failure=f"interactive figures: {_failure(error)}")
+                tracebacks.append(f"{name}, interactive figures\n{traceback.format_exc()}")
+        if not section.files:
+            for path in (folder / f"{stem}.{kind}" for stem in (name, *report.captions) for kind in KINDS):
+                path.unlink(missing_ok=True)
+        sections.append(section)
     files = [path for section in sections for path in section.files]
     files.append(write_page(study, results, sections, folder / "report.html", source or study.name))
     if tracebacks:
@@ -58,3 +63,10 @@ def write_reports(study: Study, results: Results, folder: Path, source: str = ""
     else:
         (folder / ERRORS).unlink(missing_ok=True)
     return WrittenReports(files, {section.name: section.failure for section in sections if section.failure})
+
+
+def _failure(error: Exception) -> str:
+    """Return what a page says of an error; raise it where it is a fault of the machine."""
+    if describe_fault(error):
+        raise error
+    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from pais_bench.reports.chart import Chart
+from pais_bench.reports.charts import accuracy_cost as charts
 from pais_bench.reports.external_rows import no_log_note, rows_without_log
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import add_note, draw, empty, in_unit, legend, marks
+from pais_bench.reports.style import add_note, ap_span, draw, empty, in_unit, legend, marks, shrunken
 from pais_bench.study.study import Study
 
 FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom")
@@ -54,6 +56,10 @@ class Report(FigureReport):
         others = rows_without_log(results, CELL).assign(device="")
         return pd.concat([points, others], ignore_index=True) if len(others) else points
 
+    def charts(self, study: Study, results: Results, points: pd.DataFrame) -> dict[str, Chart]:
+        """Return the same panels, with every value where it is pointed at."""
+        return {self.name: charts.chart(study, points)}
+
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw one row of panels."""
         size = (max(3.5, 1.75 * len(study.split.percents)), 2.6)
@@ -66,13 +72,15 @@ def _paint(figure: Figure, study: Study, points: pd.DataFrame) -> None:
     points = points[points["folds"] > 0]
     times, unit = in_unit(points["seconds"])
     points = points.assign(time=times)
-    panels = figure.subplots(1, len(percents), sharex=True, sharey=True, squeeze=False)[0]
+    sizes = {"width_ratios": shrunken(percents, points["percent"])}
+    panels = figure.subplots(1, len(percents), sharex=True, sharey=True, squeeze=False, gridspec_kw=sizes)[0]
     for axes, percent in zip(panels, percents, strict=True):
         _panel(axes, study, points[points["percent"] == percent])
         axes.set(title=f"{percent:g} % labels", xlabel=f"training time ({unit})")
     panels[0].set_ylabel("mask AP (%)")
     if not points.empty:
         panels[0].set_xlim(left=0, right=1.1 * points["time"].max() or 1)
+        panels[0].set_ylim(*ap_span(points["AP"], points["AP_std"]))
     entries: list[Line2D | Patch] = [mark.handle(name) for name, mark in marks(study).items()]
     for entry in entries:
         entry.set_linestyle("")

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pais_bench.errors import NothingToShow
+from pais_bench.reports.chart import Chart
+from pais_bench.reports.charts import calibration as charts
 from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.pseudo_label_log import NOT_COMPARED, late_pseudo_labels
 from pais_bench.reports.results import Results
@@ -47,6 +49,10 @@ class Report(FigureReport):
         if points.empty:
             raise NothingToShow(NOT_COMPARED)
         return points
+
+    def charts(self, study: Study, results: Results, points: pd.DataFrame) -> dict[str, Chart]:
+        """Return the same panels, with every value where it is pointed at."""
+        return {self.name: charts.chart(study, points, PANELS)}
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a row of two panels per network and a line per method."""

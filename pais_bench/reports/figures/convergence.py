@@ -13,10 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from pais_bench.reports.chart import Chart
+from pais_bench.reports.charts import convergence as charts
 from pais_bench.reports.external_rows import no_log_note, rows_without_log
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import GREY, Mark, add_note, draw, empty, in_unit, legend, marks
+from pais_bench.reports.style import GREY, Mark, add_note, draw, empty, in_unit, legend, marks, shrunken
 from pais_bench.study.study import Study
 
 BAND = 0.18
@@ -61,6 +63,10 @@ class Report(FigureReport):
         common, others = points[points["folds"] == started], rows_without_log(results, GROUP[:3]).assign(model="")
         return pd.concat([common, others], ignore_index=True) if len(others) else common
 
+    def charts(self, study: Study, results: Results, points: pd.DataFrame) -> dict[str, Chart]:
+        """Return the same panels, with every value where it is pointed at."""
+        return {stem: charts.chart(study, results.curves, points, against) for stem, against in AGAINST.items()}
+
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a row of panels per network and a panel per percent."""
         size = (max(3.5, 1.75 * len(study.split.percents)), 0.8 + 1.7 * len(study.networks))
@@ -76,7 +82,12 @@ def _paint(figure: Figure, study: Study, points: pd.DataFrame, against: str) -> 
     percents, networks = study.split.percents, list(study.networks)
     add_note(figure, no_log_note(points))
     points = points[points["folds"] > 0]
-    panels = figure.subplots(len(networks), len(percents), sharex=True, sharey=True, squeeze=False)
+    sizes = {
+        "width_ratios": shrunken(percents, points["percent"]),
+        "height_ratios": shrunken(networks, points["network"]),
+    }
+    grid: Any = {"sharex": True, "sharey": True, "squeeze": False, "gridspec_kw": sizes}
+    panels = figure.subplots(len(networks), len(percents), **grid)
     label = {"step": "training steps", "images_seen": "images seen"}.get(against, "")
     if against == "seconds":
         times, unit = in_unit(points["seconds"])

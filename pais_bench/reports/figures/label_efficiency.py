@@ -15,10 +15,12 @@ from matplotlib.ticker import NullLocator
 
 from pais_bench.reports import published
 from pais_bench.reports.cells import cells, external_cells
+from pais_bench.reports.chart import Chart
+from pais_bench.reports.charts import label_efficiency as charts
 from pais_bench.reports.external_rows import external_labels
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import GREY, Mark, draw, empty, legend, marks, spread_apart
+from pais_bench.reports.style import GREY, Mark, draw, empty, legend, marks, shrunken, spread_apart
 from pais_bench.study.study import Study
 
 DASHED: Any = {"linewidth": 0.9, "linestyle": (0, (4, 2)), "markersize": 3}
@@ -46,6 +48,10 @@ class Report(FigureReport):
         own = cells(study, results).dropna(subset=["AP"]).assign(paper="", external="")
         columns = [*self.text_columns, *self.number_columns]
         return pd.concat([own[columns], _external(study, results), _published(study)], ignore_index=True)[columns]
+
+    def charts(self, study: Study, results: Results, points: pd.DataFrame) -> dict[str, Chart]:
+        """Return the same panels, with every value where it is pointed at."""
+        return {self.name: charts.chart(study, results.runs, points)}
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a panel per network, those of other codebases last, and a line per method."""
@@ -98,7 +104,8 @@ def _own_method(study: Study, method: str) -> str:
 
 
 def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFrame) -> None:
-    panels = figure.subplots(1, len(networks), sharex=True, sharey=True, squeeze=False)[0]
+    sizes = {"width_ratios": shrunken(networks, points["network"])}
+    panels = figure.subplots(1, len(networks), sharex=True, sharey=True, squeeze=False, gridspec_kw=sizes)[0]
     labelled = _has_label(points)
     for axes, network in zip(panels, networks, strict=True):
         _scale(axes, sorted(study.split.percents))

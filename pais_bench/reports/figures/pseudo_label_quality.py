@@ -8,10 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from pais_bench.reports.chart import Chart
+from pais_bench.reports.charts import pseudo_label_quality as charts
 from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.pseudo_label_log import require_log
 from pais_bench.reports.results import PSEUDO_LABEL_MEANS, Results
-from pais_bench.reports.style import draw, empty, legend, marks
+from pais_bench.reports.style import draw, empty, legend, marks, shrunken
 from pais_bench.study.study import Study
 
 ROWS = {
@@ -45,6 +47,10 @@ class Report(FigureReport):
         means = {"step": "mean", **dict.fromkeys(PSEUDO_LABEL_MEANS, "mean")}
         return spans.agg({**means, "logged_steps": "sum"}).reset_index()
 
+    def charts(self, study: Study, results: Results, points: pd.DataFrame) -> dict[str, Chart]:
+        """Return the same panels, with every value where it is pointed at."""
+        return {self.name: charts.chart(study, points, ROWS)}
+
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw the rows network by network."""
         networks = shown(study.networks, points["network"])
@@ -56,7 +62,8 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
     rows = [(network, *row) for network in networks for row in ROWS.items()]
     percents = study.split.percents
     # Limits shared by all panels would be computed over all of them at every access to one.
-    panels = figure.subplots(len(rows), len(percents), sharex="col", sharey="row", squeeze=False)
+    sizes = {"width_ratios": shrunken(percents, points["percent"])}
+    panels = figure.subplots(len(rows), len(percents), sharex="col", sharey="row", squeeze=False, gridspec_kw=sizes)
     low, high = points["step"].min(), points["step"].max()
     margin = 0.05 * (high - low) or 1
     own_marks = {name: mark for name, mark in marks(study).items() if (points["method"] == name).any()}

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from pais_bench.reports.chart import Chart
+from pais_bench.reports.charts import score_iou as charts
 from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.pseudo_label_log import late_pseudo_labels
 from pais_bench.reports.results import Results
@@ -42,6 +44,11 @@ class Report(FigureReport):
             for (network, method), group in log.groupby(["network", "method"], sort=False)
         ]
         return pd.concat(frames, ignore_index=True)
+
+    def charts(self, study: Study, results: Results, points: pd.DataFrame) -> dict[str, Chart]:
+        """Return the same panels, with every value where it is pointed at."""
+        networks, methods = shown(study.networks, points["network"]), shown(study.methods, points["method"])
+        return {self.name: charts.chart(networks, methods, points, ROWS)}
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a column of panels per method, and two rows per network."""

@@ -1,0 +1,86 @@
+"""Chart mask AP against the percent of labelled images: every fold, the means, other codebases and papers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from pais_bench.reports.chart import Chart, Key, Panel, Trace, axis, key, legend, line, rounded
+from pais_bench.reports.style import GREY, Mark, marks
+from pais_bench.study.study import Study
+
+DEVIATION = "<br>± %{error_y.array:.1f}"
+
+
+def chart(study: Study, runs: pd.DataFrame, points: pd.DataFrame) -> Chart:
+    """Return a panel per network; runs is that of Results, AP 0..1; points are those of the figure, in percent."""
+    networks = list(dict.fromkeys([*study.networks, *points["network"]]))
+    done = runs[runs["state"] == "done"].dropna(subset=["segm_AP"])
+    done = done.assign(AP=100 * done["segm_AP"].astype(float))
+    own = points[(points["paper"] == "") & (points["external"] == "")]
+    keys = legend(study, own["method"])
+    others = _other_keys(study, points)
+    highest = max(points["AP"].astype(float).max(), done["AP"].max(), 1.0) if len(points) else 1.0
+    percents = sorted(study.split.percents)
+    ticks: dict[str, Any] = {"tickvals": percents, "ticktext": [f"{percent:g}" for percent in percents], "type": "log"}
+    ends = math.log10(percents[0] / 1.3), math.log10(percents[-1] * 1.3)
+    layout = {
+        "xaxis": axis("labelled images (%)", *ends, **ticks),
+        "yaxis": axis(f"mask AP of the {study.report.model} (%)", 0, 1.08 * highest),
+    }
+    panels = []
+    for network in networks:
+        cell, folds = points[points["network"] == network], done[done["network"] == network]
+        traces = [trace for entry in keys for trace in _method(entry, cell, folds)] + _other_lines(cell, others)
+        panels.append(Panel(network if len(networks) > 1 else "", traces, layout))
+    return Chart([("", panels)], [*keys, *others.values()])
+
+
+def _method(entry: Key, points: pd.DataFrame, folds: pd.DataFrame) -> list[Trace]:
+    own = points[(points["method"] == entry.name) & (points["paper"] == "") & (points["external"] == "")]
+    own, folds = own.sort_values("percent"), folds[folds["method"] == entry.name]
+    if own.empty:
+        return []
+    small: Any = {"mode": "markers", "opacity": 0.45, "marker": {"color": entry.colour, "size": 5}}
+    single = "fold %{customdata}<br>%{x} % labels<br>mask AP %{y:.1f}"
+    traces = [line(entry, folds["percent"], folds["AP"], single, folds["fold"], **small)]
+    return [*traces, _mean(entry, own)]
+
+
+def _mean(entry: Key, points: pd.DataFrame, **options: Any) -> Trace:
+    """Return the means of a method with their deviations, as far as there are any."""
+    deviations = rounded(points["AP_std"].astype(float))
+    hover = "mean of %{customdata} folds<br>%{x} % labels<br>mask AP %{y:.1f}"
+    if any(deviation is not None for deviation in deviations):
+        options["error_y"] = {"type": "data", "array": deviations, "color": entry.colour, "thickness": 1.2, "width": 3}
+        hover += DEVIATION
+    return line(entry, points["percent"], points["AP"], hover, points["folds"], **options)
+
+
+def _other_keys(study: Study, points: pd.DataFrame) -> dict[str, Key]:
+    """Return an entry per method of another codebase and per paper, in the colour of the study's method, or grey."""
+    keys: dict[str, Key] = {}
+    for _, row in points[(points["paper"] != "") | (points["external"] != "")].iterrows():
+        name = str(row["external"] or row["paper"])
+        mark = marks(study).get(row["method"], Mark(GREY, "o"))
+        entry = key(name, mark, "solid" if row["external"] else "dash")
+        keys[name] = Key(entry.name, entry.colour, f"{entry.symbol}-open", entry.dash)
+    return keys
+
+
+def _other_lines(points: pd.DataFrame, keys: Mapping[str, Key]) -> list[Trace]:
+    traces = []
+    for name, entry in keys.items():
+        own = points[(points["external"] == name) | ((points["paper"] == name) & (points["external"] == ""))]
+        own = own.sort_values("percent")
+        if own.empty:
+            continue
+        if (own["external"] != "").any():
+            traces.append(_mean(entry, own))
+        else:
+            hover = "published<br>%{x} % labels<br>mask AP %{y:.1f}"
+            traces.append(line(entry, own["percent"], own["AP"], hover, own["percent"]))
+    return traces
