@@ -18,7 +18,7 @@ from pais_bench.annotations.store import Subset, write_store
 from pais_bench.errors import NothingToShow
 from pais_bench.reports import style
 from pais_bench.reports.cells import cells
-from pais_bench.reports.figures import convergence
+from pais_bench.reports.figures import convergence, panoptic_efficiency
 from pais_bench.reports.results import Results
 from pais_bench.reports.tables import (
     ablation,
@@ -251,6 +251,11 @@ def test_panoptic_quality_of_means_and_classes(tmp_path: Path) -> None:
     ):
         assert row in text, text
     assert "10 %" not in text
+    points = panoptic_efficiency.Report().points(study, results).set_index(["method", "classes"])
+    assert points.loc[("base_line", "things"), "PQ"] == pytest.approx(40.5)
+    assert set(points.index.get_level_values("classes")) == {"all classes", "things"}
+    section = panoptic_efficiency.Report().write(study, results, tmp_path)
+    assert {path.suffix for path in section.files} == {".csv", ".pdf", ".png"}
     frame = protocols.Report().frame(study, results)
     quality = frame[frame["protocol"] == "cityscapesScripts PQ"]
     assert set(quality["number"]) == {"PQ", "SQ", "RQ", "PQth"} and set(

@@ -17,6 +17,8 @@ COLUMNS = [
     *("AP", "AP_std", "gain", "AP50", "box_AP"),
 ]
 METRICS = {"AP": "segm_AP", "AP50": "segm_AP50", "box_AP": "bbox_AP"}
+PANOPTIC_MEANS = {"panoptic_PQ": "all classes", "panoptic_PQth": "things", "panoptic_PQst": "stuff"}
+"""What each mean of panoptic quality is over, by the column of Results.runs."""
 
 
 def baseline(study: Study) -> str | None:

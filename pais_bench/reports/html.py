@@ -36,7 +36,7 @@ TABS: dict[str, tuple[str, ...]] = {
     "Examples": ("examples",),
     "Speed and cost": ("convergence_numbers", "accuracy_cost", "cost"),
     "Pseudo-labels": ("pseudo_label_quality", "score_iou", "calibration"),
-    "Classes and protocols": ("per_class", "panoptic_quality", "protocols"),
+    "Classes and protocols": ("per_class", "panoptic_efficiency", "panoptic_quality", "protocols"),
     "Published numbers": ("paper_ledger", "records"),
 }
 OTHERS = "More"

@@ -7,13 +7,12 @@ import itertools
 import pandas as pd
 
 from pais_bench.errors import NothingToShow
+from pais_bench.reports.cells import PANOPTIC_MEANS
 from pais_bench.reports.results import Results
 from pais_bench.reports.table import Table, TableReport, mean_and_deviation
 from pais_bench.study.study import Study
 
 ROW = ["network", "percent", "class"]
-MEANS = {"panoptic_PQ": "all classes", "panoptic_PQth": "things", "panoptic_PQst": "stuff"}
-"""The row of each mean, by the column of Results.runs."""
 
 
 class Report(TableReport):
@@ -26,7 +25,7 @@ class Report(TableReport):
         runs = results.runs[results.runs["state"] == "done"]
         present = [
             runs.rename(columns={column: "PQ"}).assign(**{"class": name})
-            for column, name in MEANS.items()
+            for column, name in PANOPTIC_MEANS.items()
             if column in runs
         ]
         if not present:
