@@ -52,10 +52,9 @@ class Method(AdaptiveThresholds):
     ) -> None:
         """Start the thresholds, and load CLIP."""
         super().prepare(detections, ground_truth, class_names)
-        if self.options.clip is not None:
-            self.clip = ClipClassifier(
-                self.options.clip, self.options.clip_model, class_names, self.options.descriptions
-            )
+        o = self.options
+        if o.clip is not None:
+            self.clip = ClipClassifier(o.clip, o.clip_model, class_names, o.descriptions)
 
     def qualities(self, detections: Instances) -> tuple[Tensor, Tensor]:
         """Return the probability of each class f32[N], and the mean probability f32[N] inside of each mask."""
