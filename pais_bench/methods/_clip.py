@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pais_bench.errors import BenchError
+from pais_bench.methods._extras import import_extra
 from pais_bench.study.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -32,13 +32,7 @@ class ClipClassifier:
         path = weights.expanduser()
         if not path.is_file():
             raise BenchError(f"{path}: no such file; `clip` names the weights of open_clip's {model} on disk")
-        try:
-            open_clip: Any = importlib.import_module("open_clip")
-        except ModuleNotFoundError as error:
-            raise BenchError(
-                f"clip: the package '{error.name}' is not installed in this environment; `pip install open-clip-torch` "
-                f"into it, or leave the option out"
-            ) from error
+        open_clip = import_extra("open_clip", "clip")
         try:
             network = open_clip.create_model(model, pretrained=str(path)).eval().requires_grad_(False)
         except (RuntimeError, ValueError, KeyError, OSError) as error:

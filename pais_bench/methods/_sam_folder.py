@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 from pais_bench.errors import BenchError
+from pais_bench.methods._extras import import_extra
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KINDS = ("sam", "sam2", "sam2_video")
@@ -56,13 +55,7 @@ def load_sam(folder: Path) -> Any:
         raise BenchError(f"{path / CONFIG}: not the configuration of a network; download it again") from error
     if kind not in KINDS:
         raise BenchError(f"{path}: holds a network of the kind '{kind}'; `sam` names the folder of SAM or SAM 2")
-    try:
-        transformers: Any = importlib.import_module("transformers")
-    except ModuleNotFoundError as error:
-        raise BenchError(
-            f"sam: the package '{error.name}' is not installed in this environment; install the extra "
-            f"'pais-bench[sam]' for {sys.executable}"
-        ) from error
+    transformers = import_extra("transformers", "sam")
     transformers.utils.logging.disable_progress_bar()
     load = transformers.AutoModelForMaskGeneration.from_pretrained
     try:
