@@ -17,7 +17,7 @@ from pais_bench.reports.charts.examples import svg_path
 from pais_bench.reports.example_errors import count_errors, mark_correct
 from pais_bench.reports.figures import convergence, examples, label_efficiency
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import LEAST_SPAN, ap_span, shrunken
+from pais_bench.reports.style import LEAST_SPAN, ap_span, beside, shrunken
 
 
 def test_plotly_takes_every_panel(tmp_path: Path) -> None:
@@ -72,6 +72,10 @@ def test_label_efficiency_has_every_fold_and_the_deviation(tmp_path: Path) -> No
     runs = [run for run in study.runs() if run.method.label == "pais"]
     assert sorted(folds["y"]) == pytest.approx(sorted(100 * expected_ap(run) for run in runs))
     assert mean["y"] == pytest.approx([13.0, 33.0]) and mean["error_y"]["array"] == pytest.approx([0.7071, 0.7071])
+    assert mean["customdata"] == [(2, 1), (2, 10)] and len({trace["x"][0] for trace in panel.traces}) > 1
+    for count in range(1, 13):  # no method lies beyond those of the next percent
+        places = [beside(pd.Series([1.0, 2.0]), index, count) for index in range(count)]
+        assert max(place[0] for place in places) < min(place[1] for place in places)
 
 
 def test_an_axis_spans_its_uncertainty() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from pais_bench.reports.chart import Chart, Key, Panel, Trace, axis, key, legend, line, rounded
-from pais_bench.reports.style import GREY, Mark, marks
+from pais_bench.reports.chart import Chart, Key, Panel, Trace, axis, key, legend, line, rounded, values
+from pais_bench.reports.style import GREY, Mark, ap_span, beside, marks
 from pais_bench.study.study import Study
 
 DEVIATION = "<br>± %{error_y.array:.1f}"
@@ -23,41 +23,49 @@ def chart(study: Study, runs: pd.DataFrame, points: pd.DataFrame) -> Chart:
     own = points[(points["paper"] == "") & (points["external"] == "")]
     keys = legend(study, own["method"])
     others = _other_keys(study, points)
-    highest = max(points["AP"].astype(float).max(), done["AP"].max(), 1.0) if len(points) else 1.0
+    every = pd.concat([points[["AP", "AP_std"]].astype(float), done[["AP"]]])
     percents = sorted(study.split.percents)
     ticks: dict[str, Any] = {"tickvals": percents, "ticktext": [f"{percent:g}" for percent in percents], "type": "log"}
     ends = math.log10(percents[0] / 1.3), math.log10(percents[-1] * 1.3)
     layout = {
         "xaxis": axis("labelled images (%)", *ends, **ticks),
-        "yaxis": axis(f"mask AP of the {study.report.model} (%)", 0, 1.08 * highest),
+        "yaxis": axis(f"mask AP of the {study.report.model} (%)", *ap_span(every["AP"], every["AP_std"])),
     }
     panels = []
     for network in networks:
         cell, folds = points[points["network"] == network], done[done["network"] == network]
-        traces = [trace for entry in keys for trace in _method(entry, cell, folds)] + _other_lines(cell, others)
+        traces = [trace for index, entry in enumerate(keys) for trace in _method(entry, index, len(keys), cell, folds)]
+        traces += _other_lines(cell, others)
         panels.append(Panel(network if len(networks) > 1 else "", traces, layout))
     return Chart([("", panels)], [*keys, *others.values()])
 
 
-def _method(entry: Key, points: pd.DataFrame, folds: pd.DataFrame) -> list[Trace]:
+def _method(entry: Key, index: int, count: int, points: pd.DataFrame, folds: pd.DataFrame) -> list[Trace]:
+    """Return the folds and the means of the method of an index, beside those of the count of methods."""
     own = points[(points["method"] == entry.name) & (points["paper"] == "") & (points["external"] == "")]
     own, folds = own.sort_values("percent"), folds[folds["method"] == entry.name]
     if own.empty:
         return []
     small: Any = {"mode": "markers", "opacity": 0.45, "marker": {"color": entry.colour, "size": 5}}
-    single = "fold %{customdata}<br>%{x} % labels<br>mask AP %{y:.1f}"
-    traces = [line(entry, folds["percent"], folds["AP"], single, folds["fold"], **small)]
-    return [*traces, _mean(entry, own)]
+    single = "fold %{customdata[0]}<br>%{customdata[1]} % labels<br>mask AP %{y:.1f}"
+    places = beside(folds["percent"], index, count)
+    means = own.assign(place=beside(own["percent"], index, count))
+    return [line(entry, places, folds["AP"], single, _pairs(folds, "fold"), **small), _mean(entry, means)]
 
 
 def _mean(entry: Key, points: pd.DataFrame, **options: Any) -> Trace:
-    """Return the means of a method with their deviations, as far as there are any."""
+    """Return the means of a method, at the column place, with their deviations, as far as there are any."""
     deviations = rounded(points["AP_std"].astype(float))
-    hover = "mean of %{customdata} folds<br>%{x} % labels<br>mask AP %{y:.1f}"
+    hover = "mean of %{customdata[0]} folds<br>%{customdata[1]} % labels<br>mask AP %{y:.1f}"
     if any(deviation is not None for deviation in deviations):
         options["error_y"] = {"type": "data", "array": deviations, "color": entry.colour, "thickness": 1.2, "width": 3}
         hover += DEVIATION
-    return line(entry, points["percent"], points["AP"], hover, points["folds"], **options)
+    return line(entry, points["place"], points["AP"], hover, _pairs(points, "folds"), **options)
+
+
+def _pairs(frame: pd.DataFrame, column: str) -> pd.Series:
+    """Return what hover shows of each row: a column, and the percent, which is not where the point is drawn."""
+    return pd.Series(list(zip(values(frame[column]), values(frame["percent"]), strict=True)), dtype=object)
 
 
 def _other_keys(study: Study, points: pd.DataFrame) -> dict[str, Key]:
@@ -79,7 +87,7 @@ def _other_lines(points: pd.DataFrame, keys: Mapping[str, Key]) -> list[Trace]:
         if own.empty:
             continue
         if (own["external"] != "").any():
-            traces.append(_mean(entry, own))
+            traces.append(_mean(entry, own.assign(place=own["percent"])))
         else:
             hover = "published<br>%{x} % labels<br>mask AP %{y:.1f}"
             traces.append(line(entry, own["percent"], own["AP"], hover, own["percent"]))

@@ -20,7 +20,7 @@ from pais_bench.reports.charts import label_efficiency as charts
 from pais_bench.reports.external_rows import external_labels
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import GREY, Mark, draw, empty, legend, marks, shrunken, spread_apart
+from pais_bench.reports.style import GREY, Mark, ap_span, beside, draw, empty, legend, marks, shrunken, spread_apart
 from pais_bench.study.study import Study
 
 DASHED: Any = {"linewidth": 0.9, "linestyle": (0, (4, 2)), "markersize": 3}
@@ -37,10 +37,10 @@ class Report(FigureReport):
     text_columns = ("network", "method", "paper", "external")
     number_columns = ("percent", "folds", "AP", "AP_std")
     captions = {
-        "label_efficiency": "Mask AP against the percent of labelled images, on a logarithmic axis. Error bars: sample "
-        "standard deviation over folds. Hollow, ‡: predictions of another codebase, evaluated here. Dashed: published "
-        "with the same detector, on the splits that the paper ledger names; * read in a later paper's table or on a "
-        "mirror, ? unverified."
+        "label_efficiency": "Mask AP against the percent of labelled images, on a logarithmic axis, methods side by "
+        "side. Error bars: sample standard deviation over folds. Hollow, ‡: predictions of another codebase, evaluated "
+        "here. Dashed: published with the same detector, on the splits that the paper ledger names; * read in a later "
+        "paper's table or on a mirror, ? unverified."
     }
 
     def points(self, study: Study, results: Results) -> pd.DataFrame:
@@ -117,7 +117,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
         axes.set_title(network if len(panels) > 1 else "")
     panels[0].set_ylabel(f"mask AP of the {study.report.model} (%)")
     if not points.empty:
-        panels[0].set_ylim(bottom=0)
+        panels[0].set_ylim(*ap_span(points["AP"].astype(float), points["AP_std"]))
     for axes, network in zip(panels, networks, strict=True):
         _label_others(axes, study, points[(points["network"] == network) & labelled])
     folds = len(study.split.folds)
@@ -139,10 +139,10 @@ def _scale(axes: Axes, percents: list[float]) -> None:
 
 
 def _draw_own(axes: Axes, study: Study, points: pd.DataFrame) -> None:
-    for method, mark in marks(study).items():
+    shown = [(method, mark) for method, mark in marks(study).items() if (points["method"] == method).any()]
+    for index, (method, mark) in enumerate(shown):
         line = points[points["method"] == method].sort_values("percent")
-        if not line.empty:
-            _errorbar(axes, line, mark)
+        _errorbar(axes, line.assign(percent=beside(line["percent"], index, len(shown))), mark)
 
 
 def _errorbar(axes: Axes, line: pd.DataFrame, mark: Mark, **style: Any) -> None:
@@ -174,7 +174,8 @@ def _label_others(axes: Axes, study: Study, points: pd.DataFrame) -> None:
         style["path_effects"] = [effects.withStroke(linewidth=1.5, foreground="white")]
         axes.annotate(_label(line), (last["percent"], last["AP"]), (6, 0), **style)
     lines = [line for line in lines if line["percent"].iloc[-1] == max(study.split.percents)]
-    heights = spread_apart([float(line["AP"].iloc[-1]) for line in lines], gap=0.055 * axes.get_ylim()[1])
+    low, high = axes.get_ylim()
+    heights = spread_apart([float(line["AP"].iloc[-1]) for line in lines], gap=0.055 * (high - low))
     for line, height in zip(lines, heights, strict=True):
         colour = _mark(study, line).colour
         style = {"xycoords": ("axes fraction", "data"), "color": colour, "fontsize": 7, "va": "center"}
