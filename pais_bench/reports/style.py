@@ -111,7 +111,7 @@ def ap_span(ap: pd.Series, deviation: pd.Series) -> tuple[float, float]:
 def beside(percent: pd.Series, index: int, count: int) -> pd.Series:
     """Return percents moved apart on a logarithmic axis, so that the error bars of one of count methods can be seen."""
     step = min(1.04, 1.2 ** (1 / max(count - 1, 1)))
-    return percent.astype(float) * step ** (index - (count - 1) / 2)
+    return percent.astype(float).mul(step ** (index - (count - 1) / 2))
 
 
 def shrunken(labels: Sequence[Any], column: pd.Series) -> list[float]:

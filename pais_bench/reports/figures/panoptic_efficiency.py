@@ -14,7 +14,7 @@ from pais_bench.errors import NothingToShow
 from pais_bench.reports.cells import PANOPTIC_MEANS
 from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import draw, empty, legend, marks
+from pais_bench.reports.style import ap_span, beside, draw, empty, legend, marks
 from pais_bench.study.study import Study
 
 CELL = ["network", "method", "classes", "percent"]
@@ -64,7 +64,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], means: list[str], 
         row[0].set_ylabel(f"PQ of the {study.report.model} (%)")
     for axes in panels[-1]:
         axes.set_xlabel("labelled images (%)")
-    panels[0, 0].set_ylim(bottom=0)
+    panels[0, 0].set_ylim(*ap_span(points["PQ"], points["PQ_std"]))
     folds = len(study.split.folds)
     entries: Any = [mark.handle(method) for method, mark in marks(study).items()]
     legend(figure, entries, f"mean ± s.d. of {folds} folds" if folds > 1 else None)
@@ -73,9 +73,9 @@ def _paint(figure: Figure, study: Study, networks: list[str], means: list[str], 
 def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:
     if points.empty:
         return empty(axes)
-    for method, mark in marks(study).items():
+    present = [(method, mark) for method, mark in marks(study).items() if (points["method"] == method).any()]
+    for index, (method, mark) in enumerate(present):
         line = points[points["method"] == method].sort_values("percent")
-        if not line.empty:
-            deviation: Any = line["PQ_std"] if line["PQ_std"].notna().any() else None
-            style: Any = {"color": mark.colour, "marker": mark.marker, "elinewidth": 0.8, "capsize": 2}
-            axes.errorbar(line["percent"], line["PQ"], deviation, **style)
+        deviation: Any = line["PQ_std"] if line["PQ_std"].notna().any() else None
+        style: Any = {"color": mark.colour, "marker": mark.marker, "elinewidth": 0.8, "capsize": 2}
+        axes.errorbar(beside(line["percent"], index, len(present)), line["PQ"], deviation, **style)
