@@ -158,7 +158,9 @@ def group_of_its_own() -> None:
     slow_evaluation()
 
 
-def test_ctrl_c_saves_and_reaches_the_loader_processes_without_a_traceback(training: Training, whole: Training) -> None:
+def test_ctrl_c_saves_and_reaches_the_loader_processes_without_a_traceback(
+    training: Training, whole: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
     pid = training.start("--workers", "1", before=group_of_its_own)
     wait_until(lambda: (training.folder / "log.jsonl").exists() and len(training.log()) == 2)
     os.killpg(pid, signal.SIGINT)
@@ -166,6 +168,9 @@ def test_ctrl_c_saves_and_reaches_the_loader_processes_without_a_traceback(train
     first, second = training.stderr.read_text().splitlines()
     assert first.endswith("step 0 of 4")
     assert second.endswith("saved and stopped after step 2 of 4; run the same command to continue")
+    for command in ("predict", "evaluate"):  # numbers of half a training would stand in the tables like those of a whole
+        assert main([command, str(training.path), "--results", str(training.results), *RUN]) == 2
+        assert "its training was stopped before its end; `pais-bench train` continues it" in capsys.readouterr().err
     assert_ends_like(training, whole)
 
 

@@ -155,5 +155,8 @@ def find_burn_in(study: Study, run: Run, results: Path) -> str:
 
 
 def require_trained(run: Run, results: Path) -> None:
-    """Raise BenchError where a run was trained on other data than the prepared one."""
-    run_data.require_same(results / run.folder, read_content(dataset_folder(results, run.dataset)))
+    """Raise BenchError where a run was not trained to its end, or on other data than the prepared one."""
+    folder = results / run.folder
+    if (folder / "checkpoint.pt").exists() and not (folder / "run.json").exists():
+        raise BenchError(f"{folder}: its training was stopped before its end; `pais-bench train` continues it")
+    run_data.require_same(folder, read_content(dataset_folder(results, run.dataset)))
