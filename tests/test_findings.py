@@ -162,8 +162,7 @@ def test_several_networks_are_summed_up() -> None:
     cells, gains = pd.concat([THREE, worse]), gain_test("pais", 2.5, 3, 0.01)
     assert said(cells, gains) == [
         "Of 2 networks and percents, pais is best at 1 and sup at 1; 1 of 1 gains over sup is more than luck.",
-        "10 % labels: of 2 networks, pais is best on 1 and sup on 1; gains over sup from +2.5 to +2.5, 1 of 1 more "
-        "than luck.",
+        "10 % labels: of 2 networks, pais is best on 1 and sup on 1; gain over sup of +2.5, 1 of 1 more than luck.",
     ]
     unfinished = main_table(("sup", NAN, NAN, 0), ("pais", NAN, NAN, 0), network="other")
     text = said(pd.concat([THREE, unfinished]), gains)[1]

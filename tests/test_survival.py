@@ -168,7 +168,7 @@ def test_ctrl_c_saves_and_reaches_the_loader_processes_without_a_traceback(
     first, second = training.stderr.read_text().splitlines()
     assert first.endswith("step 0 of 4")
     assert second.endswith("saved and stopped after step 2 of 4; run the same command to continue")
-    for command in ("predict", "evaluate"):  # numbers of half a training would stand in the tables like those of a whole
+    for command in ("predict", "evaluate"):  # or half a training stands in the tables like a whole one
         assert main([command, str(training.path), "--results", str(training.results), *RUN]) == 2
         assert "its training was stopped before its end; `pais-bench train` continues it" in capsys.readouterr().err
     assert_ends_like(training, whole)

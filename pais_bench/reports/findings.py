@@ -231,7 +231,10 @@ def _sum(findings: Sequence[Finding], supervised: str | None) -> str:
     if not ahead:
         return text
     low, high = (extreme(finding.gain for finding in ahead) for extreme in (min, max))
-    text += f"; gains over {supervised} from {signed(low)} to {signed(high)}"
+    if signed(low) == signed(high):
+        text += f"; gain over {supervised} of {signed(high)}"
+    else:
+        text += f"; gains over {supervised} from {signed(low)} to {signed(high)}"
     tested = any(finding.folds >= MIN_FOLDS for finding in ahead)
     significant = sum(finding.significant for finding in ahead)
     return f"{text}, {significant or 'none'} of {len(ahead)} more than luck" if tested else text
