@@ -93,9 +93,3 @@ def expected_time(device: Device, name: str, pixels: float, images: int, count: 
         f"{runs} runs of about {minutes:.0f} min, {hours:.1f} hours for {together} at a time; an order of "
         f"magnitude, `pais-bench plan` tells more once one run has begun"
     )
-
-
-def methods(device: Device) -> dict[str, dict[str, Any]]:
-    """Return the methods: on a CPU with the thresholds of the study `demo`, for runs of few steps."""
-    pais: dict[str, Any] = {} if device.gpu else {"options": {"score_threshold": 0.65, "unlabelled_weight": 0.5}}
-    return {"supervised": {}, "mean_teacher": {}, "pais": pais}
