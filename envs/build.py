@@ -6,6 +6,7 @@ that run in the old one keep it. The file READY is written last. Runs on any pyt
 folder .envs of an installed package lies in ~/.cache/pais_bench.
 
     python3 envs/build.py NAME --into PREFIX    install the same into an environment of conda (envs/*.post-deploy.sh)
+    python3 envs/build.py NAME --offline WHEELS install from a folder of wheels, with this Python (`pais-bench bundle`)
     python3 envs/build.py --conda               write envs/NAME.yaml of every backend, for `snakemake --sdm conda`
 """
 
@@ -44,8 +45,8 @@ def folder(name: str) -> Path:
     return Path(".envs", f"{name}-{hashlib.sha256(chr(10).join(pins).encode()).hexdigest()[:12]}")
 
 
-def build(name: str) -> Path:
-    """Return an environment's Python, built on first use."""
+def build(name: str, offline: tuple[str | Path, ...] = ()) -> Path:
+    """Return an environment's Python, built on first use; offline are options of pip that name a folder of wheels."""
     home = folder(name)
     python = home / "bin" / "python"
     if (home / "READY").exists():
@@ -55,18 +56,19 @@ def build(name: str) -> Path:
     with _locked(name):
         if not (home / "READY").exists():
             begin = time.monotonic()
-            uv = _uv()
+            uv = _uv(offline)
             _print(f"environment {name}: installing envs/{name}.txt into {home}")
-            _run(uv, "venv", "--quiet", "--clear", "--python", f">={OLDEST_PYTHON.get(name, '3.10')}", home)
-            install(name, uv, python)
+            wanted = sys.executable if offline else f">={OLDEST_PYTHON.get(name, '3.10')}"
+            _run(uv, "venv", "--quiet", "--clear", "--python", wanted, home)
+            install(name, uv, python, offline)
             _mark_ready(home)
             _print(f"environment {name}: ready after {time.monotonic() - begin:.0f} s")
     return python
 
 
-def install(name: str, uv: Path, python: Path) -> None:
+def install(name: str, uv: Path, python: Path, offline: tuple[str | Path, ...] = ()) -> None:
     """Install a lock into a Python, then the source builds against it, then this project."""
-    into = (uv, "pip", "install", "--python", python)
+    into = (uv, "pip", "install", "--python", python, *offline)
     _run(*into, "--compile-bytecode", "--require-hashes", "-r", LOCKS / f"{name}.txt")
     if _source(name).exists():
         _build_source(name, into, python)
@@ -115,14 +117,14 @@ def _build_source(name: str, into: tuple[str | Path, ...], python: Path) -> None
             _print(f"environment {name}: still building after {(time.monotonic() - begin) / 60:.0f} min")
 
 
-def _uv() -> Path:
+def _uv(offline: tuple[str | Path, ...] = ()) -> Path:
     """Return the pinned uv; a venv or a pip of any python3 is enough to install it."""
     home = folder("uv")
     if not (home / "READY").exists():
         with _locked("uv"):
             _print(f"uv: installing it into {home}")
             into = _venv(home) or _target(home)
-            _run(*into, "--quiet", "--require-hashes", "-r", LOCKS / "uv.txt")
+            _run(*into, "--quiet", *offline, "--require-hashes", "-r", LOCKS / "uv.txt")
             _mark_ready(home)
     return home / "bin" / "uv"
 
@@ -187,16 +189,19 @@ def _write_conda() -> None:
 
 def _main(arguments: list[str]) -> None:
     known = sorted(path.stem for path in LOCKS.glob("*.in"))
+    here = Path.cwd()
     HOME.mkdir(parents=True, exist_ok=True)
     os.chdir(HOME)
     if arguments == ["--conda"]:
         _write_conda()
     elif len(arguments) == 3 and arguments[0] in known and arguments[1] == "--into":
         install(arguments[0], _uv(), Path(arguments[2], "bin", "python"))
-    elif len(arguments) == 1 and arguments[0] in known:
-        print(Path(HOME if INSTALLED else "", _uv() if arguments[0] == "uv" else build(arguments[0])))
+    elif arguments[:1] and arguments[0] in known and (len(arguments) == 1 or arguments[1:-1] == ["--offline"]):
+        offline = ("--no-index", "--find-links", here / arguments[2]) if arguments[1:] else ()
+        print(Path(HOME if INSTALLED else "", _uv(offline) if arguments[0] == "uv" else build(arguments[0], offline)))
     else:
-        sys.exit(f"usage: python3 envs/build.py NAME [--into PREFIX], where NAME is one of {', '.join(known)}")
+        options = "[--into PREFIX | --offline WHEELS]"
+        sys.exit(f"usage: python3 envs/build.py NAME {options}, where NAME is one of {', '.join(known)}")
 
 
 if __name__ == "__main__":

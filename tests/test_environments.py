@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pais_bench import __version__, plugins, provenance
+from pais_bench.cli.commands.bundle import CHECKOUT
 from pais_bench.cli.main import main
 from pais_bench.errors import BenchError
 
@@ -112,6 +113,20 @@ def test_conda_installs_the_same_pins(builder: dict[str, Any], backend: str) -> 
     script = ROOT / "envs" / f"{backend}.post-deploy.sh"
     assert f'envs/build.py {backend} --into "$CONDA_PREFIX"' in script.read_text()
     assert subprocess.run(["sh", "-n", script]).returncode == 0
+
+
+def test_images_hold_what_a_build_needs_and_run_one_installer() -> None:
+    folder = ROOT / "envs" / "container"
+    docker, apptainer = (folder / "Dockerfile").read_text(), (folder / "apptainer.def").read_text()
+    (listed,) = re.findall(r"^%files\n(.*?)\n\n", apptainer, re.MULTILINE | re.DOTALL)
+    copied = {name for line in re.findall(r"^COPY (.*)", docker, re.MULTILINE) for name in line.split()[:-1]}
+    assert copied == {line.split()[0] for line in listed.splitlines()} == {*CHECKOUT, "pais_bench"}
+    assert all((ROOT / name).exists() for name in copied)
+    assert subprocess.run(["sh", "-n", folder / "install.sh"]).returncode == 0
+    for text in (docker, apptainer):
+        assert "sh envs/container/install.sh" in text and "://" not in text
+        assert all(name in NAMES for name in re.findall(r"ENVIRONMENT=(\w+)", text))
+        assert all(re.search(r":[\w.-]*\d", base) for base in re.findall(r"BASE=(\S+)", text)), "a tag with a version"
 
 
 def test_source_builds_are_pinned_by_hash_or_commit() -> None:

@@ -34,8 +34,9 @@ LAW: dict[str, set[str]] = {
     "training": {"data", "methods", "splits", "annotations", "evaluation", "layers", "study", "geometry"},
     "init": {"splits", "annotations", "images"},
     "workflow": {"annotations", "study"},
+    "machine": {"study"},
     "cli": {"downloads", "training", "reports", "evaluation", "init", "splits", "annotations", "images", "study"}
-    | {"loggers", "workflow"},
+    | {"loggers", "workflow", "machine"},
 }
 """What each room imports, in an order in which no room imports a later one."""
 FRAMEWORKS = {"torchvision", "mmdet", "mmcv", "mmengine", "detectron2"}

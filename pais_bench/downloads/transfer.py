@@ -119,11 +119,13 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def require_space(folder: Path, needed: int, what: str) -> None:
+def require_space(folder: Path, needed: int, what: str, option: str = "--to") -> None:
     """Raise BenchError where the disk of an existing folder has less free space than needed, in bytes."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise BenchError(f"{folder}: {what} takes {as_size(needed)}, {as_size(free)} are free; free some, or use --to")
+        raise BenchError(
+            f"{folder}: {what} takes {as_size(needed)}, {as_size(free)} are free; free some, or use {option}"
+        )
 
 
 def _fill(file: Download, stream: BinaryIO, part: Path, progress: ProgressCallback) -> None:

@@ -135,6 +135,16 @@ class Project:
         return results / self.run.folder
 
 
+def test_doctor_reads_the_partitions(cluster: Cluster, tmp_path: Path) -> None:
+    project = Project(tmp_path, train={"gpus": 3})
+    command = [sys.executable, "-m", "pais_bench", "doctor", "--for", str(project.path)]
+    command += ["--results", str(project.results)]
+    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True)
+    assert "ok:   SLURM: gpu (default): 1 nodes of " in done.stdout and " 8000 MB, 2 GPUs, 24.0 h\n" in done.stdout
+    assert "fail: resources of train: 3 GPUs a node, and no node of partition gpu has more than 2" in done.stdout
+    assert "warn: sacct: Slurm accounting storage is disabled" in done.stdout and done.returncode == 1
+
+
 def logged(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
 

@@ -1,8 +1,9 @@
-"""Check backends (where each is installed, which versions are incompatible), or data (photos that are there twice).
+"""Check backends and this machine for what would fail, or data for photos that are there twice.
 
 Of a backend the command checks the locked environment and the Python that runs it, each in a process of its own, so
-that a build that crashes is reported too. The exit code is 1 where a backend is installed and broken. Of a study or of
-image folders it compares all images of all subsets, and the exit code is 1 where two subsets share a photo.
+that a build that crashes is reported too. Of the machine it checks cores, memory, GPUs, the file system of the results
+and SLURM, with --for against what a study needs. The exit code is 1 where something fails. Of a study or of image
+folders it compares all images of all subsets, and the exit code is 1 where two subsets share a photo.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from runpy import run_path
+from shutil import which
 
 from pais_bench import plugins, provenance
 from pais_bench.cli import context
@@ -20,8 +22,16 @@ from pais_bench.cli.prepared import open_stores
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_subsets
 from pais_bench.images.similar import find_similar
+from pais_bench.machine.filesystem import check_filesystem
+from pais_bench.machine.finding import Finding
+from pais_bench.machine.gpu import check_gpus, check_torch
+from pais_bench.machine.node import check_node
+from pais_bench.machine.slurm import SINFO, check_slurm
 from pais_bench.provenance import FRAMEWORKS, LOCKS, incompatible_packages, install_command, installed
 from pais_bench.study.load import load_study, shipped
+from pais_bench.study.study import Study
+from pais_bench.study.yaml_file import read_yaml
+from pais_bench.workflow.progress import Progress, measured_step_seconds
 
 READY, BROKEN, ABSENT = 0, 1, 3
 
@@ -32,22 +42,61 @@ def add_arguments(parser: ArgumentParser) -> None:
         "names",
         metavar="BACKEND|DATA",
         nargs="*",
-        help="backends (default: all), or a study whose dataset is prepared, or image folders, one per subset",
+        help="backends (default: all, and this machine), or a study whose dataset is prepared, or image folders, one "
+        "per subset",
     )
     context.add_results(parser)
-    parser.add_argument("--here", action="store_true", help="check only the Python that runs this")
+    parser.add_argument(
+        "--for", metavar="STUDY", dest="study", help="check its backends, and what it needs of this machine"
+    )
+    parser.add_argument("--here", action="store_true", help="check only the backends of the Python that runs this")
 
 
 def run(arguments: Namespace) -> int:
     """Print a paragraph for each backend, or what each two subsets share; raise BenchError for what is neither."""
     known = sorted({name.split("/")[0] for name in plugins.names("backends")})
     others = [name for name in arguments.names if name not in known]
+    if arguments.study and arguments.names:
+        raise BenchError(f"--for {arguments.study}: checks the backends of the study; leave out {arguments.names[0]}")
     if not others:
+        study = load_study(arguments.study) if arguments.study else None
+        needed = sorted({network.backend for network in study.networks.values()}) if study else known
         check = _check_this_python if arguments.here else _check_environments
-        return max(check(backend) for backend in arguments.names or known)
+        states = [check(backend) for backend in arguments.names or needed]
+        if not arguments.here and not arguments.names:
+            states.append(_check_machine(study, arguments.results))
+        return max(states)
     if len(others) < len(arguments.names):
         raise BenchError(f"{others[0]}: give either backends or data")
     return _check_data(_subsets(others, arguments.results, known))
+
+
+def _check_machine(study: Study | None, results: Path) -> int:
+    """Print what is found of this machine, and for a study; return BROKEN where something fails."""
+    print("machine" + (f", for {study.name}" if study else ""))
+    return _print_findings(_find(study, results), "  ")
+
+
+def _find(study: Study | None, results: Path) -> Iterator[Finding]:
+    """Yield each finding as soon as it is there."""
+    trainings = Progress(study, results).read() if study else []
+    step_seconds = measured_step_seconds(trainings)
+    seconds = [training.seconds_left(step_seconds) or 0.0 for training in trainings]
+    mean = plugins.load("commands", "plan").mean_disk(trainings)
+    needed = None if mean is None else mean * sum(not training.is_trained for training in trainings)
+    yield from check_node(study)
+    yield from check_gpus()
+    yield from check_filesystem(results, needed, on_cluster=which(SINFO[0]) is not None)
+    profile = read_yaml(provenance.PROJECT / "profiles" / "slurm" / "config.yaml")
+    yield from check_slurm(study.resources if study else None, profile, max(seconds, default=0.0))
+
+
+def _print_findings(findings: Iterable[Finding], indent: str = "") -> int:
+    state = READY
+    for level, text in findings:
+        print(f"{indent}{level + ':':<5} {text}", flush=True)
+        state = BROKEN if level == "fail" else state
+    return state
 
 
 def _subsets(names: Sequence[str], results: Path, backends: Sequence[str]) -> dict[str, list[Path]]:
@@ -141,4 +190,4 @@ def _check_this_python(backend: str) -> int:
         print(f"broken: {type(error).__name__}: {message}; it has {versions}; {install_command(backend)}")
         return BROKEN
     print(f"ready: python {provenance.versions()['python']}, {versions}")
-    return BROKEN if faults else READY
+    return max(_print_findings(check_torch()), BROKEN if faults else READY)

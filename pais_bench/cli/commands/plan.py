@@ -63,12 +63,18 @@ def plan(study: Study, results: Path) -> Iterator[str]:
     yield f"device hours left: {devices * sum(known) / 3600:.1f}{rest}" if known else "device hours left: unknown"
     if known:
         yield f"longest chain left: {longest / 3600:.1f} hours on any number of devices"
-    if trained:
-        mean = statistics.fmean(_disk(run.folder) for run in trained)
+    mean = mean_disk(trainings)
+    if mean is not None:
         total = f"{len(trainings) * mean / 1e9:.2f} GB at the end, by the {len(trained)} trained runs"
         yield f"disk: {sum(_disk(training.folder) for training in trainings) / 1e9:.2f} GB now, {total}"
     else:
         yield "disk: unknown, no run is trained yet"
+
+
+def mean_disk(trainings: Iterable[RunProgress]) -> float | None:
+    """Return the mean size of the trained runs, in bytes; None where none is trained."""
+    sizes = [_disk(one.folder) for one in trainings if one.is_trained and not one.is_burn_in]
+    return statistics.fmean(sizes) if sizes else None
 
 
 def _method_costs(runs: Iterable[RunProgress]) -> Iterator[str]:
