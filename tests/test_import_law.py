@@ -31,12 +31,13 @@ LAW: dict[str, set[str]] = {
     "backends": {"layers", "study", "geometry"},
     "data": {"splits", "annotations", "images", "study", "geometry"},
     "reports": {"evaluation", "annotations", "images", "study"},
+    "leaderboard": {"reports", "evaluation", "splits", "annotations", "study"},
     "training": {"data", "methods", "splits", "annotations", "evaluation", "layers", "study", "geometry"},
     "init": {"splits", "annotations", "images"},
     "workflow": {"annotations", "study"},
     "machine": {"study"},
     "cli": {"downloads", "training", "reports", "evaluation", "init", "splits", "annotations", "images", "study"}
-    | {"loggers", "workflow", "machine"},
+    | {"loggers", "workflow", "machine", "leaderboard"},
 }
 """What each room imports, in an order in which no room imports a later one."""
 FRAMEWORKS = {"torchvision", "mmdet", "mmcv", "mmengine", "detectron2"}

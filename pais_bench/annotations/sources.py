@@ -51,7 +51,7 @@ def identify(sources: Sources, known: Mapping[str, list[Any]]) -> tuple[str, Has
         for file, status in _files(str(sources.root / name)):
             relative, state = os.path.normpath(os.path.join(name, file)), [status.st_size, status.st_mtime_ns]
             before = known.get(relative, [])
-            sha256 = before[2] if before[:2] == state else _sha256(sources.root / relative)
+            sha256 = before[2] if before[:2] == state else sha256_of(sources.root / relative)
             hashes[relative] = [*state, sha256]
     sizes = {
         name: [(file, status.st_size) for file, status in _files(str(sources.root / name))] for name in sources.images
@@ -118,7 +118,8 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield file[len(path) + 1 :], os.stat(file)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):

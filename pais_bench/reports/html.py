@@ -70,7 +70,7 @@ def write_page(study: Study, results: Results, sections: Sequence[Section], path
     # Plotly sets the style of what it draws; no text of the page can, as all of it is escaped.
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {_hash(script)}"
     html = (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             study=study,
@@ -147,7 +147,8 @@ def _chart_data(sections: Sequence[Section]) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return what fills the templates in page/; all values are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(SOURCES),
         autoescape=True,
