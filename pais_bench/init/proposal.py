@@ -16,18 +16,17 @@ from pais_bench.init.rules import Choice
 from pais_bench.init.summary import DataSummary
 
 WIDTH = 110
-METHODS = ("supervised", "mean_teacher", "pais")
-"""Each with its defaults: for PAIS those of its release, no worse than others on photos (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Hold the choices of each section of a study, and in words how long it takes."""
+    """Hold the choices of each section of a study, its methods, and in words how long it takes."""
 
     split: Sequence[Choice]
     input: Sequence[Choice]
     training: Sequence[Choice]
     network: Sequence[Choice]
+    methods: Choice
     time: str
 
     def values(self, section: str) -> dict[str, Any]:
@@ -46,7 +45,8 @@ def propose(summary: DataSummary, device: Device, weights: Mapping[str, Path]) -
     batches = schedule.batches(device, name, sides)
     steps = schedule.steps(summary, device, largest, batches.values["labelled_batch_size"])
     count = steps.values["steps"]
-    runs = len(percents.values["percents"]) * len(folds.values["folds"]) * len(METHODS)
+    methods = schedule.methods(pretrained)
+    runs = len(percents.values["percents"]) * len(folds.values["folds"]) * len(methods.values)
     pixels = views.values["min_size_test"] * views.values["max_size_test"]
     return Proposal(
         split=[rules.family(summary, smallest), percents, folds],
@@ -67,6 +67,7 @@ def propose(summary: DataSummary, device: Device, weights: Mapping[str, Path]) -
             )
             if choice
         ],
+        methods=methods,
         time=schedule.expected_time(device, name, pixels, sum(batches.values.values()), count, runs),
     )
 
@@ -81,7 +82,7 @@ def to_yaml(name: str, dataset: Mapping[str, Any], found: Sequence[str], proposa
         lines += ["", f"{section}:", *_section(getattr(proposal, section), "  ")]
     lines += ["", "networks:", "  mask_rcnn:", "    backend: torchvision", "    options:"]
     lines += [*_section(proposal.network, "      "), "", "methods:"]
-    lines += [f"  {method}: {{}}" for method in METHODS]
+    lines += _section([proposal.methods], "  ")
     return "\n".join(lines) + "\n"
 
 

@@ -93,3 +93,13 @@ def expected_time(device: Device, name: str, pixels: float, images: int, count: 
         f"{runs} runs of about {minutes:.0f} min, {hours:.1f} hours for {together} at a time; an order of "
         f"magnitude, `pais-bench plan` tells more once one run has begun"
     )
+
+
+def methods(pretrained: bool) -> Choice:
+    """Return the methods: PAIS with its release's constants, and from random weights with those of the study `demo`."""
+    if pretrained:
+        values: dict[str, Any] = {"supervised": {}, "mean_teacher": {}, "pais": {}}
+        return Choice(values, "each with its defaults, PAIS with the constants of its release")
+    careful = {"options": {"score_threshold": 0.65, "unlabelled_weight": 0.5}}
+    values = {"supervised": {}, "mean_teacher": {}, "pais": careful}
+    return Choice(values, "PAIS keeps what mean_teacher keeps: from random weights, less certain teachers mislead")
