@@ -12,6 +12,7 @@ from pais_bench.errors import BenchError
 GROUPS: dict[str, tuple[str, ...]] = {
     "backends": ("backends",),
     "commands": ("cli/commands",),
+    "converters": ("converters/formats",),
     "datasets": ("datasets",),
     "families": ("splits/families",),
     "loggers": ("loggers",),

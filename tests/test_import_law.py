@@ -20,6 +20,7 @@ LAW: dict[str, set[str]] = {
     "study": set(),
     "images": set(),
     "annotations": set(),
+    "converters": {"annotations", "images"},
     "geometry": set(),
     "layers": set(),
     "loggers": set(),
@@ -33,17 +34,17 @@ LAW: dict[str, set[str]] = {
     "reports": {"evaluation", "annotations", "images", "study"},
     "leaderboard": {"reports", "evaluation", "splits", "annotations", "study"},
     "training": {"data", "methods", "splits", "annotations", "evaluation", "layers", "study", "geometry"},
-    "init": {"splits", "annotations", "images"},
+    "init": {"splits", "annotations", "images", "converters"},
     "workflow": {"annotations", "study"},
     "machine": {"study"},
     "cli": {"downloads", "training", "reports", "evaluation", "init", "splits", "annotations", "images", "study"}
-    | {"loggers", "workflow", "machine", "leaderboard"},
+    | {"loggers", "workflow", "machine", "leaderboard", "converters"},
 }
 """What each room imports, in an order in which no room imports a later one."""
 FRAMEWORKS = {"torchvision", "mmdet", "mmcv", "mmengine", "detectron2"}
 TORCH = FRAMEWORKS | {"torch", "lightning_fabric"}
 WITHOUT_TORCH = set(LAW) - {"geometry", "layers", "backends", "data", "training"}
-PLUGINS = ("methods", "datasets", "splits/families", "evaluation/metrics", "loggers")
+PLUGINS = ("methods", "datasets", "splits/families", "evaluation/metrics", "loggers", "converters/formats")
 PLUGINS += ("reports/tables", "reports/figures")
 
 

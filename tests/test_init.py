@@ -158,6 +158,34 @@ def test_one_file_is_divided_by_photo(annotations: str, prefix: str, tmp_path: P
     assert [path.read_bytes() for path in paths] == written
 
 
+def test_labels_of_other_formats_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = "0 0.15625 0.16666666666666666 0.53125 0.16666666666666666 0.53125 0.6666666666666666\n"
+    for number in range(16):
+        subset = "train" if number < 12 else "val"
+        photo(tmp_path / "yolo" / "images" / subset / f"{number}.png", number)
+        label = tmp_path / "yolo" / "labels" / subset / f"{number}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(lines)
+        photo(tmp_path / "cells" / f"{number}.png", number)
+        values = np.zeros((48, 64), dtype=np.uint16)
+        values[8:32, 10:34] = 300
+        Image.fromarray(values).save(tmp_path / "cells" / f"{number}_masks.png")
+    (tmp_path / "yolo" / "data.yaml").write_text("{train: images/train, val: images/val, names: [leaf]}")
+    for name, counts in (("yolo", [12, 4]), ("cells", [12, 4])):
+        study = init(tmp_path / name, tmp_path / "out" / f"{name}.yaml")
+        printed = capsys.readouterr().out
+        parts = [json.loads((tmp_path / "out" / f"{name}-{part}.json").read_text()) for part in ("train", "val")]
+        assert [len(part["images"]) for part in parts] == [len(part["annotations"]) for part in parts] == counts
+        assert study.dataset.options["train_images"] == "." and "pais-bench import-data" in printed
+        assert main(["prepare", str(tmp_path / "out" / f"{name}.yaml"), "--results", str(tmp_path / "results")]) == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(name)) == [
+            f"{name}-train.json",
+            f"{name}-val.json",
+            f"{name}.yaml",
+        ]
+    assert not list((tmp_path / "yolo").glob("*.json")), "the folder is not changed"
+
+
 def test_a_changed_file_is_divided_again(tmp_path: Path) -> None:
     """Write the study into the folder of the data, where a second init finds what the first has divided."""
     root = lay_out(tmp_path / "root", {"annotations.json": ("images", 10)})
@@ -184,7 +212,9 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     photo(root / "images" / "0.png", 0)
     (root / "labels").mkdir()
     (root / "labels" / "0.txt").write_text("0 0.5 0.5 0.1 0.1")
-    assert "no annotation file in COCO format below it (some files look like YOLO)" in complain(
+    assert f"no class names; write them into {root / 'classes.txt'}" in complain(capsys, str(root), *arguments)
+    (root / "labels" / "0.txt").rename(root / "labels" / "0.xml")
+    assert "no annotation file in COCO format below it (some files look like boxes" in complain(
         capsys, str(root), *arguments
     )
     (root / "train.json").write_text("{")

@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
@@ -17,6 +17,7 @@ from PIL import Image
 from pais_bench.errors import BenchError
 
 FORWARD = "/"
+ROLE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
 
 
 class ImageFolder:
@@ -128,6 +129,14 @@ def image_subsets(folder: Path) -> dict[str, list[Path]]:
         (name,) = subsets
         return image_subsets(folder / name)
     return subsets
+
+
+def role_of(path: PurePath) -> str:
+    """Return train, val or test, by the last such word of the last part of a path that has one; else nothing."""
+    for part in reversed(path.parts):
+        if words := ROLE.findall(part.lower()):
+            return str(words[-1])
+    return ""
 
 
 def _walk(folder: Path) -> Iterator[str]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.errors import BenchError
-from pais_bench.images.files import ImageFolder
+from pais_bench.images.files import ImageFolder, role_of
 
-ROLE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
 OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 """What COCO's own files begin with that hold no instances."""
 LISTS = ("images", "annotations", "categories")
@@ -21,7 +19,11 @@ DEPTH = 3
 LARGEST = 20
 """JSON files that are read; other tools write one a photo, and an annotation file is larger than those."""
 UNLABELLED = "annotations/image_info_unlabeled2017.json", "unlabeled2017"
-OTHER_FORMATS = {".txt": "YOLO", ".xml": "Pascal VOC or CVAT", ".csv": "a table", ".zip": "an archive to unpack"}
+OTHER_FORMATS = {".xml": "boxes of Pascal VOC, or CVAT's own format", ".csv": "a table", ".zip": "an archive to unpack"}
+
+
+class NoCocoFile(BenchError):
+    """Report a folder without an annotation file in COCO format."""
 
 
 class Part(NamedTuple):
@@ -41,7 +43,7 @@ class Layout(NamedTuple):
 
 
 def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
-    """Return the layout of a folder; raise BenchError where there is no COCO file, or where two have one role.
+    """Return the layout of a folder; raise NoCocoFile where there is no COCO file, BenchError where two have one role.
 
     The role of a file is the word train, val, valid, validation or test in its name or, before that, in the names of
     its folders. A test set stands for a validation set that is absent. ignored files, by absolute path, do not count.
@@ -51,7 +53,7 @@ def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
     files = _read_candidates(folder, ignored)
     roles: dict[str, list[Path]] = {}
     for path in files:
-        roles.setdefault(_role(path.relative_to(folder)), []).append(path)
+        roles.setdefault(role_of(path.relative_to(folder)), []).append(path)
     evaluation = "val" if "val" in roles else "test"
     if len(files) == 1:
         train, val = next(iter(files)), None
@@ -93,20 +95,13 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
     )
     seen = f" ({len(paths)} JSON files are not of that format)" if paths else ""
     seen += f" (some files look like {', '.join(others)})" if others else ""
-    raise BenchError(f"{folder}: no annotation file in COCO format below it{seen}; export the annotations as COCO JSON")
+    remedy = "export the annotations as COCO JSON, or in another format that `pais-bench import-data` reads"
+    raise NoCocoFile(f"{folder}: no annotation file in COCO format below it{seen}; {remedy}")
 
 
 def _name(image: Any) -> str:
     name = image.get("file_name") if isinstance(image, dict) else None
     return name if isinstance(name, str) else ""
-
-
-def _role(path: Path) -> str:
-    """Return train, val or test, by the last such word of the last part of a path that has one; else nothing."""
-    for part in reversed(path.parts):
-        if words := ROLE.findall(part.lower()):
-            return str(words[-1])
-    return ""
 
 
 def _only(folder: Path, roles: dict[str, list[Path]], role: str) -> Path:
@@ -143,8 +138,8 @@ class _Folders:
 
     def images_of(self, annotations: Path, names: Sequence[str]) -> Path:
         """Return the folder in which most of the names are files, the nearest of several; BenchError if none is."""
-        role = _role(annotations.relative_to(self.root))
-        same_role = [path for path in self.near if role and _role(path.relative_to(self.root)) == role]
+        role = role_of(annotations.relative_to(self.root))
+        same_role = [path for path in self.near if role and role_of(path.relative_to(self.root)) == role]
         folders = [*same_role, annotations.parent / "images", self.root / "images", annotations.parent, self.root]
         counts = {folder: self._count(folder, names) for folder in dict.fromkeys(folders) if folder.is_dir()}
         best = max(counts, key=lambda folder: counts[folder])

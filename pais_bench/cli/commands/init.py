@@ -1,7 +1,7 @@
-"""Look at a folder of photos with COCO annotations, and write a study that suits it, with its reasons.
+"""Look at a folder of photos with annotations, and write a study that suits it, with its reasons.
 
 The rules are in docs/reference/data.md. A single annotation file is divided into a training and a validation file
-beside the study; the folder itself is not changed.
+beside the study, and labels of another format than COCO are converted to these; the folder itself is not changed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from pais_bench import plugins
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.store import REPAIRED, Store, dataset_folder, write_text
 from pais_bench.cli import context
+from pais_bench.converters.convert import UnknownFormat
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_subsets
+from pais_bench.init.conversion import convert_folder
 from pais_bench.init.device import Device, find_device, find_weights, weight_folders
 from pais_bench.init.division import divide
-from pais_bench.init.layout import Layout, find_layout
+from pais_bench.init.layout import Layout, NoCocoFile, find_layout
 from pais_bench.init.proposal import Proposal, propose, to_yaml
 from pais_bench.init.summary import DataSummary, summarise
 from pais_bench.study.load import load_study
@@ -40,7 +42,7 @@ class Found(NamedTuple):
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the folder, the study file, its name, and whether it may be replaced."""
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="holds the images and their COCO annotations")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="holds the images and their annotations")
     parser.add_argument("--output", type=Path, default=Path("study.yaml"), help="study file (default: study.yaml)")
     parser.add_argument("--name", help="name of the study and its dataset (default: that of the folder)")
     parser.add_argument("--force", action="store_true", help="replace files of an earlier init")
@@ -54,10 +56,18 @@ def run(arguments: Namespace) -> None:
     name = arguments.name or re.sub(r"[^A-Za-z0-9_.]+", "_", folder.resolve().name).strip("_.") or "data"
     context.print_progress(f"{folder}: reading")
     parts = [output.with_name(f"{output.stem}-{subset}.json").resolve() for subset in ("train", "val")]
-    layout = find_layout(folder, ignored=parts if arguments.force else ())  # an earlier init may have written them
-    divided = _divide(layout, parts) if layout.val is None else {}
+    notes: list[str] = []
+    try:
+        layout = find_layout(folder, ignored=parts if arguments.force else ())  # an earlier init may have written them
+        divided = _divide(layout, parts) if layout.val is None else {}
+    except NoCocoFile as error:
+        _require_absent([output, *parts], arguments.force)
+        try:
+            layout, divided, notes = convert_folder(folder, parts, context.print_progress)
+        except UnknownFormat:
+            raise error from None
     _require_absent([output, *divided], arguments.force)
-    found = _look(folder, layout, divided)
+    found = _look(folder, layout, divided, notes)
     device = find_device()
     proposal = propose(found.summary, device, find_weights(weight_folders()))
     dataset = {"name": "coco", "label": name, "root": str(folder.resolve()), "options": found.options}
@@ -79,7 +89,7 @@ def _require_absent(paths: list[Path], force: bool) -> None:
             raise BenchError(f"{path}: is there already; give --force to replace it, or another --output")
 
 
-def _look(folder: Path, layout: Layout, divided: Mapping[Path, str]) -> Found:
+def _look(folder: Path, layout: Layout, divided: Mapping[Path, str], conversion: list[str]) -> Found:
     """Prepare the dataset in a temporary folder as `prepare --repair` does, so that it is summarised as it is read."""
     coco, root = plugins.load("datasets", "coco"), folder.resolve()
     options = _options(root, layout, list(divided))
@@ -96,9 +106,12 @@ def _look(folder: Path, layout: Layout, divided: Mapping[Path, str]) -> Found:
         except BenchError as error:
             raise BenchError(_renamed(str(error), drafts.values(), [layout.train.annotations] * 2)) from error
         notes = [
-            _renamed(line, drafts.values(), drafts)
-            for line in lines
-            if line.startswith(("warning", "dropped", "changed"))
+            *conversion,
+            *(
+                _renamed(line, drafts.values(), drafts)
+                for line in lines
+                if line.startswith(("warning", "dropped", "changed"))
+            ),
         ]
         notes += [f"not used: {path}" for path in layout.unused]
         if others := _unnamed(folder, prepared):
@@ -179,7 +192,7 @@ def _print_summary(
     split, training, views, network = (proposal.values(key) for key in ("split", "training", "input", "network"))
     print("\n".join([*facts, *found.notes]))
     if divided:
-        print(f"One annotation file, divided by photo into {divided[0].name} and {divided[1].name} beside the study.")
+        print(f"Annotations, in two files beside the study: {divided[0].name}, {divided[1].name}.")
     print(
         f"Chosen: {split['family']} splits at {', '.join(map(str, split['percents']))} %, {len(split['folds'])} folds;"
     )

@@ -1,0 +1,1 @@
+"""Convert the label formats of other tools to COCO instances files, one file each."""

@@ -1,0 +1,106 @@
+"""Rewrite COCO files of other tools where their dialect says something else than COCO: file names and crowds.
+
+Label Studio puts `/data/upload/N/` and eight hexadecimal digits in front of file names. CVAT gives every mask, in
+contrast to a polygon, iscrowd 1, which in COCO is a region of many objects. Everything else is kept as it is:
+`pais-bench prepare` reads the other dialects itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from pais_bench.annotations.json_file import read_json_file
+from pais_bench.errors import BenchError
+from pais_bench.images.files import ImageFolder, role_of
+
+LISTS = ("images", "annotations", "categories")
+PREFIX = re.compile(r"[0-9a-f]{8}-")
+"""What Label Studio puts in front of an uploaded file's name."""
+
+
+class Rewritten(NamedTuple):
+    """Hold the text of a COCO file, and what was found and changed, a line each; {path} is the file's new path."""
+
+    text: str
+    lines: Sequence[str]
+
+
+def is_coco(path: Path) -> bool:
+    """Return whether a JSON file names the three lists of COCO."""
+    content = path.read_bytes()
+    return all(f'"{key}"'.encode() in content for key in LISTS)
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """Return the COCO files below a folder."""
+    return [path for path in sorted(folder.rglob("*.json")) if is_coco(path)]
+
+
+def rewrite(folder: Path) -> dict[str, Rewritten]:
+    """Return the rewritten COCO file of each subset; raise BenchError for two of one, and for missing photos."""
+    files: dict[str, Path] = {}
+    for path in coco_files(folder):
+        if (other := files.setdefault(role_of(path.relative_to(folder)), path)) != path:
+            raise BenchError(f"{path}: of the same subset as {other}; leave one, or name them by train, val and test")
+    listing = ImageFolder(folder)
+    return {subset: _rewrite(path, listing) for subset, path in files.items()}
+
+
+def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
+    content = read_json_file(path)
+    if not isinstance(content, dict) or not all(_are_records(content.get(key)) for key in LISTS):
+        raise BenchError(
+            f"{path}: images, annotations and categories are not lists of records; export it as COCO again"
+        )
+    renamed = _rename(path, content["images"], listing)
+    single = _single_objects(content["annotations"])
+    for annotation in single:
+        annotation["iscrowd"] = 0
+    lines = [f"{{path}}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
+    lines += [f"{path}: {renamed} file names were replaced by those of the files"] if renamed else []
+    lines += [f"{path}: {len(single)} masks of CVAT with iscrowd 1 are single objects, and have 0"] if single else []
+    return Rewritten(json.dumps(content) + "\n", lines)
+
+
+def _are_records(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(record, dict) for record in value)
+
+
+def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) -> int:
+    """Give every image the path of its file below the folder; return the number of changes."""
+    names = [str(image.get("file_name")) for image in images]
+    found: list[str | None] = [_beside(path, name, listing) for name in names]
+    found = [file or other for file, other in zip(found, listing.find(names), strict=True)]
+    if any(file is None for file in found):
+        bare = listing.find([_without_prefix(name) for name in names])
+        found = [file or other for file, other in zip(found, bare, strict=True)]
+    if missing := [name for name, file in zip(names, found, strict=True) if file is None]:
+        raise BenchError(
+            f"{path}: {len(missing)} of its {len(names)} photos are not below {listing.folder}, the first: {missing[0]}"
+            f"; put them there"
+        )
+    for image, file in zip(images, found, strict=True):
+        image["file_name"] = file
+    return sum(name != file for name, file in zip(names, found, strict=True))
+
+
+def _beside(path: Path, name: str, listing: ImageFolder) -> str | None:
+    """Return a file beside the annotation file, as Roboflow has them: another subset may have one of this name."""
+    file = (path.parent.relative_to(listing.folder) / name).as_posix()
+    return file if file in listing.files else None
+
+
+def _without_prefix(name: str) -> str:
+    return PREFIX.sub("", PurePosixPath(name.replace("\\", "/")).name, count=1)
+
+
+def _single_objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the crowds of a file of CVAT, where they are all its masks; all annotations have occluded."""
+    crowds = [one for one in annotations if one.get("iscrowd") == 1]
+    of_cvat = all(isinstance(one.get("attributes"), Mapping) and "occluded" in one["attributes"] for one in annotations)
+    masks = [one for one in annotations if isinstance(one.get("segmentation"), Mapping)]
+    return crowds if of_cvat and crowds == masks else []

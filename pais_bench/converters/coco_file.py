@@ -1,0 +1,106 @@
+"""Write COCO instances files photo by photo, so that memory does not grow with the masks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from pais_bench.annotations.complete import measure
+from pais_bench.annotations.rle_columns import InvalidRecords, check_segmentations
+from pais_bench.annotations.validate import FAULTS
+from pais_bench.converters.formats.base import Photo
+from pais_bench.errors import BenchError
+
+
+class Classes:
+    """Give every class name a category id: those of the source, then the next ones as objects name them."""
+
+    def __init__(self, known: Mapping[int, str]) -> None:
+        """Take the names that the source lists, by id."""
+        self.ids = {name: number for number, name in known.items()}
+
+    def id_of(self, name: str) -> int:
+        """Return the id of a name."""
+        return self.ids.setdefault(name, max(self.ids.values(), default=0) + 1)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return COCO's records of all classes, by id."""
+        return [{"id": number, "name": name} for name, number in sorted(self.ids.items(), key=lambda pair: pair[1])]
+
+
+class CocoFile:
+    """Write one file; it gets its name in publish, and leaves nothing behind without it."""
+
+    def __init__(self, path: Path, root: Path, classes: Classes, stack: ExitStack) -> None:
+        """Open the two temporary files, which the stack closes and removes; file names are relative to the root."""
+        self.path, self.root, self.classes = path, root.resolve(), classes
+        self.images, self.objects, self.empty = 0, Counter[str](), 0
+        self._names: set[str] = set()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial, self._masks = (path.with_name(f"{path.name}.{os.getpid()}.{n}.partial") for n in (1, 2))
+        self._images_out, self._masks_out = (_open(partial, stack) for partial in (self._partial, self._masks))
+        self._images_out.write('{"images": [')
+
+    def add(self, photo: Photo) -> None:
+        """Write a photo and its objects; raise BenchError for a photo that is there already."""
+        name = _relative(photo.path, self.root)
+        if name in self._names:
+            raise BenchError(f"{photo.path}: two files of labels are of this photo; join them, or remove one")
+        self._names.add(name)
+        self.images += 1
+        self.empty += not photo.objects
+        height, width = photo.size
+        image = {"id": self.images, "file_name": name, "height": height, "width": width}
+        _append(self._images_out, image, first=self.images == 1)
+        for one in photo.objects:
+            record = {"id": self.objects.total() + 1, "image_id": self.images}
+            record |= {"category_id": self.classes.id_of(one.class_name), "iscrowd": 0}
+            _require_valid(one.segmentation, photo)
+            record = measure({**record, "segmentation": one.segmentation}, ("area", "bbox"), photo.size)
+            _append(self._masks_out, record, first=not self.objects)
+            self.objects[one.class_name] += 1
+
+    def finish(self) -> None:
+        """Write the end of the file, once all classes of all subsets are known."""
+        self._masks_out.flush()
+        self._images_out.write('\n], "annotations": [')
+        with self._masks.open(encoding="utf-8") as masks:
+            shutil.copyfileobj(masks, self._images_out)
+        self._images_out.write(f'\n], "categories": {json.dumps(self.classes.records())}}}\n')
+        self._images_out.close()
+
+    def publish(self) -> None:
+        """Give the file its name."""
+        os.replace(self._partial, self.path)
+
+
+def _open(path: Path, stack: ExitStack) -> IO[str]:
+    stack.callback(path.unlink, missing_ok=True)
+    return stack.enter_context(path.open("w", encoding="utf-8"))
+
+
+def _append(file: IO[str], record: Mapping[str, Any], first: bool) -> None:
+    file.write(("\n" if first else ",\n") + json.dumps(record))
+
+
+def _require_valid(segmentation: Any, photo: Photo) -> None:
+    try:
+        check_segmentations([segmentation], *(np.array([side]) for side in photo.size))
+    except InvalidRecords as error:
+        reason = FAULTS[error.fault].problem.format(
+            h=photo.size[0], w=photo.size[1], polygon="a polygon without numbers"
+        )
+        raise BenchError(f"{photo.path}: one of its objects {reason}; draw it again, or remove it") from error
+
+
+def _relative(path: Path, root: Path) -> str:
+    """Return a path from the root, also where it is not below it; links are kept."""
+    return Path(os.path.relpath(os.path.abspath(path), root)).as_posix()

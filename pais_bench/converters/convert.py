@@ -1,0 +1,131 @@
+"""Convert a folder of labels: find its format, write a COCO file for each subset, and say what was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from pais_bench import plugins
+from pais_bench.annotations.store import write_text
+from pais_bench.converters.coco_dialects import coco_files, rewrite
+from pais_bench.converters.coco_file import Classes, CocoFile
+from pais_bench.converters.formats.base import ConverterBase
+from pais_bench.errors import BenchError
+from pais_bench.images.check import in_threads
+
+COCO = "coco"
+"""The format of coco_dialects, which is no plugin, as it keeps the records."""
+
+
+class UnknownFormat(BenchError):
+    """Report a folder without labels of a known format."""
+
+
+class Converted(NamedTuple):
+    """Hold the files that were written, by subset, and what was found and left out, a line each."""
+
+    files: Mapping[str, Path]
+    lines: Sequence[str]
+
+
+def formats() -> list[str]:
+    """Return the names of all formats."""
+    return [*plugins.names("converters"), COCO]
+
+
+def find_format(folder: Path) -> str:
+    """Return the format of a folder; raise UnknownFormat where there is none, BenchError where there are several.
+
+    It is coco only where there is no other, as COCO files may be those of an earlier conversion.
+    """
+    if not folder.is_dir():
+        raise BenchError(f"{folder}: no such folder; give the one that holds photos and labels")
+    found = [name for name in plugins.names("converters") if _converter(name).is_format(folder)]
+    if len(found) > 1:
+        raise BenchError(f"{folder}: has labels of {' and '.join(found)}; choose one of them with --format")
+    if found or coco_files(folder):
+        return found[0] if found else COCO
+    known = ", ".join(formats())
+    raise UnknownFormat(
+        f"{folder}: no labels of a known format ({known}) below it; docs/how-to/your-data.md shows them"
+    )
+
+
+def convert(
+    folder: Path, format_: str, class_name: str, out: Path, force: bool, progress: Callable[[str], None]
+) -> Converted:
+    """Write out, or OUT-SUBSET.json for each of several subsets: all files, or none.
+
+    class_name names the class where the format has none. Raises BenchError for a fault of the labels, for labels
+    without an object, and for a file that is there already, unless force.
+    """
+    if format_ == COCO:
+        return _convert_coco(folder, out, force)
+    converter = _converter(format_)(folder, class_name)
+    subsets = {name: items for name, items in converter.subsets().items() if items}
+    paths = _paths(folder, subsets, out, force)
+    classes, left_out, first = Classes(converter.classes), Counter[str](), dict[str, str]()
+    with ExitStack() as stack:
+        files = {name: CocoFile(path, folder, classes, stack) for name, path in paths.items()}
+        for name, items in subsets.items():
+            for photo in in_threads(converter.read, items, f"{folder}: {name or 'photos'}", progress):
+                files[name].add(photo)
+                left_out.update(one.kind for one in photo.left_out)
+                for one in photo.left_out:
+                    first.setdefault(one.kind, one.place)
+        notes = [*converter.notes, *(f"left out: {n} {kind}, the first: {first[kind]}" for kind, n in left_out.items())]
+        if not any(file.objects for file in files.values()):
+            count = sum(map(len, subsets.values()))
+            said = f" ({'; '.join(notes)})" if notes else ""
+            raise BenchError(
+                f"{folder}: no object with a mask in its {count} photos{said}; label some, or choose --format"
+            )
+        for file in files.values():
+            file.finish()
+        for file in files.values():
+            file.publish()
+    return Converted(paths, [*(_describe(file) for file in files.values()), *notes])
+
+
+def _converter(format_: str) -> type[ConverterBase]:
+    converter: type[ConverterBase] = plugins.load("converters", format_).Converter
+    return converter
+
+
+def _convert_coco(folder: Path, out: Path, force: bool) -> Converted:
+    rewritten = rewrite(folder)
+    paths = _paths(folder, rewritten, out, force)
+    for name, path in paths.items():
+        write_text(path, rewritten[name].text)
+    lines = [line.replace("{path}", str(paths[name])) for name in paths for line in rewritten[name].lines]
+    return Converted(paths, lines)
+
+
+def _paths(folder: Path, subsets: Collection[str], out: Path, force: bool) -> dict[str, Path]:
+    """Return the file of each subset; raise BenchError where there is no subset, or a file that may not be replaced."""
+    if not subsets:
+        raise BenchError(
+            f"{folder}: no labelled photo below it; docs/how-to/your-data.md shows what a format has where"
+        )
+    if out.is_dir():
+        raise BenchError(f"{out}: is a folder; let --out name a file")
+    paths = {name: out if len(subsets) == 1 else _path(out, name) for name in subsets}
+    for path in paths.values():
+        if path.exists() and not force:
+            raise BenchError(f"{path}: is there already; give --force to replace it, or another --out")
+    return paths
+
+
+def _path(out: Path, subset: str) -> Path:
+    return out.with_name(f"{out.stem}-{subset or 'others'}{out.suffix}")
+
+
+def _describe(file: CocoFile) -> str:
+    counts = {name: file.objects[name] for name in file.classes.ids}
+    shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:10])
+    more = f", and {len(counts) - 10} other classes" if len(counts) > 10 else ""
+    empty = f", {file.empty} of them without an object" if file.empty else ""
+    return f"{file.path}: {file.images} images{empty}, {file.objects.total()} objects: {shown}{more}"

@@ -1,0 +1,1 @@
+"""Read the labels of one format of another tool in each file."""

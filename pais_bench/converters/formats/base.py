@@ -1,0 +1,133 @@
+"""Define what a converter does: it finds the labelled photos of a folder by subset, and reads the objects of each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from pais_bench.annotations.rle import describe_mask
+from pais_bench.errors import REMEDIES, BenchError
+from pais_bench.images.files import image_files
+from pais_bench.images.pixels import Size, read_header
+
+
+class Object(NamedTuple):
+    """Hold an object: the name of its class, and its mask as COCO polygons, with the source's coordinates, or RLE."""
+
+    class_name: str
+    segmentation: Any
+
+
+class LeftOut(NamedTuple):
+    """Hold what of a source cannot be an instance mask: its kind, in words of the plural, and where it is."""
+
+    kind: str
+    place: str
+
+
+class Photo(NamedTuple):
+    """Hold a photo: its path, (H, W) that its masks have, its objects, and what of its labels is left out."""
+
+    path: Path
+    size: Size
+    objects: Sequence[Object]
+    left_out: Sequence[LeftOut] = ()
+
+
+class Item(NamedTuple):
+    """Hold a photo and the files of its labels, none where it is known to have no object."""
+
+    photo: Path
+    labels: Sequence[Path]
+
+
+class ConverterBase(ABC):
+    """Read a folder of one format; the class is named Converter in each file.
+
+    classes are the names that the source lists by their category id; classes that only objects name follow them |
+    notes are sentences about the whole source.
+    """
+
+    @staticmethod
+    @abstractmethod
+    def is_format(folder: Path) -> bool:
+        """Return whether a folder has the layout of the format."""
+
+    def __init__(self, folder: Path, class_name: str) -> None:
+        """Keep the folder, and the name of the class where the format has none."""
+        self.folder, self.class_name = folder, class_name
+        self.classes: dict[int, str] = {}
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def subsets(self) -> Mapping[str, Sequence[Any]]:
+        """Return what read takes, an Item as a rule, of each subset: 'train', 'val' or 'test', or '' where none is."""
+
+    @abstractmethod
+    def read(self, item: Any) -> Photo:
+        """Read a photo's labels, in any thread; raise BenchError for a fault."""
+
+
+def photo_size(photo: Path, labels: Path, size: Size | None) -> Size:
+    """Return the (H, W) that the labels of a photo have, by default that of the upright photo.
+
+    Raises BenchError where it is neither that of the photo upright nor as stored.
+    """
+    header = read_header(photo)
+    if size is None:
+        return header.upright
+    if header.is_turned(size) is None:
+        raise BenchError(
+            f"{labels}: {size[1]} x {size[0]} pixels, but its photo {photo} has {header.describe()}; give the photo "
+            f"that was labelled, or label this one"
+        )
+    return size
+
+
+def read_values(path: Path) -> np.ndarray:
+    """Return an image file of labels as its numbers [H,W], palette indices included, or its colours [H,W,3 or 4].
+
+    Raises BenchError for a file that cannot be read.
+    """
+    try:
+        with Image.open(path) as file:
+            return np.asarray(file)
+    except FileNotFoundError as error:
+        raise BenchError(f"{path}: no such label image; put it there, or remove its photo") from error
+    except Exception as error:  # Pillow's readers raise anything for a damaged file
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in REMEDIES):
+            raise
+        raise BenchError(
+            f"{path}: unreadable image of labels ({' '.join(str(error).split())}); write it again"
+        ) from error
+
+
+def read_instances(path: Path) -> np.ndarray:
+    """Return a label image as integers [H,W], 0 where no object is; raise BenchError for colours or other numbers."""
+    values = read_values(path)
+    if values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
+        raise BenchError(f"{path}: colours or fractions, not the number of an object a pixel; save it as 16-bit grey")
+    return values
+
+
+def mask_of(mask: np.ndarray) -> Any:
+    """Return a mask bool[H,W] as compressed RLE."""
+    return describe_mask(mask)["segmentation"]
+
+
+def photos_by_stem(folder: Path, exclude: Iterable[Path] = ()) -> dict[str, Path]:
+    """Return the image files directly in a folder by their name without suffix; raise BenchError for two of one."""
+    found: dict[str, Path] = {}
+    excluded = set(exclude)
+    for name in image_files(folder):
+        path = folder / name
+        if "/" in name or path in excluded:
+            continue
+        if (other := found.setdefault(path.stem, path)) != path:
+            raise BenchError(f"{path}: {other.name} has the same name but for its suffix; remove one of the two")
+    return found

@@ -1,0 +1,81 @@
+"""Read a mask file for each object: ID/images/PHOTO and ID/masks/*.png, as the Data Science Bowl 2018 has them.
+
+Every pixel of a mask that is not 0 is of the object. An object is of the class that the command names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pais_bench.converters.formats.base import (
+    ConverterBase,
+    Item,
+    LeftOut,
+    Object,
+    Photo,
+    mask_of,
+    photo_size,
+    photos_by_stem,
+    read_values,
+)
+from pais_bench.errors import BenchError
+from pais_bench.images.files import role_of
+
+
+class Converter(ConverterBase):
+    """Read the folders of all photos; one without a folder of masks is not labelled, and is left out with a note."""
+
+    @staticmethod
+    def is_format(folder: Path) -> bool:
+        """Return whether the first folder of masks lies beside one with a single photo, of another name."""
+        masks = next(_mask_folders(folder), None)
+        if masks is None:
+            return False
+        photos = photos_by_stem(masks.parent / "images")
+        return len(photos) == 1 and not set(photos) & set(photos_by_stem(masks))
+
+    def subsets(self) -> Mapping[str, Sequence[Item]]:
+        """Return the photos by subset; raise BenchError unless every folder of masks has one photo."""
+        self.classes = {1: self.class_name}
+        found: dict[str, list[Item]] = {}
+        for masks in sorted(_mask_folders(self.folder)):
+            photos = list(photos_by_stem(masks.parent / "images").values())
+            if len(photos) != 1:
+                raise BenchError(f"{masks.parent / 'images'}: {len(photos)} photos; leave the one that {masks} is of")
+            labels = sorted(photos_by_stem(masks).values())
+            found.setdefault(role_of(masks.parent.relative_to(self.folder)), []).append(Item(photos[0], labels))
+        labelled = sum(map(len, found.values()))
+        if others := len(list(self.folder.glob("**/images"))) - labelled:
+            self.notes.append(f"left out: {others} folders with photos but no masks")
+        return found
+
+    def read(self, item: Item) -> Photo:
+        """Read the masks of a photo; one without a pixel is left out."""
+        objects, left_out, size = [], [], photo_size(item.photo, item.photo, None)
+        for position, path in enumerate(item.labels):
+            mask = _read_mask(path)
+            if position == 0:
+                size = photo_size(item.photo, path, mask.shape)
+            elif mask.shape != size:
+                raise BenchError(f"{path}: another size than {item.labels[0].name}; draw it on the same photo")
+            if mask.any():
+                objects.append(Object(self.class_name, mask_of(mask)))
+            else:
+                left_out.append(LeftOut("masks without a pixel", str(path)))
+        return Photo(item.photo, size, objects, left_out)
+
+
+def _mask_folders(folder: Path) -> Iterator[Path]:
+    """Yield the folders of masks that have a folder of images beside them."""
+    return (path for path in folder.glob("**/masks") if path.is_dir() and (path.parent / "images").is_dir())
+
+
+def _read_mask(path: Path) -> np.ndarray:
+    """Return a mask bool[H,W]; of colours, transparency left out, any that is not 0 counts."""
+    values = read_values(path)
+    if values.ndim == 3:
+        values = values[..., : values.shape[-1] - (values.shape[-1] in (2, 4))].max(axis=-1)
+    return np.asarray(values != 0)

@@ -1,0 +1,137 @@
+"""Read Pascal VOC's masks: SegmentationObject has the number of the object at each pixel, SegmentationClass its class.
+
+ImageSets/Segmentation/SUBSET.txt lists the photos of JPEGImages. A labelmap.txt (`name:r,g,b::` a line, as CVAT writes
+it) gives classes by the colours of SegmentationClass; else they are VOC's 20 by palette index. Void, 255 or its colour,
+is of no object: VOC draws it around each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pais_bench.converters.formats.base import (
+    ConverterBase,
+    Item,
+    LeftOut,
+    Object,
+    Photo,
+    mask_of,
+    photo_size,
+    photos_by_stem,
+    read_values,
+)
+from pais_bench.errors import BenchError
+from pais_bench.images.files import role_of
+
+NAMES = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant"
+VOC_CLASSES = (*NAMES.split(), "sheep", "sofa", "train", "tvmonitor")
+"""VOC's classes, from palette index 1 on."""
+VOID_INDEX, VOID_COLOUR = 255, (224, 224, 192)
+
+
+class Converter(ConverterBase):
+    """Read the one folder of objects below a folder."""
+
+    @staticmethod
+    def is_format(folder: Path) -> bool:
+        """Return whether a folder SegmentationObject is below."""
+        return next(folder.glob("**/SegmentationObject"), None) is not None
+
+    def subsets(self) -> Mapping[str, Sequence[Item]]:
+        """Return the photos of each list; without lists all photos that have objects."""
+        roots = sorted(path.parent for path in self.folder.glob("**/SegmentationObject"))
+        if len(roots) != 1:
+            names = ", ".join(map(str, roots)) or "none"
+            raise BenchError(f"{self.folder}: not one folder with SegmentationObject ({names}); give one of them")
+        self._colours = _read_labelmap(roots[0] / "labelmap.txt")
+        self.classes = dict(enumerate([name for name, _ in self._colours] or VOC_CLASSES, start=1))
+        photos, labels = photos_by_stem(roots[0] / "JPEGImages"), photos_by_stem(roots[0] / "SegmentationObject")
+        lists = {path.stem: path.read_text(encoding="utf-8").split() for path in _lists(roots[0])}
+        if lists and (others := len(set(labels).difference(*lists.values()))):
+            self.notes.append(f"left out: {others} label images that no list of ImageSets/Segmentation has")
+        found: dict[str, list[Item]] = {}
+        for subset, stems in (lists or {"": sorted(labels)}).items():
+            for stem in stems:
+                if stem not in photos or stem not in labels:
+                    lacking = "JPEGImages" if stem not in photos else "SegmentationObject"
+                    raise BenchError(f"{roots[0] / lacking}: has no {stem} of {subset or 'its masks'}; put it there")
+                pair = [labels[stem], roots[0] / "SegmentationClass" / labels[stem].name]
+                found.setdefault(role_of(Path(subset)), []).append(Item(photos[stem], pair))
+        return found
+
+    def read(self, item: Item) -> Photo:
+        """Read both label images of a photo; raise BenchError where an object has no class, or two."""
+        path, class_path = item.labels
+        numbers, classes = _numbers(path), self._class_ids(class_path)
+        size = photo_size(item.photo, path, numbers.shape)
+        if classes.shape != numbers.shape:
+            raise BenchError(f"{class_path}: another size than {path}; write both again")
+        objects: list[Object] = []
+        for number in np.unique(numbers[numbers > 0]).tolist():
+            mask = numbers == number
+            ids = [one for one in np.unique(classes[mask]).tolist() if one > 0]  # its edge may be void
+            if len(ids) != 1 or ids[0] not in self.classes:
+                shown = " and ".join(self.classes.get(one, "an unknown class") for one in ids) or "no class"
+                raise BenchError(
+                    f"{class_path}: object {number} of {path} is of {shown}; give all its pixels one class"
+                )
+            objects.append(Object(self.classes[ids[0]], mask_of(mask)))
+        void = [LeftOut("borders of void, which is of no object", str(path))] if (numbers < 0).any() else []
+        return Photo(item.photo, size, objects, void)
+
+    def _class_ids(self, path: Path) -> np.ndarray:
+        """Return category ids [H,W], 0 for background."""
+        if not self._colours:
+            return _numbers(path)
+        packed = _pack(_colours(path))
+        ids = np.zeros(packed.shape, dtype=np.int64)
+        for number, (_, colour) in enumerate(self._colours, start=1):
+            ids[packed == _pack(np.array(colour))] = number
+        return ids
+
+
+def _lists(root: Path) -> list[Path]:
+    """Return the lists of photos; one of train and val together only where these are not there."""
+    paths = {path.stem: path for path in sorted(root.glob("ImageSets/Segmentation/*.txt"))}
+    if "train" in paths and "val" in paths:
+        paths.pop("trainval", None)
+    return list(paths.values())
+
+
+def _read_labelmap(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Return names and colours; background is no class."""
+    if not path.is_file():
+        return []
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    try:
+        fields = [line.split(":") for line in lines]
+        pairs = [(name, tuple(map(int, colour.split(",")))) for name, colour, *_ in fields]
+    except ValueError as error:
+        raise BenchError(f"{path}: {error}; give a line name:r,g,b:: for each class") from error
+    return [(name, colour) for name, colour in pairs if any(colour)]
+
+
+def _numbers(path: Path) -> np.ndarray:
+    """Return palette indices [H,W], of a file of colours a number for each colour; 0 is background, -1 void."""
+    values = read_values(path)
+    if values.ndim == 2:
+        return np.where(values == VOID_INDEX, -1, values.astype(np.int64))
+    packed = _pack(values[..., :3])
+    return np.where(packed == _pack(np.array(VOID_COLOUR)), -1, packed)
+
+
+def _colours(path: Path) -> np.ndarray:
+    """Return the colours u8[H,W,3] of a file, through its palette if it has one."""
+    read_values(path)
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB"))
+
+
+def _pack(colours: np.ndarray) -> np.ndarray:
+    """Return one number for each colour [...,3]."""
+    red, green, blue = np.moveaxis(colours.astype(np.int64), -1, 0)
+    return np.asarray(red << 16 | green << 8 | blue)

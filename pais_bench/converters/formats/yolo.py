@@ -1,0 +1,196 @@
+"""Read YOLO's segmentation labels: a text file for each photo, a line `class x1 y1 x2 y2 ...` for each object.
+
+Coordinates are fractions of the upright photo's width and height. The file of a photo is found as Ultralytics does: the
+last folder `images` of its path becomes `labels`; without one it lies beside the photo. A photo without a file has no
+object. Polygons keep their coordinates, multiplied by the size.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Object, Photo, photo_size, photos_by_stem
+from pais_bench.errors import BenchError
+from pais_bench.images.files import image_files, role_of
+
+KEYS = ("train", "val", "test")
+TOLERANCE = 0.01
+"""What a coordinate may be outside of 0..1: tools round, and the mask is cut at the photo's edge."""
+NAMES = ("classes.txt", "obj.names", "labels.txt")
+"""Files with a class name a line, where there is no YAML."""
+
+
+class Converter(ConverterBase):
+    """Read the photos that data.yaml names, or those below folders `images`."""
+
+    @staticmethod
+    def is_format(folder: Path) -> bool:
+        """Return whether a YAML file has names and train, or some folder `labels` holds text files."""
+        return _find_yaml(folder) is not None or next(folder.glob("**/labels/**/*.txt"), None) is not None
+
+    def subsets(self) -> Mapping[str, Sequence[Item]]:
+        """Return the photos by subset; raise BenchError for labels whose photo is missing, and without class names."""
+        self._yaml = path = _find_yaml(self.folder)
+        content = _read_yaml(path) if path else {}
+        self.classes = class_names(content["names"], path) if path else self._listed_names()
+        photos = (
+            self._photos(content, path) if path else {"": [self.folder / name for name in image_files(self.folder)]}
+        )
+        found: dict[str, list[Item]] = {}
+        for subset, paths in photos.items():
+            for photo in paths:
+                labels = _labels_of(photo)
+                name = subset or role_of(photo.relative_to(self.folder).parent)
+                found.setdefault(name, []).append(Item(photo, [labels] if labels.is_file() else []))
+        self._require_photos(found)
+        return found
+
+    def read(self, item: Item) -> Photo:
+        """Read a text file; rows of a box, or of a polygon of two points, are left out."""
+        size = photo_size(item.photo, item.photo, None)
+        objects: list[Object] = []
+        left_out: list[LeftOut] = []
+        for path in item.labels:
+            for number, line in enumerate(read_lines(path), start=1):
+                if not (fields := line.split()):
+                    continue
+                place = f"{path}: line {number}"
+                name = self._name(fields[0], place)
+                points = read_fractions(fields[1:], place)
+                if len(points) < 6:
+                    kind = "boxes, which have no mask" if len(points) == 4 else "polygons of less than three points"
+                    left_out.append(LeftOut(kind, place))
+                    continue
+                if len(points) % 2:
+                    raise BenchError(
+                        f"{place}: an odd number of coordinates; give a class, then x and y of every point"
+                    )
+                scaled = [value * size[1 - index % 2] for index, value in enumerate(points)]
+                objects.append(Object(name, [scaled]))
+        return Photo(item.photo, size, objects, left_out)
+
+    def _photos(self, content: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
+        """Return the photos of each key of the YAML."""
+        root = path.parent
+        if (named := content.get("path")) is not None:
+            candidates = [(path.parent / str(named)), Path(str(named)).absolute()]
+            if found := [candidate for candidate in candidates if candidate.is_dir()]:
+                root = found[0]
+            else:
+                self.notes.append(f"{path}: its path {named} is not here; its folder {root} is read instead")
+        photos: dict[str, list[Path]] = {}
+        for key in KEYS:
+            entries = content.get(key) or []
+            for entry in entries if isinstance(entries, list) else [entries]:
+                place = _locate(root, str(entry), f"{path}: {key}")
+                if not (listed := _expand(place)):
+                    raise BenchError(f"{path}: {key}: no photo in {place}; put them there, or correct the path")
+                photos.setdefault(key, []).extend(listed)
+        return photos
+
+    def _listed_names(self) -> dict[int, str]:
+        for name in NAMES:
+            for path in sorted(self.folder.glob(f"**/{name}")):
+                return dict(enumerate(read_lines(path), start=1))
+        raise BenchError(f"{self.folder}: no class names; write them into {self.folder / 'classes.txt'}, one a line")
+
+    def _name(self, text: str, place: str) -> str:
+        try:
+            return self.classes[int(text) + 1]
+        except (ValueError, KeyError):
+            known = f"0 to {max(self.classes) - 1}" if self.classes else "none"
+            raise BenchError(
+                f"{place}: the class '{text[:20]}' is not among the names ({known}); add it, or correct it"
+            ) from None
+
+    def _require_photos(self, found: Mapping[str, Sequence[Item]]) -> None:
+        """Raise BenchError for text files that belong to no photo, and for two photos of one text file."""
+        folders = {(item.photo.parent, _labels_of(item.photo).parent) for items in found.values() for item in items}
+        known = {labels for _, labels in folders}
+        others = {path.parent for path in self.folder.glob("**/labels/**/*.txt")} - known if not self._yaml else set()
+        for photos, labels in sorted([*folders, *((self.folder, labels) for labels in others)]):
+            stems = photos_by_stem(photos) if labels in known else {}
+            for path in sorted(labels.glob("*.txt")):
+                if path.stem not in stems and path.name not in NAMES and labels != photos:
+                    raise BenchError(f"{path}: the photo of these labels is missing; put it back, or remove the labels")
+
+
+def _find_yaml(folder: Path) -> Path | None:
+    """Return the YAML file of a data set directly in a folder."""
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        content = _read_yaml(path) if b"names" in path.read_bytes() else {}  # other files may be no plain YAML
+        if "names" in content and set(KEYS) & set(content):
+            return path
+    return None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return a mapping, empty where the file holds none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path}: not valid YAML ({error}); correct it") from error
+    return content if isinstance(content, dict) else {}
+
+
+def class_names(names: Any, path: Path) -> dict[int, str]:
+    """Return the names by category id, which is YOLO's index and one, as COCO's ids begin at 1."""
+    try:
+        pairs = dict(enumerate(names)) if isinstance(names, list) else {int(key): name for key, name in names.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise BenchError(
+            f"{path}: names is no list of class names, nor a mapping from their numbers; correct it"
+        ) from None
+    return {number + 1: str(name) for number, name in sorted(pairs.items())}
+
+
+def _locate(root: Path, entry: str, place: str) -> Path:
+    """Return a file or folder; Roboflow writes ../train/images for what is beside the YAML."""
+    for candidate in (root / entry, root / entry.removeprefix("../")):
+        if candidate.exists():
+            return Path(os.path.normpath(candidate))
+    raise BenchError(f"{place}: no such file or folder: {entry}; correct it, relative to {root}")
+
+
+def _expand(path: Path) -> list[Path]:
+    """Return the images below a folder, or those that a text file lists."""
+    if path.is_dir():
+        return [path / name for name in image_files(path)]
+    if path.suffix != ".txt":
+        return [path]
+    listed = [line.strip() for line in read_lines(path) if line.strip()]
+    return [Path(os.path.normpath(path.parent / line)) for line in listed]
+
+
+def _labels_of(photo: Path) -> Path:
+    head, images, tail = str(photo).rpartition(f"{os.sep}images{os.sep}")
+    return Path(f"{head}{os.sep}labels{os.sep}{tail}" if images else str(photo)).with_suffix(".txt")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file; raise BenchError where it is none in UTF-8, or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{path}: not a text file in UTF-8 ({error}); save it as one") from error
+    except FileNotFoundError as error:
+        raise BenchError(f"{path}: no such file; name one that is there") from error
+
+
+def read_fractions(fields: Sequence[str], place: str) -> list[float]:
+    """Return numbers of 0..1, or little outside; raise BenchError for all others."""
+    try:
+        values = [float(field) for field in fields]
+    except ValueError as error:
+        raise BenchError(f"{place}: {error}; give a class, then x and y of every point, as fractions") from None
+    if wrong := [value for value in values if not -TOLERANCE <= value <= 1 + TOLERANCE or math.isnan(value)]:
+        raise BenchError(
+            f"{place}: {wrong[0]:g} is no fraction of the photo; divide x by its width and y by its height"
+        )
+    return values

@@ -1,0 +1,58 @@
+"""Convert the labels of a folder without a COCO file to the two annotation files of its study."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pais_bench.annotations.json_file import read_json_file
+from pais_bench.converters.convert import convert, find_format
+from pais_bench.errors import BenchError
+from pais_bench.init.division import divide
+from pais_bench.init.layout import Layout, Part
+
+CLASS_NAME = "object"
+"""Class of the objects of formats that have none."""
+
+
+class Conversion(NamedTuple):
+    """Hold a layout whose annotation file is the folder, the contents of its two files by path, and notes."""
+
+    layout: Layout
+    contents: dict[Path, str]
+    notes: list[str]
+
+
+def convert_folder(folder: Path, paths: Sequence[Path], progress: Callable[[str], None]) -> Conversion:
+    """Return the labels of a folder as a training and a validation file of these paths; nothing is written.
+
+    Labels of one subset are divided by photo. Raises BenchError for unknown formats and faulty labels.
+    """
+    format_ = find_format(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch, paths[0].name.replace("-train.json", ".json"))
+        converted = convert(folder, format_, CLASS_NAME, out, False, progress)
+        contents = {subset: read_json_file(path) for subset, path in converted.files.items()}
+        lines = [line.replace(f"{scratch}/", "") for line in converted.lines]
+    notes = [f"The labels are of the format {format_}; `pais-bench import-data` converts them alone.", *lines]
+    parts = _parts(folder, contents, notes)
+    part = Part(folder, folder)
+    texts = {path: json.dumps(content) + "\n" for path, content in zip(paths, parts, strict=True)}
+    return Conversion(Layout(part, None, None, ()), texts, notes)
+
+
+def _parts(folder: Path, contents: dict[str, Any], notes: list[str]) -> tuple[Any, Any]:
+    """Return the training and the validation file; a test set stands for a validation set that is absent."""
+    if len(contents) == 1:
+        notes.append("They are one subset, and are divided by photo.")
+        (content,) = contents.values()
+        return divide(content, folder, folder)
+    evaluation = "val" if "val" in contents else "test"
+    if not {"train", evaluation} <= set(contents):
+        found = ", ".join(name or "others" for name in contents)
+        raise BenchError(f"{folder}: its subsets are {found}; name one folder train and one val, or have no subsets")
+    notes += [f"not used: subset {name or 'others'}" for name in contents if name not in ("train", evaluation)]
+    return contents["train"], contents[evaluation]

@@ -1,0 +1,466 @@
+"""Check that `import-data` keeps every object of every format, and that `prepare` reads what it writes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from pycocotools import mask as rle
+
+from pais_bench import plugins
+from pais_bench.annotations.rle import decode_mask
+from pais_bench.annotations.store import Store
+from pais_bench.cli.main import main
+from pais_bench.converters.convert import find_format
+
+H, W = 40, 60
+Masks = dict[str, list[tuple[str, np.ndarray]]]
+"""The objects of each photo: class and mask bool[H,W]."""
+
+
+def scene() -> Masks:
+    """Return two training photos and one validation photo; an object has a hole, one has two parts."""
+    masks = np.zeros((5, H, W), dtype=bool)
+    masks[0, 5:25, 4:30] = True
+    masks[0, 10:15, 10:20] = False
+    masks[1, 30:36, 2:9] = masks[1, 30:36, 20:29] = True
+    masks[2, 0:9, 50:60] = True
+    masks[3, 12:30, 12:40] = True
+    masks[4, 3:9, 3:9] = True
+    return {
+        "train/a": [("leaf", masks[0]), ("stem", masks[1])],
+        "train/b": [("leaf", masks[2])],
+        "val/c": [("stem", masks[3]), ("stem", masks[4])],
+    }
+
+
+def save_photo(path: Path, seed: int = 0, turned: bool = False) -> None:
+    """Write a photo of noise; a turned one is stored on its side, with an EXIF orientation that says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (W, H, 3) if turned else (H, W, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+def save_mask(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def write_masks(root: Path) -> Masks:
+    for seed, (key, objects) in enumerate(scene().items()):
+        save_photo(root / key / "images" / f"{seed}.jpg", seed, turned=seed == 1)
+        for number, (_, mask) in enumerate(objects):
+            save_mask(root / key / "masks" / f"m{number}.png", mask.astype(np.uint8) * 255)
+    return {key: [("object", mask) for _, mask in objects] for key, objects in scene().items()}
+
+
+def write_label_images(root: Path) -> Masks:
+    for seed, (key, objects) in enumerate(scene().items()):
+        subset, name = key.split("/")
+        save_photo(root / subset / "images" / f"{name}.jpg", seed, turned=seed == 1)
+        values = np.zeros((H, W), dtype=np.uint16)
+        for number, (_, mask) in enumerate(objects):
+            values[mask] = 700 * number + 3
+        save_mask(root / subset / "masks" / f"{name}.{'png' if seed else 'tif'}", values)
+    return {key: [("object", mask) for _, mask in objects] for key, objects in scene().items()}
+
+
+def write_voc(root: Path) -> Masks:
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for subset in ("train", "val"):
+        names = [key.split("/")[1] for key in scene() if key.startswith(subset)]
+        (root / "ImageSets" / "Segmentation" / f"{subset}.txt").write_text("\n".join(names) + "\n")
+    renamed = {"leaf": ("bird", 3), "stem": ("tvmonitor", 20)}
+    for seed, (key, objects) in enumerate(scene().items()):
+        name = key.split("/")[1]
+        save_photo(root / "JPEGImages" / f"{name}.jpg", seed, turned=seed == 1)
+        numbers, classes = np.full((2, H, W), 0, dtype=np.uint8)
+        numbers[-1] = classes[-1] = 255
+        for number, (class_name, mask) in enumerate(objects, start=1):
+            numbers[mask], classes[mask] = number, renamed[class_name][1]
+        for folder, values in (("SegmentationObject", numbers), ("SegmentationClass", classes)):
+            (root / folder).mkdir(exist_ok=True)
+            image = Image.fromarray(values).convert("P")
+            image.putpalette([value for k in range(256) for value in (k, 255 - k, k // 2)])
+            image.save(root / folder / f"{name}.png")
+    return {key: [(renamed[name][0], mask) for name, mask in objects] for key, objects in scene().items()}
+
+
+def corners(mask: np.ndarray) -> list[float]:
+    """Return the rectangle around a mask."""
+    x, y, w, h = rle.toBbox(rle.encode(np.asfortranarray(mask.astype(np.uint8)))).tolist()
+    return [x, y, x + w, y, x + w, y + h, x, y + h]
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    return decode_mask([corners(mask)], (H, W))
+
+
+def write_yolo(root: Path) -> Masks:
+    for seed, (key, objects) in enumerate(scene().items()):
+        save_photo(root / "images" / f"{key}.jpg", seed, turned=seed == 1)
+        lines = []
+        for class_name, mask in objects:
+            points = np.array(corners(mask)) / np.tile([W, H], 4)
+            lines.append(" ".join([{"leaf": "0", "stem": "2"}[class_name], *map(repr, points.tolist())]))
+        (root / "labels" / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / "labels" / f"{key}.txt").write_text("\n".join(lines) + "\n")
+    content = {"path": "../elsewhere", "train": "../images/train", "val": "images/val", "names": {0: "leaf", 2: "stem"}}
+    (root / "data.yaml").write_text(yaml.safe_dump(content))
+    return {key: [(name, filled(mask)) for name, mask in objects] for key, objects in scene().items()}
+
+
+def shape(label: str, kind: str, points: Any, **keys: Any) -> dict[str, Any]:
+    return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {}, **keys}
+
+
+def write_labelme(root: Path) -> Masks:
+    for seed, (key, objects) in enumerate(scene().items()):
+        save_photo(root / f"{key}.jpg", seed, turned=seed == 1)
+        shapes = []
+        for number, (label, mask) in enumerate(objects):
+            x0, y0, x1, y1 = np.array(corners(mask))[[0, 1, 4, 5]].astype(int).tolist()
+            buffer = io.BytesIO()
+            Image.fromarray(mask[y0:y1, x0:x1]).save(buffer, "PNG")
+            text = base64.b64encode(buffer.getvalue()).decode()
+            shapes.append(shape(label, "mask", [[x0, y0], [x1 - 1, y1 - 1]], mask=text, group_id=number))
+        shapes[0:0] = [shape("leaf", "point", [[3, 3]]), shape("leaf", "linestrip", [[3, 3], [9, 9], [9, 3]])]
+        name = key.split("/")[1]
+        content = {"imagePath": f"..\\photos\\{name}.jpg", "imageHeight": H, "imageWidth": W, "shapes": shapes}
+        (root / f"{key}.json").write_text(json.dumps(content))
+    return scene()
+
+
+WRITERS: dict[str, Callable[[Path], Masks]] = {
+    "masks": write_masks,
+    "label_images": write_label_images,
+    "voc": write_voc,
+    "yolo": write_yolo,
+    "labelme": write_labelme,
+}
+
+
+def convert(folder: Path, out: Path, *options: str) -> None:
+    assert main(["import-data", str(folder), "--out", str(out), *options]) == 0
+
+
+def read(path: Path) -> dict[str, list[tuple[str, np.ndarray]]]:
+    """Return class and mask of the objects of each photo, by file_name."""
+    content = json.loads(path.read_text())
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    found: dict[str, list[tuple[str, np.ndarray]]] = {one["file_name"]: [] for one in content["images"]}
+    images = {one["id"]: one for one in content["images"]}
+    for one in content["annotations"]:
+        image = images[one["image_id"]]
+        mask = decode_mask(one["segmentation"], (image["height"], image["width"]))
+        assert one["area"] == mask.sum() and one["iscrowd"] == 0
+        found[image["file_name"]].append((names[one["category_id"]], mask))
+    return found
+
+
+def same(found: list[tuple[str, np.ndarray]], expected: list[tuple[str, np.ndarray]]) -> bool:
+    return len(found) == len(expected) and all(
+        name == other and np.array_equal(mask, truth)
+        for (name, mask), (other, truth) in zip(found, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("format_", WRITERS)
+def test_every_object_is_kept_and_prepare_reads_it(
+    format_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "photos", tmp_path / "labels" / "ours.json"
+    expected = WRITERS[format_](root)
+    assert find_format(root) == format_
+    convert(root, out)
+    printed = capsys.readouterr().out
+    assert sorted(path.name for path in out.parent.iterdir()) == ["ours-train.json", "ours-val.json"]
+    first = {path: path.read_bytes() for path in out.parent.iterdir()}
+    objects = {key: value for path in first for key, value in read(path).items()}
+    assert all((root / name).is_file() for name in objects)
+    for (_, found), truth in zip(sorted(objects.items()), expected.values(), strict=True):
+        assert same(found, truth)
+    assert "2 images, 3 objects" in printed and "1 images, 2 objects" in printed
+    convert(root, out, "--force")
+    assert {path: path.read_bytes() for path in out.parent.iterdir()} == first
+    annotations = {f"{subset}_annotations": str(out.parent / f"ours-{subset}.json") for subset in ("train", "val")}
+    coco = plugins.load("datasets", "coco")
+    lines: list[str] = []
+    dataset = coco.Dataset(coco.Options(**annotations, train_images=".", val_images="."), root)
+    dataset.prepare(tmp_path / "data", "data", progress=lines.append)
+    assert not [line for line in lines if not any(word in line for word in ("checking", "reading", "turned"))]
+    assert Store.open(tmp_path / "data", "train").objects().image_id.tolist() == [1, 1, 2]
+
+
+def write_shapes(root: Path, *shapes: dict[str, Any]) -> Path:
+    """Write a photo and its Labelme file."""
+    save_photo(root / "a.jpg")
+    content = {"imagePath": "a.jpg", "imageHeight": H, "imageWidth": W, "shapes": shapes}
+    (root / "a.json").write_text(json.dumps(content))
+    return root
+
+
+def test_shapes_of_labelme_keep_their_coordinates_and_groups(tmp_path: Path) -> None:
+    part = [[1.25, 2.5], [9.75, 2.5], [5.1, 11.3]]
+    mask = np.ones((4, 6), dtype=bool)
+    mask[1, 2] = False
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG")
+    png = base64.b64encode(buffer.getvalue()).decode()
+    root = write_shapes(
+        tmp_path / "root",
+        shape("leaf", "polygon", part, group_id=1),
+        shape("stem", "polygon", part, group_id=1),
+        shape("leaf", "rectangle", [[20, 20], [30.5, 28]], group_id=1),
+        shape("leaf", "polygon", part),
+        shape("leaf", "circle", [[40, 20], [45, 20]]),
+        shape("leaf", "mask", [[50, 30], [55, 33]], mask=png, group_id=2),
+        shape("leaf", "rectangle", [[0, 30], [5, 35]], group_id=2),
+    )
+    convert(root, tmp_path / "out.json")
+    first, second, third, circle, mixed = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    flat = [value for point in part for value in point]
+    assert first["segmentation"] == [flat, [20, 20, 30.5, 20, 30.5, 28, 20, 28]]
+    assert second["segmentation"] == third["segmentation"] == [flat] and second["category_id"] == 2
+    rows, columns = np.mgrid[:H, :W] + 0.5
+    assert np.array_equal(decode_mask(circle["segmentation"], (H, W)), np.hypot(columns - 40, rows - 20) <= 5)
+    expected = np.zeros((H, W), dtype=bool)
+    expected[30:34, 50:56], expected[30:35, 0:5] = mask, True
+    assert np.array_equal(decode_mask(mixed["segmentation"], (H, W)), expected)
+
+
+def complain(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> str:
+    """Return the one sentence of a conversion that fails, after which nothing is written."""
+    out = folder.parent / "refused" / "out.json"
+    assert main(["import-data", str(folder), "--out", str(out), *options]) == 2
+    assert not out.parent.exists() or not list(out.parent.iterdir())
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+YOLO_FAULTS = {
+    "9 0 0 1 0 1 1": "line 1: the class '9' is not among the names (0 to 2)",
+    "0 0 0 1 0 1 30": "line 1: 30 is no fraction of the photo",
+    "0 0 0 1 0 1 nan": "line 1: nan is no fraction",
+    "0 0 0 1 0 1 1 1": "line 1: an odd number of coordinates",
+    "0 0 0 1 0 1 x": "line 1: could not convert string to float: 'x'; give a class",
+    "0 0.5 0.5 0.2 0.2": "1 boxes, which have no mask, the first: ",
+}
+
+
+@pytest.mark.parametrize("line", YOLO_FAULTS)
+def test_a_faulty_line_of_yolo_is_named(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    write_yolo(root)
+    for path in (root / "labels").rglob("*.txt"):
+        path.write_text("")
+    (root / "labels" / "train" / "a.txt").write_text(f"{line}\n")
+    sentence = complain(capsys, root)
+    assert YOLO_FAULTS[line] in sentence and str(root / "labels" / "train" / "a.txt") in sentence
+
+
+def test_photos_and_labels_that_do_not_match_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for format_, writer in WRITERS.items():
+        writer(tmp_path / format_)
+    (tmp_path / "yolo" / "images" / "train" / "b.jpg").unlink()
+    assert "b.txt: the photo of these labels is missing" in complain(capsys, tmp_path / "yolo")
+    save_photo(tmp_path / "yolo" / "images" / "train" / "b.jpg")
+    (tmp_path / "yolo" / "images" / "val" / "c.jpg").unlink()
+    assert "data.yaml: val: no photo in" in complain(capsys, tmp_path / "yolo")
+    (tmp_path / "yolo" / "data.yaml").unlink()
+    assert "no class names; write them into" in complain(capsys, tmp_path / "yolo")
+    (tmp_path / "yolo" / "classes.txt").write_text("leaf\nflower\nstem\n")
+    assert "c.txt: the photo of these labels is missing" in complain(capsys, tmp_path / "yolo")
+    save_photo(tmp_path / "yolo" / "images" / "val" / "c.jpg")
+    (tmp_path / "yolo" / "images" / "val" / "c.jpg").write_bytes(b"no photo")
+    assert "c.jpg: unreadable image" in complain(capsys, tmp_path / "yolo")
+    (tmp_path / "labelme" / "val" / "c.jpg").unlink()
+    assert "c.json: its photo ../photos/c.jpg is missing" in complain(capsys, tmp_path / "labelme")
+    (tmp_path / "voc" / "JPEGImages" / "c.jpg").unlink()
+    assert "JPEGImages: has no c of val" in complain(capsys, tmp_path / "voc")
+    Image.new("RGB", (30, 30)).save(tmp_path / "label_images" / "val" / "images" / "c.jpg")
+    assert f"c.png: {W} x {H} pixels, but its photo" in complain(capsys, tmp_path / "label_images")
+    (tmp_path / "label_images" / "val" / "images" / "c.jpg").unlink()
+    assert "c.png: the photo of these labels is missing" in complain(capsys, tmp_path / "label_images")
+    save_photo(tmp_path / "masks" / "val" / "c" / "images" / "other.jpg")
+    assert "images: 2 photos; leave the one" in complain(capsys, tmp_path / "masks")
+    classes = np.full((H, W), 255, dtype=np.uint8)
+    save_photo(tmp_path / "voc" / "JPEGImages" / "c.jpg")
+    save_mask(tmp_path / "voc" / "SegmentationClass" / "c.png", classes)
+    assert "c.png is of no class; give all its pixels one class" in complain(capsys, tmp_path / "voc")
+    assert "nowhere: no such folder" in complain(capsys, tmp_path / "nowhere")
+    save_photo(tmp_path / "empty" / "a.jpg")
+    assert "no labels of a known format" in complain(capsys, tmp_path / "empty")
+    write_voc(tmp_path / "yolo")
+    assert "has labels of voc and yolo; choose one of them with --format" in complain(capsys, tmp_path / "yolo")
+    foreground = scene()["train/a"][0][1].astype(np.uint8) * 255
+    save_photo(tmp_path / "foreground" / "a.png")
+    save_mask(tmp_path / "foreground" / "a_masks.png", foreground)
+    assert "its one number is 255, as of a mask of all objects" in complain(capsys, tmp_path / "foreground")
+    write_shapes(tmp_path / "twice", shape("leaf", "rectangle", [[2, 2], [9, 9]]))
+    (tmp_path / "twice" / "b.json").write_bytes((tmp_path / "twice" / "a.json").read_bytes())
+    assert "a.jpg: two files of labels are of this photo" in complain(capsys, tmp_path / "twice")
+    (tmp_path / "twice" / "b.json").unlink()
+    far = shape("leaf", "polygon", [[2, 2], [9, 900], [9, 2]])
+    write_shapes(tmp_path / "twice", far)
+    assert "a.jpg: one of its objects has a polygon that leaves its image" in complain(capsys, tmp_path / "twice")
+    (tmp_path / "there.json").write_text("mine")
+    assert main(["import-data", str(tmp_path / "masks"), "--out", str(tmp_path / "there.json")]) == 2
+
+
+def test_dialects_of_coco_are_rewritten_and_all_else_is_kept(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("a", "b"):
+        save_photo(root / "images" / f"{name}.jpg")
+    square = [[1, 1, 20, 1, 20, 20, 1, 20]]
+    mask = rle.encode(np.asfortranarray(scene()["train/a"][0][1].astype(np.uint8)))
+    attributes = {"occluded": False, "ripe": True}
+    content: dict[str, Any] = {
+        "info": {"contributor": "someone"},
+        "images": [
+            {"id": 0, "file_name": r"\data\upload\3\1a2b3c4d-a.jpg", "width": W, "height": H, "date": "today"},
+            {"id": 1, "file_name": "/data/upload/3/deadbeef-b.jpg", "width": W, "height": H},
+        ],
+        "categories": [{"id": 0, "name": "leaf", "supercategory": "plant"}],
+        "annotations": [
+            {"id": 0, "image_id": 0, "category_id": 0, "segmentation": square, "iscrowd": 0, "attributes": attributes},
+            {"id": 1, "image_id": 1, "category_id": 0, "iscrowd": 1, "attributes": attributes}
+            | {"segmentation": {"size": [H, W], "counts": mask["counts"].decode()}},
+        ],
+    }
+    (root / "labels.json").write_text(json.dumps(content))
+    convert(root, tmp_path / "out.json")
+    for image, name in zip(content["images"], ("a", "b"), strict=True):
+        image["file_name"] = f"images/{name}.jpg"
+    content["annotations"][1]["iscrowd"] = 0
+    assert json.loads((tmp_path / "out.json").read_text()) == content
+    content["annotations"][1] |= {"iscrowd": 1, "attributes": {}}
+    (root / "labels.json").write_text(json.dumps(content))
+    convert(root, tmp_path / "out.json", "--force")
+    assert json.loads((tmp_path / "out.json").read_text()) == content, "a crowd of another tool is one"
+
+
+def test_files_of_one_name_in_two_subsets_of_roboflow_stay_apart(tmp_path: Path) -> None:
+    for seed, subset in enumerate(("train", "valid")):
+        save_photo(tmp_path / "root" / subset / "a.jpg", seed)
+        content = {"images": [{"id": 0, "file_name": "a.jpg"}], "annotations": [], "categories": []}
+        (tmp_path / "root" / subset / "_annotations.coco.json").write_text(json.dumps(content))
+    convert(tmp_path / "root", tmp_path / "out.json")
+    for subset, part in (("train", "train"), ("valid", "val")):
+        assert list(read(tmp_path / f"out-{part}.json")) == [f"{subset}/a.jpg"]
+
+
+def test_colours_of_cvat_are_classes(tmp_path: Path) -> None:
+    """Write VOC masks as colours, with CVAT's list of the colours of classes."""
+    expected = write_voc(tmp_path / "root")
+    colours = {"bird": (9, 0, 200), "tvmonitor": (0, 7, 0)}
+    lines = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
+    lines += [f"{name}:{','.join(map(str, colour))}::" for name, colour in colours.items()]
+    (tmp_path / "root" / "labelmap.txt").write_text("\n".join(lines) + "\n")
+    for key, objects in expected.items():
+        pixels = np.zeros((2, H, W, 3), dtype=np.uint8)
+        for number, (name, mask) in enumerate(objects):
+            pixels[0][mask], pixels[1][mask] = (128, number, 0), colours[name]
+        for folder, values in zip(("SegmentationObject", "SegmentationClass"), pixels, strict=True):
+            save_mask(tmp_path / "root" / folder / f"{key.split('/')[1]}.png", values)
+    convert(tmp_path / "root", tmp_path / "out.json")
+    found = {**read(tmp_path / "out-train.json"), **read(tmp_path / "out-val.json")}
+    for objects, truth in zip(found.values(), expected.values(), strict=True):
+        assert same(objects, truth)
+
+
+def test_cellpose_pairs_and_other_bits_are_read(tmp_path: Path) -> None:
+    values = np.zeros((H, W), dtype=np.int32)
+    values[3:9, 3:9], values[20:30, 5:50] = 70_000, 2
+    for number, (photo, labels) in enumerate((("x_img", "x_masks"), ("y", "y_cp_masks"))):
+        save_photo(tmp_path / f"{photo}.png", number)
+        Image.fromarray(values).save(tmp_path / f"{labels}.tif")
+    save_photo(tmp_path / "unlabelled.png", 3)
+    convert(tmp_path, tmp_path / "out.json", "--class-name", "cell")
+    found = read(tmp_path / "out.json")
+    expected = [("cell", values == 2), ("cell", values == 70_000)]
+    assert list(found) == ["x_img.png", "y.png"] and all(same(objects, expected) for objects in found.values())
+
+
+@pytest.mark.parametrize("format_", ["yolo", "labelme", "masks"])
+def test_real_photos_come_back_as_they_were(format_: str, shared_data: Path, tmp_path: Path) -> None:
+    """Write the labels of a real set in a format, and convert them back: every mask is the same bit for bit."""
+    if not (source := shared_data / "chicken_parts").is_dir():
+        pytest.skip(f"no real data: {source} is absent")
+    content = json.loads((source / "annotations" / "val.json").read_text())
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    expected = {}
+    for image in content["images"]:
+        name, stem = image["file_name"], Path(image["file_name"]).stem
+        objects = [one for one in content["annotations"] if one["image_id"] == image["id"]]
+        expected[stem] = [
+            (
+                "object" if format_ == "masks" else names[one["category_id"]],
+                decode_mask(one["segmentation"], (512, 512)),
+            )
+            for one in objects
+        ]
+        folder = tmp_path / "root" / (stem if format_ == "masks" else "")
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / "images" / name).symlink_to(source / "val" / name)
+        polygons = [one["segmentation"][0] for one in objects]
+        if format_ == "yolo":
+            rows = [[one["category_id"] - 1, *(value / 512 for value in one["segmentation"][0])] for one in objects]
+            (folder / "labels").mkdir(exist_ok=True)
+            (folder / "labels" / f"{stem}.txt").write_text("\n".join(" ".join(map(repr, row)) for row in rows))
+            (folder / "classes.txt").write_text("\n".join(names[number] for number in sorted(names)))
+        elif format_ == "labelme":
+            pairs = [
+                (names[one["category_id"]], np.reshape(polygon, (-1, 2)).tolist())
+                for one, polygon in zip(objects, polygons, strict=True)
+            ]
+            shapes = [shape(label, "polygon", points) for label, points in pairs]
+            document = {"imagePath": f"images/{name}", "imageHeight": 512, "imageWidth": 512, "shapes": shapes}
+            (folder / f"{stem}.json").write_text(json.dumps(document))
+        else:
+            for number, (_, mask) in enumerate(expected[stem]):
+                save_mask(folder / "masks" / f"{number:03}.png", mask)
+    convert(tmp_path / "root", tmp_path / "out.json")
+    found = {Path(name).stem: objects for name, objects in read(tmp_path / "out.json").items()}
+    assert found.keys() == {stem for stem, objects in expected.items() if objects or format_ != "masks"}
+    assert all(same(objects, expected[stem]) for stem, objects in found.items())
+
+
+def test_results_of_yolo_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = tmp_path / "root", tmp_path / "results.json"
+    write_yolo(root)
+    convert(root, tmp_path / "gt.json")
+    labels, gt = root / "labels" / "train", tmp_path / "gt-train.json"
+    arguments = ["import-results", str(labels), "--ground-truth", str(gt), "--out", str(out)]
+    arguments += ["--names", str(root / "data.yaml")]
+    assert main(arguments) == 2 and not out.exists()
+    assert "a.txt: line 1: no confidence after the points; predict with save_conf=True" in capsys.readouterr().err
+    for path in labels.iterdir():
+        path.write_text("".join(f"{line} 0.75\n" for line in path.read_text().splitlines()))
+    (labels / "b.txt").write_text((labels / "b.txt").read_text() + "0 0.1 0.1 0.2 0.2 0.5\n")
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "3 results; 0 of 2 images have no file" in printed and "left out: 1 lines" in printed
+    truth, found = json.loads(gt.read_text())["annotations"], json.loads(out.read_text())
+    for record, annotation in zip(found, truth, strict=True):
+        assert record["score"] == 0.75
+        for key in ("image_id", "category_id", "segmentation", "bbox"):
+            assert record[key] == annotation[key]
+    assert main(["evaluate-file", str(gt), str(out)]) == 0
+    assert "AP 100.00" in capsys.readouterr().out
+    (labels / "d.txt").write_text("0 0 0 1 0 1 1 0.5")
+    assert main(arguments) == 2
+    assert "d.txt: no image of the ground truth has this name" in capsys.readouterr().err
+
+
+def test_every_format_has_a_test() -> None:
+    assert set(WRITERS) | {"coco"} >= set(plugins.names("converters"))
