@@ -35,11 +35,11 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
 
 def test_shapes_end_to_end(tmp_path: Path) -> None:
     training = study()["training"] | {"burn_in": 2}
-    done = run(write_study(tmp_path, split={"percents": [5, 10]}, training=training))
+    done = run(write_study(tmp_path, training=training))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[:2] == [
-        "tiny: 6 runs; 0 trained, 0 predicted, 0 evaluated, 0 started",
-        "  burn-ins that runs of a split share: 0 of 2 trained",
+        "tiny: 3 runs; 0 trained, 0 predicted, 0 evaluated, 0 started",
+        "  burn-ins that runs of a split share: 0 of 1 trained",
     ]
     for folder in (tmp_path / "results/runs").glob("*/*/*/*"):
         begun_with = json.loads((folder / "run.json").read_text())["begun_with"]
@@ -48,11 +48,11 @@ def test_shapes_end_to_end(tmp_path: Path) -> None:
     assert done.stdout.endswith("page: results/reports/tiny/report.html\n")
     assert re.search(r"^mask_rcnn +pais +\d+\.\d", done.stdout, re.MULTILINE), "the main table"
     done_runs = r" torchvision/mask_rcnn (?!burn_in)\w+: done, mask AP \d+\.\d$"
-    assert len(re.findall(done_runs, done.stderr, re.MULTILINE)) == 6
-    assert done.stderr.splitlines()[-1].endswith("6 of 6 runs done")
+    assert len(re.findall(done_runs, done.stderr, re.MULTILINE)) == 3
+    assert done.stderr.splitlines()[-1].endswith("3 of 3 runs done")
     report = tmp_path / "results/reports/tiny"
     table = pd.read_csv(report / "main_table.csv")
-    assert set(table["method"]) == {"supervised", "mean_teacher", "pais"} and set(table["percent"]) == {5, 10}
+    assert set(table["method"]) == {"supervised", "mean_teacher", "pais"} and set(table["percent"]) == {10}
     for name in ("convergence", "label_efficiency"):
         assert (report / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(report / f"{name}.png") as figure:
@@ -67,7 +67,7 @@ def test_shapes_end_to_end(tmp_path: Path) -> None:
     names = {path.name for path in report.iterdir()}
     assert {"examples.png", "pseudo_label_quality.pdf", "score_iou.csv", "calibration.png", "report.html"} <= names
     again = run(tmp_path / "tiny.yaml")
-    assert again.stdout.splitlines()[0] == "tiny: 6 runs; 6 trained, 6 predicted, 6 evaluated, 0 started"
+    assert again.stdout.splitlines()[0] == "tiny: 3 runs; 3 trained, 3 predicted, 3 evaluated, 0 started"
     assert again.stdout.split("Mask AP", 1)[1] == done.stdout.split("Mask AP", 1)[1]
     assert "Nothing to be done" in (tmp_path / "results/logs/workflow/tiny.log").read_text()
 

@@ -22,7 +22,7 @@ from pais_bench.study.run import ModelCheckpoint, Run, suffix
 from pais_bench.study.study import Study
 
 KEYS = ("dataset", "family", "percent", "fold", "backend", "network", "method", "digest")
-HARDWARE = ("device", "devices", "peak_memory_mib", "peak_device_memory_mib", "energy_kwh")
+HARDWARE = ("device", "devices", "peak_memory_mib", "peak_device_memory_mib")
 NUMBERS = ("segm_AP", "segm_AP50", "bbox_AP")
 RUN_COLUMNS = (*KEYS, "folder", "state", "step", "model", "images", "wall_seconds", "commit", *HARDWARE, *NUMBERS)
 CLASS_COLUMNS = (*KEYS, "class", "AP")

@@ -1,4 +1,4 @@
-"""Tabulate the cost of training in each cell of the grid: hours, images per second, memory, and measured energy."""
+"""Tabulate the cost of training in each cell of the grid: hours, images per second and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ COLUMNS = {
     "images_per_second": ("images/s", "{:.1f}"),
     "peak_memory_gib": ("memory (GiB)", "{:.1f}"),
     "peak_device_memory_gib": ("device memory (GiB)", "{:.1f}"),
-    "energy_kwh": ("energy (kWh)", "{:.2f}"),
 }
 
 
@@ -74,5 +73,4 @@ def _cost(trained: pd.DataFrame, network: str, method: str, percent: float) -> d
         "images_per_second": (runs["images_seen"] / seconds.where(seconds > 0)).mean(),
         "peak_memory_gib": runs["peak_memory_mib"].astype(float).mean() / 1024,
         "peak_device_memory_gib": runs["peak_device_memory_mib"].astype(float).mean() / 1024,
-        "energy_kwh": runs["energy_kwh"].astype(float).mean(),
     }
