@@ -338,7 +338,9 @@ def test_dialects_of_coco_are_rewritten_and_all_else_is_kept(tmp_path: Path) -> 
         ],
     }
     (root / "labels.json").write_text(json.dumps(content))
-    convert(root, tmp_path / "out.json")
+    for options in ([], ["--force"]):  # the second time its own file is there
+        convert(root, root / "ours.json", *options)
+    (root / "ours.json").rename(tmp_path / "out.json")
     for image, name in zip(content["images"], ("a", "b"), strict=True):
         image["file_name"] = f"images/{name}.jpg"
     content["annotations"][1]["iscrowd"] = 0
@@ -347,6 +349,107 @@ def test_dialects_of_coco_are_rewritten_and_all_else_is_kept(tmp_path: Path) -> 
     (root / "labels.json").write_text(json.dumps(content))
     convert(root, tmp_path / "out.json", "--force")
     assert json.loads((tmp_path / "out.json").read_text()) == content, "a crowd of another tool is one"
+
+
+def write_instances(root: Path, values: np.ndarray, name: str = "a.png", format_: str = "label_images") -> None:
+    """Write one photo and an image of its labels."""
+    folder = root / "a" if format_ == "masks" else root
+    save_photo(folder / "images" / "a.jpg")
+    save_mask(folder / "masks" / ("mask" + name[1:] if format_ == "masks" else name), values)
+
+
+def test_images_that_hold_no_exact_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    foreground = scene()["train/a"][0][1]
+    negative = foreground.astype(np.int32)
+    negative[0] = -1
+    for format_ in ("label_images", "masks"):
+        write_instances(tmp_path / format_, foreground.astype(np.uint8) * 255, "a.jpg", format_)
+        assert "a JPEG, which changes the numbers of labels" in complain(capsys, tmp_path / format_)
+    write_instances(tmp_path / "bits", foreground)
+    assert "one bit a pixel, as of a mask of all objects" in complain(capsys, tmp_path / "bits")
+    write_instances(tmp_path / "negative", negative, "a.tif")
+    assert "the number -1; give 0 where no object is" in complain(capsys, tmp_path / "negative")
+    write_instances(tmp_path / "pages", np.abs(negative), "a.tif")
+    pages = [Image.fromarray(np.abs(negative)) for _ in range(2)]
+    pages[0].save(tmp_path / "pages" / "masks" / "a.tif", save_all=True, append_images=pages[1:])
+    assert "several pages or frames" in complain(capsys, tmp_path / "pages")
+
+
+def test_label_images_lie_in_sub_folders_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.zeros((H, W), dtype=np.uint16)
+    values[2:9, 2:9], values[20:30, 5:50] = 1, 7
+    save_photo(tmp_path / "images" / "train" / "a.jpg")
+    save_mask(tmp_path / "masks" / "train" / "a.png", values)
+    save_photo(tmp_path / "images" / "extra" / "b.jpg")
+    convert(tmp_path, tmp_path / "out.json")
+    assert "left out: 1 photos without an image of labels" in capsys.readouterr().out
+    (objects,) = read(tmp_path / "out.json").values()
+    assert same(objects, [("object", values == 1), ("object", values == 7)])
+
+
+@pytest.mark.parametrize(
+    "names", ["[no, stem, yes]", "[leaf, leaf, stem]", "[leaf, '', stem]", "{0: leaf, 1: 5, 2: stem}"]
+)
+def test_class_names_of_yolo_are_not_guessed(names: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_yolo(tmp_path / "root")
+    (tmp_path / "root" / "data.yaml").write_text(f"{{train: images/train, val: images/val, names: {names}}}")
+    assert "data.yaml: class " in (sentence := complain(capsys, tmp_path / "root")) and "; give " in sentence
+    assert " has the name " in sentence
+
+
+def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Name a test set that is absent, as Roboflow does, and leave out one folder and one photo of a list."""
+    root = tmp_path / "root"
+    write_yolo(root)
+    save_photo(root / "images" / "more" / "m.jpg")
+    (root / "labels" / "more").mkdir()
+    (root / "labels" / "more" / "m.txt").write_text("0 0 0 1 0 1 1\n")
+    (root / "labels" / "val" / "c.txt").unlink()
+    (root / "train.txt").write_text("./images/train/a.jpg\n")
+    content = "{train: train.txt, val: images/val, test: ../test/images, names: [leaf, flower, stem]}"
+    (root / "data.yaml").write_text(content)
+    convert(root, tmp_path / "out.json")
+    printed = capsys.readouterr().out
+    assert "left out: 2 text files that no photo has, the first: " in printed and "labels/more/m.txt" in printed
+    assert "test: no photo in ../test/images" in printed and "1 photos have no text file" in printed
+    assert not (tmp_path / "out-test.json").exists() and list(read(tmp_path / "out-train.json")) == [
+        "images/train/a.jpg"
+    ]
+
+
+def test_text_files_beside_photos_are_labels_of_yolo(tmp_path: Path) -> None:
+    save_photo(tmp_path / "a.jpg")
+    (tmp_path / "a.txt").write_text("0 0.25 0.25 0.75 0.25 0.75 0.75\n")
+    (tmp_path / "classes.txt").write_text("leaf\n\n")
+    convert(tmp_path, tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["categories"] == [{"id": 1, "name": "leaf"}]
+    assert content["annotations"][0]["segmentation"] == [[15.0, 10.0, 45.0, 10.0, 45.0, 30.0]]
+
+
+def test_objects_without_a_pixel_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = [shape("leaf", "rectangle", [[5, 5], [5, 5]]), shape("leaf", "circle", [[200, 200], [201, 200]])]
+    root = write_shapes(tmp_path / "root", *nothing, shape("leaf", "rectangle", [[2, 2], [9, 9]]))
+    convert(root, tmp_path / "out.json")
+    assert "1 objects: leaf 1\nleft out: 2 objects without a pixel, the first: " in capsys.readouterr().out
+    assert len(read(tmp_path / "out.json")["a.jpg"]) == 1
+    write_shapes(root, shape("leaf", "circle", [[float("nan"), 5], [5, 5]]))
+    assert "shape 1: its points are no list of pairs of finite x, y" in complain(capsys, root)
+
+
+def test_lists_of_voc_are_read_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    write_voc(root)
+    for path in list(root.glob("*/a.*")):
+        path.rename(path.with_stem("a 1"))
+    save_photo(root / "JPEGImages" / "unlabelled.jpg")
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_bytes(b"\xef\xbb\xbfa 1\r\nb\r\n")
+    convert(root, tmp_path / "out.json")
+    assert list(read(tmp_path / "out-train.json")) == ["JPEGImages/a 1.jpg", "JPEGImages/b.jpg"]
+    printed = capsys.readouterr().out
+    assert "left out: 1 photos without a label image" in printed and "bird 2, tvmonitor 1; 18 classes" in printed
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_bytes(b"a 1\n\xe9\n")
+    assert "train.txt: not a text file in UTF-8" in complain(capsys, root)
 
 
 def test_files_of_one_name_in_two_subsets_of_roboflow_stay_apart(tmp_path: Path) -> None:

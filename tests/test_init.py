@@ -158,6 +158,29 @@ def test_one_file_is_divided_by_photo(annotations: str, prefix: str, tmp_path: P
     assert [path.read_bytes() for path in paths] == written
 
 
+def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Let Label Studio change the names of photos, and CVAT call every mask a crowd."""
+    for tool in ("studio", "cvat"):
+        root = lay_out(tmp_path / tool, {"annotations.json": ("images", 16)}, classes=1)
+        content = json.loads((root / "annotations.json").read_text())
+        for number, image in enumerate(content["images"]):
+            if tool == "studio":
+                image["file_name"] = f"/data/upload/3/{number:08x}-{image['file_name']}"
+        for one in content["annotations"]:
+            if tool == "cvat":
+                counts = [10 * 48 + 8, *[24, 24] * 23, 24, 48 * 64 - (33 * 48 + 32)]
+                one |= {"iscrowd": 1, "attributes": {"occluded": False}}
+                one["segmentation"] = {"size": [48, 64], "counts": counts}
+        (root / "annotations.json").write_text(json.dumps(content))
+        for options in ([], ["--force"]):
+            assert main(["init", str(root), "--output", str(root / "study.yaml"), *options]) == 0
+        assert "12 train, 4 val. 12 training objects" in capsys.readouterr().out
+        for part, count in (("train", 12), ("val", 4)):
+            written = json.loads((root / f"study-{part}.json").read_text())
+            assert len(written["annotations"]) == count and not any(one["iscrowd"] for one in written["annotations"])
+            assert all((root / image["file_name"]).is_file() for image in written["images"])
+
+
 def test_labels_of_other_formats_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = "0 0.15625 0.16666666666666666 0.53125 0.16666666666666666 0.53125 0.6666666666666666\n"
     for number in range(16):
@@ -227,7 +250,7 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     )
     (root / "b_train.json").unlink()
     (root / "train.json").write_text(json.dumps({**coco(["x.png"] * 6), "categories": []}))
-    assert "none of its 6 images, such as 'x.png', is below" in complain(capsys, str(root), *arguments)
+    assert "6 of its 6 photos are not below" in complain(capsys, str(root), *arguments)
     lay_out(root, {"train.json": ("images", 4)})
     assert "train.json: 4 photos are too few to divide" in complain(capsys, str(root), *arguments)
     content = coco([f"{k:03}.png" for k in range(6)])

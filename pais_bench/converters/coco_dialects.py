@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -40,10 +40,15 @@ def coco_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*.json")) if is_coco(path)]
 
 
-def rewrite(folder: Path) -> dict[str, Rewritten]:
-    """Return the rewritten COCO file of each subset; raise BenchError for two of one, and for missing photos."""
+def rewrite(folder: Path, ignored: Collection[Path]) -> dict[str, Rewritten]:
+    """Return the rewritten COCO file of each subset; raise BenchError for two of one, and for missing photos.
+
+    ignored files, by absolute path, do not count.
+    """
     files: dict[str, Path] = {}
     for path in coco_files(folder):
+        if path.resolve() in ignored:
+            continue
         if (other := files.setdefault(role_of(path.relative_to(folder)), path)) != path:
             raise BenchError(f"{path}: of the same subset as {other}; leave one, or name them by train, val and test")
     listing = ImageFolder(folder)
@@ -57,7 +62,7 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
             f"{path}: images, annotations and categories are not lists of records; export it as COCO again"
         )
     renamed = _rename(path, content["images"], listing)
-    single = _single_objects(content["annotations"])
+    single = single_objects(content["annotations"])
     for annotation in single:
         annotation["iscrowd"] = 0
     lines = [f"{{path}}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
@@ -98,7 +103,7 @@ def _without_prefix(name: str) -> str:
     return PREFIX.sub("", PurePosixPath(name.replace("\\", "/")).name, count=1)
 
 
-def _single_objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def single_objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the crowds of a file of CVAT, where they are all its masks; all annotations have occluded."""
     crowds = [one for one in annotations if one.get("iscrowd") == 1]
     of_cvat = all(isinstance(one.get("attributes"), Mapping) and "occluded" in one["attributes"] for one in annotations)

@@ -16,7 +16,7 @@ import numpy as np
 from pais_bench.annotations.complete import measure
 from pais_bench.annotations.rle_columns import InvalidRecords, check_segmentations
 from pais_bench.annotations.validate import FAULTS
-from pais_bench.converters.formats.base import Photo
+from pais_bench.converters.formats.base import LeftOut, Photo
 from pais_bench.errors import BenchError
 
 
@@ -49,24 +49,33 @@ class CocoFile:
         self._images_out, self._masks_out = (_open(partial, stack) for partial in (self._partial, self._masks))
         self._images_out.write('{"images": [')
 
-    def add(self, photo: Photo) -> None:
-        """Write a photo and its objects; raise BenchError for a photo that is there already."""
+    def add(self, photo: Photo) -> list[LeftOut]:
+        """Write a photo and its objects, and return those without a pixel, which are left out.
+
+        Raises BenchError for a photo that is there already, and for an invalid mask.
+        """
         name = _relative(photo.path, self.root)
         if name in self._names:
             raise BenchError(f"{photo.path}: two files of labels are of this photo; join them, or remove one")
         self._names.add(name)
         self.images += 1
-        self.empty += not photo.objects
+        before = self.objects.total()
+        left_out: list[LeftOut] = []
         height, width = photo.size
         image = {"id": self.images, "file_name": name, "height": height, "width": width}
         _append(self._images_out, image, first=self.images == 1)
-        for one in photo.objects:
+        for number, one in enumerate(photo.objects, start=1):
             record = {"id": self.objects.total() + 1, "image_id": self.images}
             record |= {"category_id": self.classes.id_of(one.class_name), "iscrowd": 0}
             _require_valid(one.segmentation, photo)
             record = measure({**record, "segmentation": one.segmentation}, ("area", "bbox"), photo.size)
+            if not record["area"]:
+                left_out.append(LeftOut("objects without a pixel", f"{photo.path}: object {number}"))
+                continue
             _append(self._masks_out, record, first=not self.objects)
             self.objects[one.class_name] += 1
+        self.empty += self.objects.total() == before
+        return left_out
 
     def finish(self) -> None:
         """Write the end of the file, once all classes of all subsets are known."""

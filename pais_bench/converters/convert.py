@@ -55,15 +55,22 @@ def find_format(folder: Path) -> str:
 
 
 def convert(
-    folder: Path, format_: str, class_name: str, out: Path, force: bool, progress: Callable[[str], None]
+    folder: Path,
+    format_: str,
+    class_name: str,
+    out: Path,
+    force: bool,
+    progress: Callable[[str], None],
+    ignored: Collection[Path] = (),
 ) -> Converted:
     """Write out, or OUT-SUBSET.json for each of several subsets: all files, or none.
 
-    class_name names the class where the format has none. Raises BenchError for a fault of the labels, for labels
-    without an object, and for a file that is there already, unless force.
+    class_name names the class where the format has none; ignored are COCO files, by absolute path, that an earlier
+    conversion wrote. Raises BenchError for a fault of the labels, for labels without an object, and for a file that is
+    there already, unless force.
     """
     if format_ == COCO:
-        return _convert_coco(folder, out, force)
+        return _convert_coco(folder, out, force, ignored)
     converter = _converter(format_)(folder, class_name)
     subsets = {name: items for name, items in converter.subsets().items() if items}
     paths = _paths(folder, subsets, out, force)
@@ -72,9 +79,8 @@ def convert(
         files = {name: CocoFile(path, folder, classes, stack) for name, path in paths.items()}
         for name, items in subsets.items():
             for photo in in_threads(converter.read, items, f"{folder}: {name or 'photos'}", progress):
-                files[name].add(photo)
-                left_out.update(one.kind for one in photo.left_out)
-                for one in photo.left_out:
+                for one in [*photo.left_out, *files[name].add(photo)]:
+                    left_out[one.kind] += 1
                     first.setdefault(one.kind, one.place)
         notes = [*converter.notes, *(f"left out: {n} {kind}, the first: {first[kind]}" for kind, n in left_out.items())]
         if not any(file.objects for file in files.values()):
@@ -95,8 +101,9 @@ def _converter(format_: str) -> type[ConverterBase]:
     return converter
 
 
-def _convert_coco(folder: Path, out: Path, force: bool) -> Converted:
-    rewritten = rewrite(folder)
+def _convert_coco(folder: Path, out: Path, force: bool, ignored: Collection[Path]) -> Converted:
+    earlier = [out, *(_path(out, subset) for subset in ("train", "val", "test", ""))]
+    rewritten = rewrite(folder, {*ignored, *(path.resolve() for path in earlier)})
     paths = _paths(folder, rewritten, out, force)
     for name, path in paths.items():
         write_text(path, rewritten[name].text)
@@ -124,8 +131,10 @@ def _path(out: Path, subset: str) -> Path:
 
 
 def _describe(file: CocoFile) -> str:
-    counts = {name: file.objects[name] for name in file.classes.ids}
-    shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:10])
-    more = f", and {len(counts) - 10} other classes" if len(counts) > 10 else ""
+    found = [name for name in file.classes.ids if file.objects[name]]
+    shown = ", ".join(f"{name} {file.objects[name]}" for name in found[:10])
+    more = f", and {len(found) - 10} other classes" if len(found) > 10 else ""
+    absent = len(file.classes.ids) - len(found)
+    without = f"; {absent} classes without an object" if absent else ""
     empty = f", {file.empty} of them without an object" if file.empty else ""
-    return f"{file.path}: {file.images} images{empty}, {file.objects.total()} objects: {shown}{more}"
+    return f"{file.path}: {file.images} images{empty}, {file.objects.total()} objects: {shown or 'none'}{more}{without}"

@@ -9,14 +9,15 @@ from typing import Any
 import yaml
 
 from pais_bench.annotations.complete import measure
-from pais_bench.converters.formats.yolo import class_names, read_fractions, read_lines
+from pais_bench.converters.formats.base import read_lines
+from pais_bench.converters.formats.yolo import class_names, listed_names, read_fractions
 from pais_bench.errors import BenchError
 
 
 def read_names(path: Path) -> dict[int, str]:
     """Return the names by YOLO's class number, of data.yaml or of a text file with one a line."""
     if path.suffix not in (".yaml", ".yml"):
-        return dict(enumerate(read_lines(path)))
+        return {number - 1: name for number, name in listed_names(path).items()}
     try:
         content = yaml.safe_load("\n".join(read_lines(path)))
     except yaml.YAMLError as error:

@@ -34,7 +34,8 @@ def convert_folder(folder: Path, paths: Sequence[Path], progress: Callable[[str]
     format_ = find_format(folder)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, paths[0].name.replace("-train.json", ".json"))
-        converted = convert(folder, format_, CLASS_NAME, out, False, progress)
+        earlier = {path.resolve() for path in paths}
+        converted = convert(folder, format_, CLASS_NAME, out, False, progress, ignored=earlier)
         contents = {subset: read_json_file(path) for subset, path in converted.files.items()}
         lines = [line.replace(f"{scratch}/", "") for line in converted.lines]
     notes = [f"The labels are of the format {format_}; `pais-bench import-data` converts them alone.", *lines]

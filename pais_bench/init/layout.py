@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
+from pais_bench.converters.coco_dialects import single_objects
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, role_of
 
@@ -23,7 +24,7 @@ OTHER_FORMATS = {".xml": "boxes of Pascal VOC, or CVAT's own format", ".csv": "a
 
 
 class NoCocoFile(BenchError):
-    """Report a folder without an annotation file in COCO format."""
+    """Report a folder without an annotation file in COCO format, or with one that has to be converted first."""
 
 
 class Part(NamedTuple):
@@ -43,7 +44,9 @@ class Layout(NamedTuple):
 
 
 def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
-    """Return the layout of a folder; raise NoCocoFile where there is no COCO file, BenchError where two have one role.
+    """Return the layout of a folder; raise BenchError where two files have one role.
+
+    Raises NoCocoFile where there is no COCO file, or one of Label Studio or CVAT that means something else than COCO.
 
     The role of a file is the word train, val, valid, validation or test in its name or, before that, in the names of
     its folders. A test set stands for a validation set that is absent. ignored files, by absolute path, do not count.
@@ -86,6 +89,9 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
             continue
         if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS):
             found[path] = [name for image in content["images"] if (name := _name(image))]
+            records = [one for one in content["annotations"] if isinstance(one, dict)]
+            if single_objects(records):
+                raise NoCocoFile(f"{path}: masks of CVAT with iscrowd 1; `pais-bench import-data` makes them objects")
     if found:
         return found
     if faults:
@@ -145,7 +151,7 @@ class _Folders:
         best = max(counts, key=lambda folder: counts[folder])
         if not counts[best]:
             example = f", such as '{names[0]}'," if names else ""
-            raise BenchError(
+            raise NoCocoFile(
                 f"{annotations}: none of its {len(names)} images{example} is below {self.root}; put them there"
             )
         return best

@@ -15,6 +15,9 @@ from pais_bench.errors import REMEDIES, BenchError
 from pais_bench.images.files import image_files
 from pais_bench.images.pixels import Size, read_header
 
+LOSSY = ("JPEG", "MPO")
+"""Formats that change pixels: the edge of an object gets numbers that are no objects."""
+
 
 class Object(NamedTuple):
     """Hold an object: the name of its class, and its mask as COCO polygons, with the source's coordinates, or RLE."""
@@ -92,11 +95,18 @@ def photo_size(photo: Path, labels: Path, size: Size | None) -> Size:
 def read_values(path: Path) -> np.ndarray:
     """Return an image file of labels as its numbers [H,W], palette indices included, or its colours [H,W,3 or 4].
 
-    Raises BenchError for a file that cannot be read.
+    Raises BenchError for a file that cannot be read, for a JPEG, whose numbers are not those that were drawn, and for
+    several pages.
     """
     try:
         with Image.open(path) as file:
+            if file.format in LOSSY:
+                raise BenchError(f"{path}: a JPEG, which changes the numbers of labels; export them as PNG or TIFF")
+            if getattr(file, "is_animated", False):
+                raise BenchError(f"{path}: several pages or frames; save the labels of one photo as one page")
             return np.asarray(file)
+    except BenchError:
+        raise
     except FileNotFoundError as error:
         raise BenchError(f"{path}: no such label image; put it there, or remove its photo") from error
     except Exception as error:  # Pillow's readers raise anything for a damaged file
@@ -112,7 +122,19 @@ def read_instances(path: Path) -> np.ndarray:
     values = read_values(path)
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
         raise BenchError(f"{path}: colours or fractions, not the number of an object a pixel; save it as 16-bit grey")
+    if (lowest := int(values.min())) < 0:
+        raise BenchError(f"{path}: the number {lowest}; give 0 where no object is, and every object a number above")
     return values
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file; raise BenchError where it is none in UTF-8, or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{path}: not a text file in UTF-8 ({error}); save it as one") from error
+    except FileNotFoundError as error:
+        raise BenchError(f"{path}: no such file; name one that is there") from error
 
 
 def mask_of(mask: np.ndarray) -> Any:

@@ -40,7 +40,7 @@ class Converter(ConverterBase):
     def is_format(folder: Path) -> bool:
         """Return whether the first pair of folders shares a name, or an image lies beside its labels."""
         for photos, labels in _folders(folder):
-            return bool(set(photos_by_stem(photos)) & set(photos_by_stem(labels)))
+            return bool(set(_by_stem(photos)) & set(_by_stem(labels)))
         return any(Path(name).stem.endswith(SUFFIXES) for name in image_files(folder))
 
     def subsets(self) -> Mapping[str, Sequence[Item]]:
@@ -64,9 +64,10 @@ class Converter(ConverterBase):
         (path,) = item.labels
         values = read_instances(path)
         numbers = np.unique(values)
-        if numbers[numbers > 0].tolist() == [FOREGROUND]:
+        if values.dtype == bool or numbers[numbers > 0].tolist() == [FOREGROUND]:
+            kind = "it has one bit a pixel" if values.dtype == bool else f"its one number is {FOREGROUND}"
             raise BenchError(
-                f"{path}: its one number is {FOREGROUND}, as of a mask of all objects; give every object a number of "
+                f"{path}: {kind}, as of a mask of all objects; give every object a number of "
                 f"its own, or a file of its own (format masks)"
             )
         size = photo_size(item.photo, path, values.shape)
@@ -76,7 +77,8 @@ class Converter(ConverterBase):
     def _pairs(self) -> Iterator[tuple[dict[str, Path], dict[str, Path]]]:
         """Yield photos and images of labels, each by what their names share."""
         folders = list(_folders(self.folder))
-        yield from ((photos_by_stem(photos), photos_by_stem(labels)) for photos, labels in folders)
+        for images, masks in folders:
+            yield _by_stem(images), _by_stem(masks)
         if folders:
             return
         for folder in sorted({(self.folder / name).parent for name in image_files(self.folder)}):
@@ -84,6 +86,10 @@ class Converter(ConverterBase):
             labels = {_photo_stem(stem): path for stem, path in paths.items() if stem.endswith(SUFFIXES)}
             others = {stem: path for stem, path in paths.items() if not stem.endswith(SUFFIXES)}
             yield {stem.removesuffix(IMAGE): path for stem, path in others.items()}, labels
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    return photos_by_stem(folder) if folder.is_dir() else {}
 
 
 def _photo_stem(stem: str) -> str:
@@ -94,9 +100,14 @@ def _photo_stem(stem: str) -> str:
 
 
 def _folders(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each folder of photos with the folder of labels beside it."""
+    """Yield each folder of photos with that of its labels: beside it, or images/train with masks/train.
+
+    Either may be absent; those that have labels come first.
+    """
     for images in sorted(path for path in folder.glob("**/images") if path.is_dir()):
         for name in FOLDERS:
-            if (labels := images.with_name(name)).is_dir() and image_files(labels):
-                yield images, labels
+            if (labels := images.with_name(name)).is_dir() and (files := image_files(labels)):
+                labelled = {Path(file).parent for file in files}
+                others = {Path(file).parent for file in image_files(images)} - labelled
+                yield from ((images / below, labels / below) for below in [*sorted(labelled), *sorted(others)])
                 break

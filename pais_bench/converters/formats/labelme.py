@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
+from pais_bench.annotations.complete import as_integer
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.rle import compress
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
@@ -55,7 +57,7 @@ class Converter(ConverterBase):
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             raise BenchError(f"{item}: has no list 'shapes'; save it with Labelme again")
         photo = _find_photo(item, content)
-        height, width = content.get("imageHeight"), content.get("imageWidth")
+        height, width = (as_integer(content.get(key)) for key in ("imageHeight", "imageWidth"))
         size = photo_size(photo, item, (height, width) if height and width else None)
         groups: dict[Any, list[Any]] = {}
         names: dict[Any, str] = {}
@@ -100,14 +102,18 @@ def _label(shape: Any, place: str) -> str:
     """Return the label of a shape; raise BenchError where it has none, or no list of points."""
     points = shape.get("points") if isinstance(shape, dict) else None
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
-        raise BenchError(f"{place}: its points are no list of pairs x, y; draw it again")
+        raise BenchError(f"{place}: its points are no list of pairs of finite x, y; draw it again")
     if not isinstance(shape.get("label"), str) or not shape["label"]:
         raise BenchError(f"{place}: has no label; give it one")
     return str(shape["label"])
 
 
 def _is_point(point: Any) -> bool:
-    return isinstance(point, list) and len(point) == 2 and all(isinstance(value, (int, float)) for value in point)
+    return isinstance(point, list) and len(point) == 2 and all(map(_is_finite, point))
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _part(kind: str, shape: Mapping[str, Any], size: Size, place: str) -> Any:

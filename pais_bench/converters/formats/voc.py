@@ -22,6 +22,7 @@ from pais_bench.converters.formats.base import (
     mask_of,
     photo_size,
     photos_by_stem,
+    read_lines,
     read_values,
 )
 from pais_bench.errors import BenchError
@@ -50,9 +51,11 @@ class Converter(ConverterBase):
         self._colours = _read_labelmap(roots[0] / "labelmap.txt")
         self.classes = dict(enumerate([name for name, _ in self._colours] or VOC_CLASSES, start=1))
         photos, labels = photos_by_stem(roots[0] / "JPEGImages"), photos_by_stem(roots[0] / "SegmentationObject")
-        lists = {path.stem: path.read_text(encoding="utf-8").split() for path in _lists(roots[0])}
+        lists = {path.stem: list(filter(None, map(str.strip, read_lines(path)))) for path in _lists(roots[0])}
         if lists and (others := len(set(labels).difference(*lists.values()))):
             self.notes.append(f"left out: {others} label images that no list of ImageSets/Segmentation has")
+        if others := len(set(photos).difference(labels, *lists.values())):
+            self.notes.append(f"left out: {others} photos without a label image")
         found: dict[str, list[Item]] = {}
         for subset, stems in (lists or {"": sorted(labels)}).items():
             for stem in stems:
@@ -106,7 +109,7 @@ def _read_labelmap(path: Path) -> list[tuple[str, tuple[int, ...]]]:
     """Return names and colours; background is no class."""
     if not path.is_file():
         return []
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [line for line in read_lines(path) if line and not line.startswith("#")]
     try:
         fields = [line.split(":") for line in lines]
         pairs = [(name, tuple(map(int, colour.split(",")))) for name, colour, *_ in fields]

@@ -15,7 +15,16 @@ from typing import Any
 
 import yaml
 
-from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Object, Photo, photo_size, photos_by_stem
+from pais_bench.converters.formats.base import (
+    ConverterBase,
+    Item,
+    LeftOut,
+    Object,
+    Photo,
+    photo_size,
+    photos_by_stem,
+    read_lines,
+)
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_files, role_of
 
@@ -31,17 +40,19 @@ class Converter(ConverterBase):
 
     @staticmethod
     def is_format(folder: Path) -> bool:
-        """Return whether a YAML file has names and train, or some folder `labels` holds text files."""
-        return _find_yaml(folder) is not None or next(folder.glob("**/labels/**/*.txt"), None) is not None
+        """Return whether a YAML has names and train, some `labels` text files, or photos text files and class names."""
+        if _find_yaml(folder) is not None or next(folder.glob("**/labels/**/*.txt"), None) is not None:
+            return True
+        beside = ((folder / name).with_suffix(".txt") for name in image_files(folder))
+        return any((folder / name).is_file() for name in NAMES) and any(path.is_file() for path in beside)
 
     def subsets(self) -> Mapping[str, Sequence[Item]]:
         """Return the photos by subset; raise BenchError for labels whose photo is missing, and without class names."""
         self._yaml = path = _find_yaml(self.folder)
+        self._lists: set[Path] = set()
         content = _read_yaml(path) if path else {}
         self.classes = class_names(content["names"], path) if path else self._listed_names()
-        photos = (
-            self._photos(content, path) if path else {"": [self.folder / name for name in image_files(self.folder)]}
-        )
+        photos = self._photos(content, path) if path else {"": self._below_images()}
         found: dict[str, list[Item]] = {}
         for subset, paths in photos.items():
             for photo in paths:
@@ -49,6 +60,7 @@ class Converter(ConverterBase):
                 name = subset or role_of(photo.relative_to(self.folder).parent)
                 found.setdefault(name, []).append(Item(photo, [labels] if labels.is_file() else []))
         self._require_photos(found)
+        self._note_others(found)
         return found
 
     def read(self, item: Item) -> Photo:
@@ -78,7 +90,7 @@ class Converter(ConverterBase):
     def _photos(self, content: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
         """Return the photos of each key of the YAML."""
         root = path.parent
-        if (named := content.get("path")) is not None:
+        if named := content.get("path"):
             candidates = [(path.parent / str(named)), Path(str(named)).absolute()]
             if found := [candidate for candidate in candidates if candidate.is_dir()]:
                 root = found[0]
@@ -88,16 +100,45 @@ class Converter(ConverterBase):
         for key in KEYS:
             entries = content.get(key) or []
             for entry in entries if isinstance(entries, list) else [entries]:
-                place = _locate(root, str(entry), f"{path}: {key}")
-                if not (listed := _expand(place)):
-                    raise BenchError(f"{path}: {key}: no photo in {place}; put them there, or correct the path")
+                place = _locate(root, str(entry))
+                listed = _expand(place) if place else []
+                self._lists |= {place} if place else set()
+                if not listed and key != "test":
+                    where = f"no photo in {place}" if place else f"no such file or folder: {entry}"
+                    raise BenchError(f"{path}: {key}: {where}; put them there, or correct the path, relative to {root}")
+                if not listed:  # Roboflow names a test set in every export
+                    self.notes.append(f"{path}: test: no photo in {entry}; there is no such subset")
                 photos.setdefault(key, []).extend(listed)
         return photos
+
+    def _below_images(self) -> list[Path]:
+        """Return the photos below folders `images`, where some are; other pictures are none of the data set."""
+        files = image_files(self.folder)
+        below = [file for file in files if "images" in Path(file).parts[:-1]]
+        if below and len(below) < len(files):
+            self.notes.append(f"left out: {len(files) - len(below)} image files outside of folders 'images'")
+        return [self.folder / file for file in below or files]
+
+    def _note_others(self, found: Mapping[str, Sequence[Item]]) -> None:
+        """Say how many text files of labels the YAML reaches no photo of, and how many photos have none."""
+        items = [item for subset in found.values() for item in subset]
+        used = {path for item in items for path in item.labels}
+        below = {path.parent for path in used} | {path.parent for path in self.folder.glob("**/labels/**/*.txt")}
+        others = sorted(
+            path
+            for folder in below
+            for path in folder.glob("*.txt")
+            if path not in used and path.name not in NAMES and path not in self._lists
+        )
+        if others:
+            self.notes.append(f"left out: {len(others)} text files that no photo has, the first: {others[0]}")
+        if without := sum(not item.labels for item in items):
+            self.notes.append(f"{without} photos have no text file, and are taken as photos without an object")
 
     def _listed_names(self) -> dict[int, str]:
         for name in NAMES:
             for path in sorted(self.folder.glob(f"**/{name}")):
-                return dict(enumerate(read_lines(path), start=1))
+                return listed_names(path)
         raise BenchError(f"{self.folder}: no class names; write them into {self.folder / 'classes.txt'}, one a line")
 
     def _name(self, text: str, place: str) -> str:
@@ -139,23 +180,39 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def listed_names(path: Path) -> dict[int, str]:
+    """Return the names of a text file, one a line, by category id."""
+    return class_names("\n".join(read_lines(path)).rstrip().split("\n"), path)
+
+
 def class_names(names: Any, path: Path) -> dict[int, str]:
-    """Return the names by category id, which is YOLO's index and one, as COCO's ids begin at 1."""
+    """Return the names by category id, which is YOLO's index and one, as COCO's ids begin at 1.
+
+    Raises BenchError for a name that is no text, as YAML reads a bare `no`, an empty one, and one that is there twice.
+    """
     try:
         pairs = dict(enumerate(names)) if isinstance(names, list) else {int(key): name for key, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         raise BenchError(
             f"{path}: names is no list of class names, nor a mapping from their numbers; correct it"
         ) from None
-    return {number + 1: str(name) for number, name in sorted(pairs.items())}
+    known: dict[str, int] = {}
+    for number, name in sorted(pairs.items()):
+        if not isinstance(name, str) or not name.strip():
+            raise BenchError(f"{path}: class {number} has the name {name!r}; give it a name, in quotes in YAML")
+        if (other := known.setdefault(name.strip(), number)) != number:
+            raise BenchError(
+                f"{path}: class {number} has the name '{name.strip()}' of class {other}; give every class its own"
+            )
+    return {number + 1: name for name, number in known.items()}
 
 
-def _locate(root: Path, entry: str, place: str) -> Path:
+def _locate(root: Path, entry: str) -> Path | None:
     """Return a file or folder; Roboflow writes ../train/images for what is beside the YAML."""
     for candidate in (root / entry, root / entry.removeprefix("../")):
         if candidate.exists():
             return Path(os.path.normpath(candidate))
-    raise BenchError(f"{place}: no such file or folder: {entry}; correct it, relative to {root}")
+    return None
 
 
 def _expand(path: Path) -> list[Path]:
@@ -171,16 +228,6 @@ def _expand(path: Path) -> list[Path]:
 def _labels_of(photo: Path) -> Path:
     head, images, tail = str(photo).rpartition(f"{os.sep}images{os.sep}")
     return Path(f"{head}{os.sep}labels{os.sep}{tail}" if images else str(photo)).with_suffix(".txt")
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file; raise BenchError where it is none in UTF-8, or cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise BenchError(f"{path}: not a text file in UTF-8 ({error}); save it as one") from error
-    except FileNotFoundError as error:
-        raise BenchError(f"{path}: no such file; name one that is there") from error
 
 
 def read_fractions(fields: Sequence[str], place: str) -> list[float]:
