@@ -256,6 +256,11 @@ def test_panoptic_quality_of_means_and_classes(tmp_path: Path) -> None:
     assert set(points.index.get_level_values("classes")) == {"all classes", "things"}
     section = panoptic_efficiency.Report().write(study, results, tmp_path)
     assert {path.suffix for path in section.files} == {".csv", ".pdf", ".png"}
+    report = panoptic_efficiency.Report()
+    ((heading, panels),) = report.charts(study, results, report.points(study, results))["panoptic_efficiency"].rows
+    assert heading == "" and [panel.title for panel in panels] == ["all classes", "things"]
+    (trace,) = (trace for trace in panels[1].traces if trace["name"] == "base_line")
+    assert trace["y"] == pytest.approx([40.5]) and trace["customdata"] == [(2, 1)]
     frame = protocols.Report().frame(study, results)
     quality = frame[frame["protocol"] == "cityscapesScripts PQ"]
     assert set(quality["number"]) == {"PQ", "SQ", "RQ", "PQth"} and set(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,33 @@ def line(entry: Key, x: pd.Series, y: pd.Series, hover: str, custom: pd.Series, 
         "marker": {"color": entry.colour, "symbol": entry.symbol, "size": 7},
     }
     return {**trace, **options}
+
+
+def means_line(entry: Key, points: pd.DataFrame, column: str, name: str) -> Trace:
+    """Return the trace of means over folds at the column place, with their deviations as far as there are any.
+
+    points has folds, percent, the column of the means and, with the suffix _std, of the deviations; name is that of the
+    number where it is pointed at.
+    """
+    deviations = rounded(points[f"{column}_std"].astype(float))
+    hover = f"mean of %{{customdata[0]}} folds<br>%{{customdata[1]}} % labels<br>{name} %{{y:.1f}}"
+    options: dict[str, Any] = {}
+    if any(deviation is not None for deviation in deviations):
+        options["error_y"] = {"type": "data", "array": deviations, "color": entry.colour, "thickness": 1.2, "width": 3}
+        hover += "<br>± %{error_y.array:.1f}"
+    return line(entry, points["place"], points[column], hover, with_percent(points, "folds"), **options)
+
+
+def with_percent(frame: pd.DataFrame, column: str) -> pd.Series:
+    """Return what hover shows of each row: a column, and the percent, which is not where the point is drawn."""
+    return pd.Series(list(zip(values(frame[column]), values(frame["percent"]), strict=True)), dtype=object)
+
+
+def percent_axis(percents: Sequence[float]) -> dict[str, Any]:
+    """Return the logarithmic axis of percents, in their order."""
+    ends = math.log10(percents[0] / 1.3), math.log10(percents[-1] * 1.3)
+    ticks: dict[str, Any] = {"tickvals": [*percents], "ticktext": [f"{percent:g}" for percent in percents]}
+    return axis("labelled images (%)", *ends, type="log", **ticks)
 
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

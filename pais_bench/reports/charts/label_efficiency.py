@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from pais_bench.reports.chart import Chart, Key, Panel, Trace, axis, key, legend, line, rounded, values
+from pais_bench.reports.chart import (
+    Chart,
+    Key,
+    Panel,
+    Trace,
+    axis,
+    key,
+    legend,
+    line,
+    means_line,
+    percent_axis,
+    with_percent,
+)
 from pais_bench.reports.style import GREY, Mark, ap_span, beside, marks
 from pais_bench.study.study import Study
-
-DEVIATION = "<br>± %{error_y.array:.1f}"
 
 
 def chart(study: Study, runs: pd.DataFrame, points: pd.DataFrame) -> Chart:
@@ -24,11 +33,8 @@ def chart(study: Study, runs: pd.DataFrame, points: pd.DataFrame) -> Chart:
     keys = legend(study, own["method"])
     others = _other_keys(study, points)
     every = pd.concat([points[["AP", "AP_std"]].astype(float), done[["AP"]]])
-    percents = sorted(study.split.percents)
-    ticks: dict[str, Any] = {"tickvals": percents, "ticktext": [f"{percent:g}" for percent in percents], "type": "log"}
-    ends = math.log10(percents[0] / 1.3), math.log10(percents[-1] * 1.3)
     layout = {
-        "xaxis": axis("labelled images (%)", *ends, **ticks),
+        "xaxis": percent_axis(sorted(study.split.percents)),
         "yaxis": axis(f"mask AP of the {study.report.model} (%)", *ap_span(every["AP"], every["AP_std"])),
     }
     panels = []
@@ -50,22 +56,10 @@ def _method(entry: Key, index: int, count: int, points: pd.DataFrame, folds: pd.
     single = "fold %{customdata[0]}<br>%{customdata[1]} % labels<br>mask AP %{y:.1f}"
     places = beside(folds["percent"], index, count)
     means = own.assign(place=beside(own["percent"], index, count))
-    return [line(entry, places, folds["AP"], single, _pairs(folds, "fold"), **small), _mean(entry, means)]
-
-
-def _mean(entry: Key, points: pd.DataFrame, **options: Any) -> Trace:
-    """Return the means of a method, at the column place, with their deviations, as far as there are any."""
-    deviations = rounded(points["AP_std"].astype(float))
-    hover = "mean of %{customdata[0]} folds<br>%{customdata[1]} % labels<br>mask AP %{y:.1f}"
-    if any(deviation is not None for deviation in deviations):
-        options["error_y"] = {"type": "data", "array": deviations, "color": entry.colour, "thickness": 1.2, "width": 3}
-        hover += DEVIATION
-    return line(entry, points["place"], points["AP"], hover, _pairs(points, "folds"), **options)
-
-
-def _pairs(frame: pd.DataFrame, column: str) -> pd.Series:
-    """Return what hover shows of each row: a column, and the percent, which is not where the point is drawn."""
-    return pd.Series(list(zip(values(frame[column]), values(frame["percent"]), strict=True)), dtype=object)
+    return [
+        line(entry, places, folds["AP"], single, with_percent(folds, "fold"), **small),
+        means_line(entry, means, "AP", "mask AP"),
+    ]
 
 
 def _other_keys(study: Study, points: pd.DataFrame) -> dict[str, Key]:
@@ -87,7 +81,7 @@ def _other_lines(points: pd.DataFrame, keys: Mapping[str, Key]) -> list[Trace]:
         if own.empty:
             continue
         if (own["external"] != "").any():
-            traces.append(_mean(entry, own.assign(place=own["percent"])))
+            traces.append(means_line(entry, own.assign(place=own["percent"]), "AP", "mask AP"))
         else:
             hover = "published<br>%{x} % labels<br>mask AP %{y:.1f}"
             traces.append(line(entry, own["percent"], own["AP"], hover, own["percent"]))

@@ -12,6 +12,8 @@ from matplotlib.ticker import NullLocator
 
 from pais_bench.errors import NothingToShow
 from pais_bench.reports.cells import PANOPTIC_MEANS
+from pais_bench.reports.chart import Chart
+from pais_bench.reports.charts import panoptic_efficiency as charts
 from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import ap_span, beside, draw, empty, legend, marks
@@ -41,6 +43,11 @@ class Report(FigureReport):
         rows = rows.assign(classes=rows["classes"].map(PANOPTIC_MEANS), PQ=rows["PQ"].astype(float) * 100)
         cells = rows.groupby(CELL, sort=False)["PQ"]
         return cells.agg(folds="count", PQ="mean", PQ_std="std").reset_index()
+
+    def charts(self, study: Study, results: Results, points: pd.DataFrame) -> dict[str, Chart]:
+        """Return the same panels, with every value where it is pointed at."""
+        networks, means = shown(study.networks, points["network"]), shown(PANOPTIC_MEANS.values(), points["classes"])
+        return {self.name: charts.chart(study, points, networks, means)}
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw the panels; a mean that no run has, such as of stuff in a set without it, has none."""
