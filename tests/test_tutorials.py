@@ -1,4 +1,7 @@
-"""Run the tutorials as they are written: their files, their commands, and the output that they show."""
+"""Run the tutorials as they are written: their files, their commands, and the output that they show.
+
+Shown output is compared number by number, unless its title tells the reader that his numbers differ.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PROJECT = ("Snakefile", "envs", "pais_bench", "profiles", "rules", "tests")
 """What a clone has of use here; a method is written into it."""
-BLOCK = re.compile(r"```(\w+)\n(.*?)```\n", re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)(?: title=\"(.*?)\")?\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+VARYING = "Your numbers will differ"
+"""The title of output that holds times or numbers of a training."""
 PYTHON = '#!/bin/sh\nexec {python} "$@"\n'
 COMMAND = """#!/bin/sh
 case "$1 $*" in
@@ -41,20 +46,29 @@ def test_a_tutorial_runs_as_written(page: Path, tmp_path: Path) -> None:
         (programs / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(clone)}
     environment |= {"HOME": str(home), "OMP_NUM_THREADS": "1"}
-    output = ""
-    for language, text in BLOCK.findall(page.read_text()):
+    output, blocks = "", BLOCK.findall(page.read_text())
+    assert 2 * len(blocks) == page.read_text().count("```"), "a block that this test does not read"
+    assert {title for _, title, _ in blocks} <= {"", VARYING}
+    for language, title, text in blocks:
         if language == "bash":
             command = ["bash", "-e", "-c", text]
             done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
             output = done.stdout
         elif language == "text":
-            assert re.search(pattern_of(text), output), f"{page.name} shows\n{text}\nand it is\n{output}"
+            pattern = pattern_of(text, exact=title != VARYING)
+            assert re.search(pattern, output, re.MULTILINE), f"{page.name} shows\n{text}\nand it is\n{output}"
         else:
             (clone / text.split()[1]).write_text(text)
 
 
-def pattern_of(shown: str) -> str:
-    """Return the pattern of an output: numbers and widths may be others, and three dots stand for anything."""
-    pattern = re.sub(r"(\\-|−|\\\+|\+|-)?\d+(\\?\.\d+)?", r"\\S+", re.escape(shown.strip()))
-    return re.sub(r"(\\ )+", r"\\s+", pattern).replace(r"\.\.\.", r"[\s\S]*?")
+def pattern_of(shown: str, *, exact: bool) -> str:
+    """Return the pattern of an output from the start of a line to the end of a word.
+
+    Widths may be others, and three dots stand for anything; where it is not exact, numbers may be others too.
+    """
+    pattern = re.escape(shown.strip())
+    if not exact:
+        pattern = re.sub(r"(\\-|−|\\\+|\+|-)?\d+(\\?\.\d+)?", r"\\S+", pattern)
+    pattern = re.sub(r"(\\ )+", r"\\s+", pattern).replace(r"\.\.\.", r"[\s\S]*?")
+    return rf"^{pattern}(?!\S)"
