@@ -25,11 +25,12 @@ def test_studies_on_the_demo_share_its_runs() -> None:
     demo = {run.digest for run in load_study("demo").runs()}
     wider = {run.digest for run in load_study("label_efficiency").runs()}
     assert demo < wider < {run.digest for run in load_study("baselines").runs()}
-    for study_name, shared in (("backends", 6), ("ten_folds", 12), ("repeats", 4)):
+    for study_name, shared in (("backends", 6), ("ten_folds", 12), ("repeats", 6)):
         assert len(demo & {run.digest for run in load_study(study_name).runs()}) == shared
     repeats = load_study("repeats").runs()
-    assert len({(run.seed, run.split.percent, run.method.name) for run in repeats}) == len(repeats) == 20
+    assert len({(run.seed, run.split.percent, run.method.name) for run in repeats}) == len(repeats) == 30
     assert not demo & {run.digest for run in load_study("long").runs()}
+    assert load_study("demo").note and not load_study("long").note, "a note is about the numbers of its study"
 
 
 def test_the_releases_values_are_those_of_its_configs() -> None:

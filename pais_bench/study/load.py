@@ -47,8 +47,8 @@ def study_path(source: str | Path, relative_to: Path = Path()) -> Path:
 def read_values(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a study file's values, merged into those of its `base`: mappings key by key, anything else as a whole.
 
-    Under networks and methods null removes an entry of the base. derived are the files that are based on this one.
-    Raises BenchError for a file that is no YAML mapping, or is based on itself.
+    Under networks and methods null removes an entry of the base; its note is not inherited. derived are the files that
+    are based on this one. Raises BenchError for a file that is no YAML mapping, or is based on itself.
     """
     values = read_yaml(path)
     if not isinstance(values, dict):
@@ -60,6 +60,7 @@ def read_values(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise BenchError(f"{path}: 'base': {base} is not another study; give a path, or one of {shipped()}")
     base_path = study_path(base, path.parent)
     inherited = read_values(base_path, (*derived, path.resolve()))
+    inherited.pop("note", None)  # it is about the numbers of that study alone
     return _merge(_with_absolute_paths(inherited, base_path.resolve().parent), values)
 
 
