@@ -141,7 +141,7 @@ def test_the_reference_has_every_key_of_a_study(section: str) -> None:
     assert documented(section) == defaults(MODELS[section])
 
 
-@pytest.mark.parametrize(("group", "name"), PLUGINS, ids="/".join)
+@pytest.mark.parametrize(("group", "name"), PLUGINS, ids=map("/".join, PLUGINS))
 def test_the_reference_has_every_option_of_a_plugin(group: str, name: str) -> None:
     printed = documented(f"{group}/{name}")
     assert set(printed) == plugins.option_names(group, name)
