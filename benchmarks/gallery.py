@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images" / "gallery"
-BYTES = 60_000
+BYTES = 150_000
 """The most that a picture may have."""
 WIDTH = 1000
 
@@ -22,11 +22,11 @@ def write(source: Path) -> None:
     """Write a figure as a PNG of WIDTH pixels with as many colours as BYTES allow."""
     figure, path = Image.open(source).convert("RGB"), FOLDER / source.name
     figure = figure.resize((WIDTH, round(figure.height * WIDTH / figure.width)), Image.Resampling.LANCZOS)
-    for colours in (256, 128, 64, 32, 16):
+    for colours in (128, 64, 32):
         figure.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
         if path.stat().st_size <= BYTES:
             return
-    sys.exit(f"{path}: more than {BYTES} bytes with 16 colours; choose a smaller figure")
+    sys.exit(f"{path}: more than {BYTES} bytes with 32 colours; choose a smaller figure")
 
 
 if __name__ == "__main__":
