@@ -1,7 +1,8 @@
-"""Describe where a number comes from: commit, versions and hardware, as run.json keeps them."""
+"""Describe where a number comes from: commit, versions and hardware, as run.json keeps them; hash files."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -37,6 +38,15 @@ PACKAGES = (
     *("open-clip-torch", "transformers"),
     *(package for packages in FRAMEWORKS.values() for package in packages),
 )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def commit() -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.store import MANIFEST, Store, write_text
+from pais_bench.provenance import sha256_of
 
 HASHES = "sources.json"
 
@@ -116,15 +117,6 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
             file = os.path.join(base, name)
             if not name.startswith(".") and os.path.exists(file):  # a link may lead nowhere
                 yield file[len(path) + 1 :], os.stat(file)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

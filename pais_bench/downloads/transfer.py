@@ -6,7 +6,6 @@ The file grows as NAME.part, which the next call continues. A server that ignore
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import http.client
 import os
 import re
@@ -24,6 +23,7 @@ from urllib.request import Request, build_opener, getproxies, proxy_bypass
 from pais_bench import __version__
 from pais_bench.downloads.table import Download, as_size
 from pais_bench.errors import BenchError
+from pais_bench.provenance import sha256_of
 
 TIMEOUT_S = 60.0
 """Seconds without a byte after which a connection counts as broken."""
@@ -108,15 +108,6 @@ def require_published(file: Download, path: Path) -> None:
             f"{path}: not the published file (sha256 {digest[:8]}… instead of {file.sha256[:8]}…); move it away, or "
             f"use --to"
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def require_space(folder: Path, needed: int, what: str, option: str = "--to") -> None:

@@ -25,9 +25,10 @@ from pais_bench import downloads, provenance
 from pais_bench.annotations.store import write_text
 from pais_bench.cli import context
 from pais_bench.downloads.table import Download, as_size, read_table
-from pais_bench.downloads.transfer import download, require_space, sha256_of
+from pais_bench.downloads.transfer import download, require_space
 from pais_bench.downloads.wheels import locked_files
 from pais_bench.errors import BenchError
+from pais_bench.provenance import sha256_of
 from pais_bench.study.load import load_study, read_values, study_path
 from pais_bench.study.study import Study
 from pais_bench.study.yaml_file import read_yaml

@@ -11,9 +11,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import get_args
 
-from pais_bench.annotations.sources import sha256_of
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
+from pais_bench.provenance import sha256_of
 from pais_bench.study.run import ModelCheckpoint, suffix
 
 AGAIN = "run `pais-bench predict` and `pais-bench evaluate` again"
