@@ -34,9 +34,9 @@ LAW: dict[str, set[str]] = {
     "reports": {"evaluation", "annotations", "images", "study"},
     "leaderboard": {"reports", "evaluation", "splits", "annotations", "study"},
     "training": {"data", "methods", "splits", "annotations", "evaluation", "layers", "study", "geometry"},
-    "init": {"splits", "annotations", "images", "converters"},
-    "workflow": {"annotations", "study"},
     "machine": {"study"},
+    "init": {"splits", "annotations", "images", "converters", "machine"},
+    "workflow": {"annotations", "study"},
     "cli": {"downloads", "training", "reports", "evaluation", "init", "splits", "annotations", "images", "study"}
     | {"loggers", "workflow", "machine", "leaderboard", "converters"},
 }

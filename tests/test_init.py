@@ -21,6 +21,9 @@ from pais_bench.splits.family import ImagePool
 from pais_bench.study.load import load_study
 from pais_bench.study.study import Study
 
+H100 = "echo 'NVIDIA H100 80GB HBM3, 535.104.05, 9.0, 81559, 81000, 0'"
+"""What nvidia-smi prints of it, in the order of machine/gpu.py."""
+
 
 @pytest.fixture(autouse=True)
 def _bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,10 +44,11 @@ def install_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -
 
 def test_the_first_gpu_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_device().gpu is None
-    install_driver(tmp_path, monkeypatch, "echo 'NVIDIA H100 80GB HBM3, 81559, 9.0'; echo 'other, 1, 5.0'")
+    install_driver(tmp_path, monkeypatch, f"{H100}; echo 'other, 1, 5.0, 1, 1, 0'")
     device = find_device()
-    assert device[1:] == ("NVIDIA H100 80GB HBM3", 81559 / 1024, 9.0) and str(device) == "NVIDIA H100 80GB HBM3, 80 GB"
-    install_driver(tmp_path, monkeypatch, "echo 'a card without figures, [N/A], [N/A]'")
+    assert device[1:] == ("NVIDIA H100 80GB HBM3", 81559 / 1024, (9, 0))
+    assert str(device) == "NVIDIA H100 80GB HBM3, 80 GB"
+    install_driver(tmp_path, monkeypatch, "echo 'a card without figures, 535.104.05, [N/A], [N/A], [N/A], [N/A]'")
     assert find_device().gpu is None
 
 
@@ -263,7 +267,7 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
 
 
 def test_a_gpu_and_weights_give_the_usual_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_driver(tmp_path, monkeypatch, "echo 'NVIDIA H100 80GB HBM3, 81559, 9.0'")
+    install_driver(tmp_path, monkeypatch, H100)
     weights = tmp_path / "home" / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
     weights.parent.mkdir(parents=True)
     weights.touch()

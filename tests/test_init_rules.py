@@ -12,7 +12,7 @@ from pais_bench.init.device import Device, find_weights
 from pais_bench.init.summary import LEVELS, PERCENTS, DataSummary
 
 CPU = Device(2)
-H100 = Device(16, "H100", 80.0, 9.0)
+H100 = Device(16, "H100", 80.0, (9, 0))
 SUMMARY = DataSummary(
     images={"train": 200, "val": 50},
     short_sides=(480.0, 480.0, 640.0),
@@ -41,7 +41,7 @@ def sized(side: float) -> DataSummary:
         (replace(sized(0.02), short_sides=(64.0, 64.0, 64.0)), CPU, 64),  # photos are not enlarged on a CPU
         (replace(SUMMARY, short_sides=(1080.0, 1080.0, 1080.0)), H100, 800),
         (replace(SUMMARY, short_sides=(300.0, 300.0, 300.0)), H100, 512),  # 1.67 times 300 is 501
-        (replace(SUMMARY, short_sides=(1080.0, 1080.0, 1080.0)), Device(8, "T4", 15.0, 7.5), 640),
+        (replace(SUMMARY, short_sides=(1080.0, 1080.0, 1080.0)), Device(8, "T4", 15.0, (7, 5)), 640),
     ],
 )
 def test_views_have_the_size_of_the_objects_or_of_the_device(summary: DataSummary, device: Device, side: int) -> None:
@@ -110,12 +110,12 @@ def test_batches_fit_the_device() -> None:
     sizes = {device: schedule.batches(device, "small", (1000, 1664)).values for device in (CPU, H100)}
     assert sizes[CPU] == {"labelled_batch_size": 3, "unlabelled_batch_size": 4}
     assert sizes[H100] == {"labelled_batch_size": 4, "unlabelled_batch_size": 8}
-    little = schedule.batches(Device(8, "small GPU", 8.0, 7.5), "resnet50", (640, 1066)).values
+    little = schedule.batches(Device(8, "small GPU", 8.0, (7, 5)), "resnet50", (640, 1066)).values
     assert little == {"labelled_batch_size": 1, "unlabelled_batch_size": 2}
 
 
 def test_the_precision_is_one_that_the_gpu_has() -> None:
-    old = Device(8, "V100", 16.0, 7.0)
+    old = Device(8, "V100", 16.0, (7, 0))
     precision = [schedule.optimiser(device, "", True).values.get("precision") for device in (CPU, old, H100)]
     assert precision == [None, None, "bf16-mixed"]
 

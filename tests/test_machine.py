@@ -30,7 +30,7 @@ long|down|infinite|1|16|64000|(null)
 short|up|30:00|1|16|64000|(null)
 """
 PROFILE = {"retries": 3, "default-resources": {"mem_mb": 4000, "runtime": 60}}
-H100 = Gpu("NVIDIA H100 80GB HBM3", "535.104.05", (9, 0), 81559, 81000)
+H100 = Gpu("NVIDIA H100 80GB HBM3", "535.104.05", (9, 0), 81559, 81000, 0)
 ARCHS = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 """What torch 2.15.0+cu132 says it has code for."""
 
@@ -137,13 +137,13 @@ def test_ptx_runs_on_later_gpus_and_code_of_one_architecture_on_no_other() -> No
 
 def test_gpus_are_read_as_the_driver_tells_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.level for one in check_gpus()] == ["ok"] or read_gpus()
-    install(tmp_path, monkeypatch, "nvidia-smi", "echo 'NVIDIA H100 80GB HBM3, 535.104.05, 9.0, 81559, 81000'")
+    install(tmp_path, monkeypatch, "nvidia-smi", "echo 'NVIDIA H100 80GB HBM3, 535.104.05, 9.0, 81559, 81000, 0'")
     assert read_gpus() == [H100] and [one.level for one in check_gpus()] == ["ok"]
-    install(tmp_path, monkeypatch, "nvidia-smi", "echo 'NVIDIA H100 MIG 1g.10gb, 535.104.05, 9.0, [N/A], [N/A]'")
+    install(tmp_path, monkeypatch, "nvidia-smi", "echo 'NVIDIA H100 MIG 1g.10gb, 535.104.05, 9.0, [N/A], [N/A], [N/A]'")
     assert [one.text for one in check_gpus()] == [
         "GPU 0: NVIDIA H100 MIG 1g.10gb, driver 535.104.05; its driver does not tell its memory"
     ]
-    install(tmp_path, monkeypatch, "nvidia-smi", "echo 'NVIDIA T4, 535.104.05, 7.5, 16384, 4096'")
+    install(tmp_path, monkeypatch, "nvidia-smi", "echo 'NVIDIA T4, 535.104.05, 7.5, 16384, 4096, 97'")
     (busy,) = check_gpus()
     assert busy.level == "warn" and "4.0 of 16.0 GiB are free; `nvidia-smi` names the processes" in busy.text
     install(tmp_path, monkeypatch, "nvidia-smi", "echo 'No devices were found'; exit 6")

@@ -130,8 +130,8 @@ def test_a_log_that_a_resumed_training_wrote_anew_is_read_again(tmp_path: Path) 
 
 
 SMI = """#!/bin/sh
-echo "0, NVIDIA H100 80GB HBM3, 87, 20480, 81559"
-echo "1, NVIDIA H100 80GB HBM3, [N/A], [N/A], 81559"
+echo "NVIDIA H100 80GB HBM3, 535.104.05, 9.0, 81559, 61079, 87"
+echo "NVIDIA H100 80GB HBM3, 535.104.05, 9.0, [N/A], [N/A], [N/A]"
 """
 
 
@@ -153,8 +153,8 @@ def test_top_prints_the_runs_and_the_gpus_of_this_machine(tmp_path: Path) -> Non
         lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
         assert lines[0] == "0 of 2 runs done, 1 training, 1 waiting, about 13 min of training left"
         assert "10pct-fold1 torchvision/mask_rcnn pais training 400 of 1000 2 5 min 50.0" in lines
-        expected = ["GPU 0 NVIDIA H100 80GB HBM3: 87 %, 20.0 of 79.6 GiB"]
-        expected += ["GPU 1 NVIDIA H100 80GB HBM3: [N/A] %, ? of 79.6 GiB"]
+        expected = ["GPU 0 NVIDIA H100 80GB HBM3: 87 %, 59.6 of 79.6 GiB are free"]
+        expected += ["GPU 1 NVIDIA H100 80GB HBM3: ? %, memory unknown"]
         assert [line for line in lines if line.startswith("GPU")] == (expected if script else [])
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pais_bench.errors import BenchError
+from pais_bench.machine.gpu import read_gpus
+
 BACKBONES = ("resnet50", "mobilenet_v2")
 """The backbones of torchvision's networks that have ImageNet weights, whose files' names begin with theirs."""
-QUERY = ("nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits")
 
 
 class Device(NamedTuple):
@@ -19,7 +20,7 @@ class Device(NamedTuple):
     cores: int
     gpu: str | None = None
     memory: float = 0.0
-    capability: float = 0.0
+    capability: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         """Return the device in words."""
@@ -30,11 +31,13 @@ def find_device() -> Device:
     """Return this machine's device; a GPU that its driver does not list is none."""
     cores = len(os.sched_getaffinity(0))
     try:
-        listed = subprocess.run(QUERY, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
-        name, memory, capability = (part.strip() for part in listed[0].rsplit(",", 2))
-        return Device(cores, name, float(memory) / 1024, float(capability))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        gpus = read_gpus()
+    except BenchError:  # `pais-bench doctor` tells it
         return Device(cores)
+    for gpu in gpus[:1]:
+        if gpu.total is not None and gpu.capability is not None:
+            return Device(cores, gpu.name, gpu.total / 1024, gpu.capability)
+    return Device(cores)
 
 
 def weight_folders() -> list[Path]:

@@ -54,7 +54,7 @@ def optimiser(device: Device, name: str, pretrained: bool) -> Choice:
         "backbone_lr_factor": 0.25 if pretrained else 1.0,
         "grad_clip": 1.0 if device.gpu else 5.0,
     }
-    if device.gpu and device.capability >= 8:
+    if device.gpu and device.capability >= (8, 0):
         values["precision"] = "bf16-mixed"
     return Choice(values, f"a {'pretrained' if pretrained else 'random'} backbone, {name}")
 

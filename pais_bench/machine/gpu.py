@@ -1,4 +1,4 @@
-"""Check GPUs, their driver, and whether a torch runs on them."""
+"""Read the GPUs of this machine as their driver tells them, and check whether a torch runs on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pais_bench.machine.finding import Finding, ask
 
 QUERY = (
     "nvidia-smi",
-    "--query-gpu=name,driver_version,compute_cap,memory.total,memory.free",
+    "--query-gpu=name,driver_version,compute_cap,memory.total,memory.free,utilization.gpu",
     "--format=csv,noheader,nounits",
 )
 NO_DEVICE = "no devices were found"
@@ -23,13 +23,21 @@ Version = tuple[int, int]
 
 
 class Gpu(NamedTuple):
-    """Hold a GPU's name, driver, compute capability, total and free memory in MiB; None where the driver is silent."""
+    """Hold what the driver tells of a GPU: memories in MiB, use in percent; None where it is silent."""
 
     name: str
     driver: str
     capability: Version | None
     total: int | None
     free: int | None
+    use: int | None
+
+    @property
+    def memory(self) -> str | None:
+        """Return how much of the memory is free, in GiB."""
+        if self.total is None or self.free is None:
+            return None
+        return f"{self.free / 1024:.1f} of {self.total / 1024:.1f} GiB are free"
 
 
 def read_gpus() -> list[Gpu]:
@@ -40,9 +48,19 @@ def read_gpus() -> list[Gpu]:
         if NO_DEVICE in str(error).lower():
             return []
         raise
-    rows = [row for row in csv.reader(listed.splitlines(), skipinitialspace=True) if len(row) == 5]
+    rows = [row for row in csv.reader(listed.splitlines(), skipinitialspace=True) if len(row) == len(Gpu._fields)]
+    return [Gpu(name, driver, _version(capability), *map(_integer, rest)) for name, driver, capability, *rest in rows]
+
+
+def gpu_lines() -> list[str]:
+    """Return the use and the memory of each GPU in a line; nothing where the driver does not answer."""
+    try:
+        gpus = read_gpus()
+    except BenchError:
+        return []
     return [
-        Gpu(name, driver, _version(cap), _integer(total), _integer(free)) for name, driver, cap, total, free in rows
+        f"GPU {index} {gpu.name}: {'?' if gpu.use is None else gpu.use} %, {gpu.memory or 'memory unknown'}"
+        for index, gpu in enumerate(gpus)
     ]
 
 
@@ -59,12 +77,11 @@ def check_gpus() -> Iterator[Finding]:
         text = f"GPU {index}: {gpu.name}, driver {gpu.driver}"
         if gpu.total is None or gpu.free is None:
             yield Finding("ok", f"{text}; its driver does not tell its memory")
-            continue
-        text += f", {gpu.free / 1024:.1f} of {gpu.total / 1024:.1f} GiB are free"
-        if gpu.free < gpu.total / 2:
-            yield Finding("warn", f"{text}; `nvidia-smi` names the processes that have the rest: wait for them")
+        elif gpu.free < gpu.total / 2:
+            rest = "`nvidia-smi` names the processes that have the rest: wait for them"
+            yield Finding("warn", f"{text}, {gpu.memory}; {rest}")
         else:
-            yield Finding("ok", text)
+            yield Finding("ok", f"{text}, {gpu.memory}")
 
 
 def driver_cuda() -> Version | None:

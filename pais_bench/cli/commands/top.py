@@ -9,8 +9,8 @@ import time
 from argparse import ArgumentParser, Namespace
 
 from pais_bench.cli import context
+from pais_bench.machine.gpu import gpu_lines
 from pais_bench.workflow import view
-from pais_bench.workflow.gpus import gpu_lines
 from pais_bench.workflow.progress import Progress
 
 SECONDS = 2.0
