@@ -387,6 +387,20 @@ def test_label_images_lie_in_sub_folders_too(tmp_path: Path, capsys: pytest.Capt
     assert same(objects, [("object", values == 1), ("object", values == 7)])
 
 
+@pytest.mark.parametrize("format_", ["label_images", "masks"])
+def test_one_object_in_every_photo_is_told(format_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mask of all objects whose value is 1 cannot be told from one object of several parts."""
+    values = np.zeros((H, W), dtype=np.uint8)
+    values[2:9, 2:9] = values[20:30, 5:50] = 1
+    write_instances(tmp_path / "root", values, format_=format_)
+    convert(tmp_path / "root", tmp_path / "out.json")
+    assert "; where it is" in (told := capsys.readouterr().out) and "several objects, give each its own" in told
+    values[20:30, 5:50] = 2
+    write_instances(tmp_path / "two", values)
+    convert(tmp_path / "two", tmp_path / "two.json")
+    assert "several objects" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "names", ["[no, stem, yes]", "[leaf, leaf, stem]", "[leaf, '', stem]", "{0: leaf, 1: 5, 2: stem}"]
 )

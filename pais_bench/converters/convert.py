@@ -89,6 +89,8 @@ def convert(
             raise BenchError(
                 f"{folder}: no object with a mask in its {count} photos{said}; label some, or choose --format"
             )
+        if converter.single_object and all(file.objects.total() == file.images - file.empty for file in files.values()):
+            notes.append(converter.single_object)
         for file in files.values():
             file.finish()
         for file in files.values():

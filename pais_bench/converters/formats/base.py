@@ -53,8 +53,10 @@ class ConverterBase(ABC):
     """Read a folder of one format; the class is named Converter in each file.
 
     classes are the names that the source lists by their category id; classes that only objects name follow them |
-    notes are sentences about the whole source.
+    notes are sentences about the whole source | single_object is one for a source of which every photo has one object.
     """
+
+    single_object: str = ""
 
     @staticmethod
     @abstractmethod

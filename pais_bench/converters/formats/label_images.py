@@ -36,6 +36,8 @@ IMAGE = "_img"
 class Converter(ConverterBase):
     """Read the images of labels below a folder."""
 
+    single_object = "every photo has one number; where it is that of several objects, give each its own"
+
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether the first pair of folders shares a name, or an image lies beside its labels."""

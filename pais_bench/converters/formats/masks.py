@@ -28,6 +28,8 @@ from pais_bench.images.files import role_of
 class Converter(ConverterBase):
     """Read the folders of all photos; one without a folder of masks is not labelled, and is left out with a note."""
 
+    single_object = "every photo has one mask; where it is of several objects, give each its own"
+
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether the first folder of masks lies beside one with a single photo, of another name."""
