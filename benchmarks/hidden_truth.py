@@ -28,7 +28,6 @@ from torchvision.ops import box_iou
 
 from pais_bench.backends.torchvision import _weighted_rpn
 from pais_bench.cli import context, prepared
-from pais_bench.data.loader import BatchDataset
 from pais_bench.training import step
 from pais_bench.training.trainer import Trainer
 from pais_bench.types import Instances, Targets, Unlabelled
@@ -53,9 +52,10 @@ def main() -> None:
         _weighted_rpn.boxless_background = lambda background: background if background == 1 else weight
     folder = results / "hidden_truth" / ("+".join(changes) or "none") / run.folder
     folder.mkdir(parents=True, exist_ok=True)
-    show_hidden_labels(arguments.part)
+    put_hidden_labels(arguments.part)
     fabric = Fabric(accelerator="cpu", devices=1, precision=run.training.precision)
     trainer = Trainer(run, stores, split, folder, fabric, results, burn_in=prepared.find_burn_in(study, run, results))
+    trainer.dataset.held_out_labels = True
     trainer.fit()
     lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
     last = [line["teacher"] for line in lines if line["event"] == "evaluation"][-1]
@@ -63,12 +63,9 @@ def main() -> None:
     print(f"{name}: {100 * last['segm_AP']:.1f} / {100 * last['segm_AP50']:.1f}", flush=True)
 
 
-def show_hidden_labels(parts: Sequence[str]) -> None:
-    """Give every step the labels of its unlabelled images, and put parts of them in the place of pseudo-labels."""
-    load, assign = BatchDataset._unlabelled, step.assign_weights
-
-    def with_labels(self: BatchDataset, packer: Any, number: int, position: int, logged: bool) -> Any:
-        return load(self, packer, number, position, True)
+def put_hidden_labels(parts: Sequence[str]) -> None:
+    """Put parts of the hidden labels in the place of those of pseudo-labels, in every step."""
+    assign = step.assign_weights
 
     def with_truth(
         method: Any, detections: Any, scorers: Any, images: Sequence[Unlabelled], fabric: Fabric
@@ -79,7 +76,6 @@ def show_hidden_labels(parts: Sequence[str]) -> None:
         targets = assign(method, detections, scorers, images, fabric)
         return [put(one, truth, parts) if truth else one for one, truth in zip(targets, truths, strict=True)]
 
-    BatchDataset._unlabelled = with_labels  # type: ignore[method-assign]
     step.assign_weights = with_truth  # type: ignore[assignment]
 
 

@@ -161,10 +161,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Hold the weak and the strong view of one image whose labels the student must not see.
+    """Hold the weak and the strong view of one image whose labels the student must not see, unless of `oracle`.
 
-    ground_truth, in pixels of the weak view, serves the log's precision and recall only; None where there is none, and
-    in steps that are not logged. seed: see Targets; also seeds what a method draws about the image.
+    ground_truth, in pixels of the weak view, serves the log's precision and recall; None where there is none, and in
+    steps that are not logged. seed: see Targets; also seeds what a method draws about the image.
     """
 
     image_id: int

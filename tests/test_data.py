@@ -113,6 +113,18 @@ def test_an_extra_store_adds_unlabelled_images_without_ground_truth(store: Store
     )
 
 
+def test_held_out_labels_come_with_every_step_on_request_and_leave_out_extra_images(
+    store: Store, tmp_path: Path
+) -> None:
+    plugin = plugins.load("datasets", "shapes")
+    plugin.Dataset(plugin.Options(train=5, val=2, size=64, seed=9), None).prepare(tmp_path, "other")
+    whole = dataset(store, log_every=4)
+    whole = loader.BatchDataset(whole.run, store, whole.split, extra=Store.open(tmp_path, "train"))
+    batches = list(whole.loader(0, 0, unlabelled=True, held_out_labels=True))
+    assert all(one.ground_truth is not None for batch in batches for one in batch.unlabelled)
+    assert all(same(batch, dataset(store)[batch.step]) for batch in batches), "the pool is that without extra images"
+
+
 def test_labelled_and_unlabelled_images_are_disjoint_and_an_epoch_has_every_image_once(store: Store) -> None:
     whole = dataset(store, labelled_batch_size=3, unlabelled_batch_size=17)
     for step in range(3):

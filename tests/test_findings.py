@@ -157,6 +157,16 @@ def test_a_steadier_method_behind_the_best_is_named_where_its_gain_alone_is_more
     ]
 
 
+def test_the_gain_of_the_held_out_labels_is_said_and_not_ranked() -> None:
+    cells = main_table(("sup", 40.0, NAN, 3), ("pais", 42.5, 2.5, 3), ("all_labels", 47.0, 7.0, 3))
+    (finding,) = find(cells, gain_test("pais", 2.5, 3, 0.012), None, "sup", ["all_labels"])
+    assert (finding.method, finding.methods, finding.bound) == ("pais", 2, 7.0)
+    end = "; the held-out labels themselves give +7.0."
+    assert sentences([finding], "sup") == [f"{BEST}; more than luck (p = 0.012, 3 folds){end}"]
+    (worse,) = find(cells.assign(gain=[NAN, -0.5, 0.4]), None, None, "sup", ["all_labels"])
+    assert sentences([worse], "sup")[0].endswith("pais, has −0.5; the held-out labels themselves give +0.4.")
+
+
 def test_several_networks_are_summed_up() -> None:
     worse = main_table(("sup", 40.0, NAN, 3), ("pais", 39.0, -1.0, 3), network="other")
     cells, gains = pd.concat([THREE, worse]), gain_test("pais", 2.5, 3, 0.01)

@@ -281,6 +281,10 @@ FORGERIES: dict[str, tuple[Callable[[Path], object], str]] = {
         edited("run.json", set_key("run", "training", "steps", value=2)),
         "run.json: records the digest ",
     ),
+    "oracle": (
+        edited("run.json", set_key("run", "method", "name", value="oracle")),
+        "run.json: oracle learns the labels",
+    ),
     "unfinished training": (edited("run.json", set_key("steps", value=2)), "run.json: trained for 2 of 4 steps"),
     "split": (edited("run.json", other_split), "its labelled images (ffffffff) are not those of split soft_teacher"),
     "percent": (edited("run.json", other_percent), "run.json: records the digest "),

@@ -140,9 +140,10 @@ def test_mean_teacher_weights_what_it_keeps_by_one(teacher: Instances) -> None:
     assert targets.background == 1.0
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "supervised"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("supervised", "oracle")])
 def test_the_mask_iou_branch_learns_from_labels_only(name: str) -> None:
     assert method(name).uses_unlabelled and method(name).term_weights["mask_iou"] == 0
+    assert not method(name).learns_held_out_labels
 
 
 def test_polite_teacher_filters_class_and_mask_apart() -> None:

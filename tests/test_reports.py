@@ -24,6 +24,7 @@ from pais_bench.reports.tables import (
     ablation,
     checkpoints,
     cost,
+    method_pairs,
     panoptic_quality,
     per_class,
     protocols,
@@ -400,6 +401,19 @@ def test_every_number_has_its_protocol(tmp_path: Path) -> None:
         "| small | pais | 1 % | cityscapesScripts AP | 5.0 | – | – |",
     ]
     assert "cityscapesScripts AP,AP,1,5.0" in (tmp_path / "protocols.csv").read_text()
+
+
+def test_an_oracle_is_shown_and_compared_with_none(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2, 3))
+    study = study.model_copy(update={"methods": {**study.methods, "worse": StudyMethod(name="oracle")}})
+    results = with_predictions(study, tmp_path, {"base_line": 0.3, "pais": 1.0, "worse": 1.0})
+    assert set(significance.Report().frame(study, results)["method"]) == {"pais"}
+    pairs = method_pairs.Report().frame(study, results)
+    assert set(zip(pairs["first"], pairs["second"], strict=True)) == {("base_line", "pais")}
+    text = terminal_table(study, results)
+    assert "10.5 ± 1.0 (−0.5)" in text
+    assert "worse learns the held-out labels" in Report().table(study, results, Report().frame(study, results)).caption
+    assert style.marks(study)["worse"].colour == style.GREY
 
 
 def test_every_method_has_its_own_mark_and_the_supervised_is_grey() -> None:

@@ -140,6 +140,22 @@ def timeless(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines(folder)]
 
 
+def test_an_oracle_learns_the_held_out_labels_and_asks_no_teacher(stores: dict[str, Store], tmp_path: Path) -> None:
+    trained = build_trainer(a_run("oracle"), stores, tmp_path / "run")
+    method, fabric = trained.method, trained.fabric
+    batch = next(trained.dataset.loader(0, 0, method.uses_unlabelled, held_out_labels=method.learns_held_out_labels))
+    truth = [image.ground_truth for image in batch.unlabelled]
+    found, scorers = pseudo_labels.detect(method, None, batch.unlabelled, (0, 0), fabric)
+    targets = pseudo_labels.assign_weights(method, found, scorers, batch.unlabelled, fabric)
+    assert [one.instances for one in targets] == truth and any(len(one) for one in found)
+    weights = [weight for one in targets for weight in (one.class_weight, one.mask_weight, one.box_weight)]
+    assert all(bool((weight == 1).all()) for weight in weights) and {one.background for one in targets} == {1.0}
+    trained.fit()
+    steps = [line for line in lines(tmp_path / "run") if line["event"] == "step"]
+    assert steps and not any("pseudo" in line for line in steps), "there is no pseudo-label to describe"
+    assert steps[-1]["loss"]["unlabelled/mask_iou"] > 0
+
+
 @pytest.mark.parametrize(
     ("step", "momentum"),
     [(0, 0), (1, 0.5), (2, 0.666667), (9, 0.9), (99, 0.99), (998, 0.998999), (999, 0.999), (5000, 0.999)],
@@ -191,7 +207,8 @@ def test_every_method_trains_and_logs(method: str, network: str, stores: dict[st
     images = 2 if method == "supervised" else 4
     assert [line["images_seen"] for line in evaluations] == [2 * images, 4 * images]
     assert any(name.startswith("unlabelled/") for name in log[0]["loss"]) is (method != "supervised")
-    if method != "supervised":
+    assert ("pseudo" in log[0]) is (method not in ("supervised", "oracle"))
+    if "pseudo" in log[0]:
         assert log[0]["pseudo"].keys() >= {"kept_per_image", "precision", "class_weight", "mask_weight"}
 
 

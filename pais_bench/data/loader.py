@@ -38,7 +38,8 @@ class BatchDataset(Dataset[Batch]):
 
     The label noise of a split changes the targets of labelled images, and nothing else. With filter_empty_gt, labelled
     images without an object are in no batch. extra is a store whose images are all unlabelled, beside those of the
-    training set that the split does not label. Labels are of things alone where the network learns no stuff.
+    training set that the split does not label. Labels are of things alone where the network learns no stuff. The labels
+    of unlabelled images come with logged steps alone, or with all after `loader` was asked for them.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class BatchDataset(Dataset[Batch]):
         extra: Store | None = None,
     ) -> None:
         self.run, self.store, self.rank, self.world, self.split = run, store, rank, world, split
+        self.held_out_labels = False
         self.with_stuff = plugins.learns_stuff(f"{run.network.backend}/{run.network.name}")
         labelled, self.extra = set(split.ids), extra
         unlabelled = tuple(image_id for image_id in store.image_ids if image_id not in labelled)
@@ -71,8 +73,9 @@ class BatchDataset(Dataset[Batch]):
         size, together = training.unlabelled_batch_size, training.unlabelled_together
         unlabelled = self._positions(step, size, together) if hears_teacher else []
         logged = (step + 1) % training.log_every == 0 or step + 1 == training.steps
+        with_labels = logged or self.held_out_labels
         packed_labelled = [self._labelled(packer, step, position) for position in labelled]
-        packed_unlabelled = [self._unlabelled(packer, step, position, logged) for position in unlabelled]
+        packed_unlabelled = [self._unlabelled(packer, step, position, with_labels) for position in unlabelled]
         return PackedBatch(step, packer.buffer(), packed_labelled, packed_unlabelled)
 
     def loader(
@@ -82,14 +85,18 @@ class BatchDataset(Dataset[Batch]):
         unlabelled: bool,
         device: torch.device = CPU,
         views_on: ViewsOn = "auto",
+        held_out_labels: bool = False,
     ) -> Iterator[Batch]:
         """Iterate over batches on a device, from step start to the last.
 
-        The unlabelled images are left out if the method does not use them. Views that the device makes have the pixels
-        of those of the CPU.
+        The unlabelled images are left out if the method does not use them, and of them those without labels if it
+        learns these. Views that the device makes have the pixels of those of the CPU.
         """
         if not unlabelled:
             self.pools = self.pools[LABELLED], ()
+        elif held_out_labels:
+            self.pools = self.pools[LABELLED], self.pools[UNLABELLED][: self.unlabelled_in_train]
+            self.held_out_labels = True
         steps, cuda = range(start, self.run.training.steps), device.type == "cuda"
         pack = partial(self.pack, views_on_device=views_on == "device" or (views_on == "auto" and cuda))
         batches = load_packed(pack, steps, workers, pin_memory=cuda)
@@ -129,13 +136,13 @@ class BatchDataset(Dataset[Batch]):
         labels = packer.labels(read_labels(store, image_id, self.split, made, self.with_stuff))
         return PackedLabelled(image_id, view, labels, self.run.derive_seed(step, image_id))
 
-    def _unlabelled(self, packer: Packer, step: int, position: int, logged: bool) -> PackedUnlabelled:
+    def _unlabelled(self, packer: Packer, step: int, position: int, with_labels: bool) -> PackedUnlabelled:
         store, image_id, rng = self._draw(UNLABELLED, position)
         size = store.size(image_id)
         weak, strong = recipe.weak(size, self.run.input, rng), recipe.strong(size, self.run.input, rng)
         weak_view, strong_view = packer.views(read_image(store, image_id), weak, strong)
-        hidden = store is self.extra or not logged
-        labels = None if hidden else packer.labels(read_labels(store, image_id, None, weak, self.with_stuff))
+        seen = with_labels and store is not self.extra
+        labels = packer.labels(read_labels(store, image_id, None, weak, self.with_stuff)) if seen else None
         return PackedUnlabelled(image_id, weak_view, strong_view, labels, self.run.derive_seed(step, image_id))
 
 

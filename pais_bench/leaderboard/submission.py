@@ -40,10 +40,12 @@ def read_submission(record_path: Path, metrics_path: Path, checkpoint: ModelChec
     """Read run.json and metrics.json.
 
     Raises BenchError that names the file, where one of them is not what the commands write, where the training is not
-    complete, or where the two are of different runs or checkpoints.
+    complete, where it is one of `oracle`, or where the two are of different runs or checkpoints.
     """
     record, metrics = _mapping(record_path, "run", "split"), _mapping(metrics_path)
     run = parse(Run, record["run"], str(record_path))
+    if run.method.name == "oracle":
+        raise BenchError(f"{record_path}: oracle learns the labels that methods must not see; submit runs of methods")
     if record.get("digest") != run.digest:
         raise BenchError(
             f"{record_path}: records the digest {str(record.get('digest'))[:8]}, and its options have {run.digest}; "

@@ -32,7 +32,8 @@ class MethodBase:
     `predict_with_scorers` | needs_soft_predictions: whether it has to offer `predict_soft`, so that detections have
     soft masks and class probabilities; not together with a box scorer | refines: whether `refine` is called |
     normalizes_mask_weights: whether the mask losses of unlabelled images are divided by the sum of the mask weights of
-    the step instead of their number.
+    the step instead of their number | learns_held_out_labels: whether the labels that a study holds out take the place
+    of the teacher's detections; `keep` is not called, and unlabelled images without labels are in no batch.
     """
 
     uses_unlabelled: bool = True
@@ -43,6 +44,7 @@ class MethodBase:
     needs_soft_predictions: bool = False
     refines: bool = False
     normalizes_mask_weights: bool = False
+    learns_held_out_labels: bool = False
     pretrained_teacher_steps: float = 0
     calibration_images: int | None = None
 

@@ -23,7 +23,16 @@ PANOPTIC_MEANS = {"panoptic_PQ": "all classes", "panoptic_PQth": "things", "pano
 
 def baseline(study: Study) -> str | None:
     """Return the label of the method whose plugin is `supervised`, over which gains are stated."""
-    return next((label for label, method in study.methods.items() if (method.name or label) == "supervised"), None)
+    return next(iter(_labels(study, "supervised")), None)
+
+
+def bounds(study: Study) -> list[str]:
+    """Return the labels of the methods whose plugin is `oracle`: they learn held-out labels, and compete with none."""
+    return _labels(study, "oracle")
+
+
+def _labels(study: Study, plugin: str) -> list[str]:
+    return [label for label, method in study.methods.items() if (method.name or label) == plugin]
 
 
 def cells(study: Study, results: Results) -> pd.DataFrame:

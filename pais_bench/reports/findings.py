@@ -28,7 +28,8 @@ class Finding:
     methods: how many have a finished run | method: empty where none has | gain: over supervised, below 0 where every
     method is worse | interval: text of its 95 % interval | folds: those that the test is over, 0 where there is no test
     | p: corrected by Holm | significant: as in the table significance | partial: some folds are not finished | tied:
-    methods from which a paired t test over the folds does not tell it apart | also: others whose gain is significant.
+    methods from which a paired t test over the folds does not tell it apart | also: others whose gain is significant |
+    bound: the gain of the held-out labels themselves.
     """
 
     network: str
@@ -44,20 +45,28 @@ class Finding:
     partial: bool = False
     tied: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    bound: float = math.nan
 
 
 def find(
-    cells: pd.DataFrame, gains: pd.DataFrame | None, pairs: pd.DataFrame | None, supervised: str | None
+    cells: pd.DataFrame,
+    gains: pd.DataFrame | None,
+    pairs: pd.DataFrame | None,
+    supervised: str | None,
+    bounds: Sequence[str] = (),
 ) -> list[Finding]:
     """Return a finding per network and percent of the study's own methods, in the order of main_table's frame.
 
     Methods are ranked by their gain, which is paired by fold, as unfinished folds would shift a mean; by mean AP where
     there is no gain. gains and pairs are the frames of significance and method_pairs, None where they were not written.
+    bounds are methods that learn the held-out labels, and are not ranked.
     """
     own = cells[cells["model"] != ""]
     findings = []
     for _, cell in own.groupby(["network", "percent"], sort=False):
-        finding = _best(cell["network"].iloc[0], cell["percent"].iloc[0], cell, supervised)
+        is_bound = cell["method"].isin(bounds)
+        finding = _best(cell["network"].iloc[0], cell["percent"].iloc[0], cell[~is_bound], supervised)
+        finding = replace(finding, bound=cell.loc[is_bound, "gain"].max())
         findings.append(_tested(finding, gains, pairs, supervised))
     return findings
 
@@ -202,11 +211,17 @@ def _one(finding: Finding, supervised: str | None) -> str:
     gain = signed(finding.gain)
     if finding.gain <= 0:
         nearest = f"the nearest, {finding.method}, has {gain} {finding.interval}".rstrip()
-        return f"no method is ahead of {supervised}{so_far}; {nearest}"
+        return f"no method is ahead of {supervised}{so_far}; {nearest}{_bound(finding)}"
     text = f"{finding.method} is best{so_far} with a mask AP of {finding.ap:.1f}, {gain} over {supervised}"
     text += f" {finding.interval}; " if finding.interval else "; "
     text += verdict(finding) + (f", not told apart from {_names(finding.tied)}" if finding.tied else "")
-    return text + (f"; better than {supervised} by more than luck: {_names(finding.also)}" if finding.also else "")
+    text += f"; better than {supervised} by more than luck: {_names(finding.also)}" if finding.also else ""
+    return text + _bound(finding)
+
+
+def _bound(finding: Finding) -> str:
+    """Return what the held-out labels themselves would gain, where an oracle has learnt them."""
+    return "" if math.isnan(finding.bound) else f"; the held-out labels themselves give {signed(finding.bound)}"
 
 
 def verdict(finding: Finding) -> str:

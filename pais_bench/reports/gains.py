@@ -11,7 +11,7 @@ import pandas as pd
 
 from pais_bench.evaluation import significance
 from pais_bench.evaluation.bootstrap_cache import BootstrapAP
-from pais_bench.reports.cells import baseline, comparable
+from pais_bench.reports.cells import baseline, bounds, comparable
 from pais_bench.reports.results import Results
 from pais_bench.study.study import Study
 
@@ -26,7 +26,7 @@ TEST = f"two-level bootstrap of folds and images with a t interval, {HOLM}"
 
 
 def gains(study: Study, results: Results) -> pd.DataFrame:
-    """Return COLUMNS in percent 0..100, a row per network, percent and method but the supervised one.
+    """Return COLUMNS in percent 0..100, a row per network, percent and method but supervised and oracle.
 
     Methods of other codebases follow where network and split family are the study's. Numbers are over the folds that
     have predictions of both methods, NaN where there are none. low, high, p are of the two-level bootstrap, which rules
@@ -41,6 +41,8 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
     for network, percent in itertools.product(study.networks, study.split.percents):
         paths = _paths(study, results, network, percent)
         reference = paths.pop(supervised)
+        for bound in bounds(study):
+            del paths[bound]
         numbers = {method: _gain(reference, predictions, bootstrap) for method, predictions in paths.items()}
         corrected, on_images = (
             significance.holm([gain[name] for gain in numbers.values()]) for name in ("p", "p_images")

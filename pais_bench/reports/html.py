@@ -16,7 +16,7 @@ from markupsafe import Markup
 from pais_bench import __version__
 from pais_bench.annotations.store import write_text
 from pais_bench.reports import findings
-from pais_bench.reports.cells import baseline
+from pais_bench.reports.cells import baseline, bounds
 from pais_bench.reports.chart import Chart, Gallery
 from pais_bench.reports.missing_runs import MissingRun, grid_command, missing_runs
 from pais_bench.reports.overview import cards
@@ -107,7 +107,7 @@ def _answer(
         runs = results.runs
         grid = set(zip(runs["network"], runs["method"], runs["percent"], strict=True))
         cells = cells[[key in grid for key in zip(cells["network"], cells["method"], cells["percent"], strict=True)]]
-        found = findings.find(cells, frames.get("significance"), frames.get("method_pairs"), supervised)
+        found = findings.find(cells, frames.get("significance"), frames.get("method_pairs"), supervised, bounds(study))
         answer["lead"] = findings.lead(found, finished, supervised)
         answer["sentences"] = findings.sentences(found, supervised) if finished > 1 else []
     return {**answer, "missing_sentence": findings.missing_sentence(len(results.runs), missing)}

@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pais_bench.reports.cells import baseline
+from pais_bench.reports.cells import baseline, bounds
 from pais_bench.study.study import Study
 
 GREY = "#595959"
@@ -79,13 +79,15 @@ class Mark:
 
 
 def marks(study: Study) -> dict[str, Mark]:
-    """Return the mark of every method, in the order of the study; the supervised one is a grey circle."""
-    supervised = baseline(study)
-    others = [label for label in study.methods if label != supervised]
+    """Return the mark of every method, in the order of the study; supervised is a grey circle, oracle a grey plus."""
+    fixed = dict.fromkeys(bounds(study), Mark(GREY, "P"))
+    if (supervised := baseline(study)) is not None:
+        fixed[supervised] = Mark(GREY, "o")
+    others = [label for label in study.methods if label not in fixed]
     coloured = {
         label: Mark(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]) for index, label in enumerate(others)
     }
-    return {label: coloured.get(label, Mark(GREY, "o")) for label in study.methods}
+    return {label: (fixed | coloured)[label] for label in study.methods}
 
 
 def empty(axes: Axes) -> None:

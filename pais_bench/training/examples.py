@@ -39,14 +39,15 @@ def predict_examples(
     folder is that of the run. Where the checkpoint is of the best evaluation, each of the two is shown with its best
     weights as far as they were kept, and `best` lists it; else after the last step. A record has category_id, score,
     mask_iou, segmentation (RLE), and class_weight and mask_weight where the method weights; of the teacher what the
-    method keeps. Methods without unlabelled images, with thresholds that were fitted while training, or with a network
-    of their own, such as SAM, weight nothing here. Raises BenchError for a damaged checkpoint.
+    method keeps. Methods without a teacher, with thresholds that were fitted while training, or with a network of their
+    own, such as SAM, weight nothing here. Raises BenchError for a damaged checkpoint.
     """
     best = [model for model in MODELS if checkpoint.endswith("-best") and (folder / f"best-{model}.pt").exists()]
     categories = [category_id for category_id, _ in store.categories]
     plugin = plugins.load("methods", run.method.name)
     method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
-    weights = method.uses_unlabelled and method.calibration_images is None
+    has_teacher = method.uses_unlabelled and not method.learns_held_out_labels
+    weights = has_teacher and method.calibration_images is None
     examples: dict[int, Record] = {image_id: {"image_id": image_id} for image_id in _choose_images(store)}
     backend: Any = build_backend(run, store.isthing).to(device)
     files = {model: folder / (f"best-{model}.pt" if model in best else "checkpoint.pt") for model in MODELS}

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from pais_bench import geometry
 from pais_bench.data.loader import BatchDataset
@@ -23,20 +22,23 @@ from pais_bench.types import BoxScorer, Instances, Size, Targets, Unlabelled
 
 @torch.no_grad()
 def detect(
-    method: MethodBase, teacher: Any, images: Sequence[Tensor], pad_to: Size, fabric: Fabric
+    method: MethodBase, teacher: Any, images: Sequence[Unlabelled], pad_to: Size, fabric: Fabric
 ) -> tuple[list[Instances], list[BoxScorer]]:
-    """Return the teacher's detections in weak views f32[3,h,w] that the method keeps.
+    """Return the teacher's detections in weak views that the method keeps, or the held-out labels that it learns.
 
     Where the method needs them, a scorer of boxes comes with each view, from the same pass of the backbone, or the
     detections have soft masks and class probabilities.
     """
+    if method.learns_held_out_labels:
+        return [image.ground_truth for image in images if image.ground_truth is not None], []
+    views = [image.weak.image for image in images]
     with fabric.autocast():
         if method.needs_box_scorer:
-            detections, scorers = teacher.predict_with_scorers(images, pad_to, method.keep)
+            detections, scorers = teacher.predict_with_scorers(views, pad_to, method.keep)
             return detections, scorers
         if method.needs_soft_predictions:
-            return teacher.predict_soft(images, pad_to, method.keep), []
-        return teacher.predict(images, pad_to, method.keep), []
+            return teacher.predict_soft(views, pad_to, method.keep), []
+        return teacher.predict(views, pad_to, method.keep), []
 
 
 def progress_at(step: int, training: Training) -> float:

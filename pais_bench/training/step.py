@@ -61,14 +61,14 @@ def train_step(
     for part in split_batch(batch, micro_batches):
         streams = {"labelled": labelled_stream(part.labelled, pad_labelled)}
         if part.unlabelled:
-            weak = [image.weak.image for image in part.unlabelled]
-            found, scorers = detect(method, teacher, weak, pad_weak, fabric)
+            found, scorers = detect(method, teacher, part.unlabelled, pad_weak, fabric)
             detections = merge_stuff(refine(method, found, part.unlabelled, progress, fabric), models.stuff)
             targets = assign_weights(method, detections, scorers, part.unlabelled, fabric)
             strong = project_to_strong_views(targets, part.unlabelled)
             images, mixed = mix_views(part.unlabelled, strong, run.training.unlabelled_mix, models.stuff)
             streams["unlabelled"] = unlabelled_stream(images, mixed, pad_strong)
-            pseudo_labels += targets
+            if not method.learns_held_out_labels:
+                pseudo_labels += targets
         inputs.append(StudentInput(streams))
     if pseudo_labels:
         method.end_step(sum_over_ranks)

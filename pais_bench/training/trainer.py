@@ -92,8 +92,14 @@ class Trainer:
         self.workers = workers
         if self.step and not any_rank(fabric, fabric.is_global_zero and self.log.holds("evaluation", self.step)):
             self._evaluate_if_due(progress)
-        uses_unlabelled = self.method.uses_unlabelled
-        for batch in self.dataset.loader(self.step, workers, uses_unlabelled, fabric.device, self.views_on):
+        for batch in self.dataset.loader(
+            self.step,
+            workers,
+            self.method.uses_unlabelled,
+            fabric.device,
+            self.views_on,
+            self.method.learns_held_out_labels,
+        ):
             begin = time.monotonic()
             record = train_step(self.run, self.method, self.models, batch, fabric, self.micro_batches, self.stopping)
             self.seconds += time.monotonic() - begin

@@ -20,7 +20,7 @@ from pais_bench.annotations import rle
 from pais_bench.annotations.store import Store
 from pais_bench.errors import BenchError, NothingToShow
 from pais_bench.images.pixels import read_pixels
-from pais_bench.reports.cells import baseline
+from pais_bench.reports.cells import baseline, bounds
 from pais_bench.reports.chart import Gallery
 from pais_bench.reports.charts import examples as charts
 from pais_bench.reports.example_errors import count_errors, mark_correct
@@ -112,7 +112,7 @@ def worst_images(frame: pd.DataFrame) -> pd.DataFrame:
 def _select_runs(study: Study, results: Results) -> pd.DataFrame:
     """Return the runs to show: one network, percent and fold, at most MAX_METHODS that use unlabelled images."""
     runs = results.runs[[results.path(folder, STEM).exists() for folder in results.runs["folder"]]]
-    semi_supervised = runs[runs["method"] != baseline(study)]
+    semi_supervised = runs[~runs["method"].isin([baseline(study), *bounds(study)])]
     runs = semi_supervised if len(semi_supervised) else runs
     if runs.empty:
         raise NothingToShow(f"No run has {results.path('', STEM).name}, which `pais-bench predict` writes.")

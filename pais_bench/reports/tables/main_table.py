@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pais_bench.evaluation.significance import MIN_FOLDS
-from pais_bench.reports.cells import baseline, cells, external_cells
+from pais_bench.reports.cells import baseline, bounds, cells, external_cells
 from pais_bench.reports.external_rows import external_labels, source_notes
 from pais_bench.reports.gains import LEVEL, TEST, gains
 from pais_bench.reports.results import Results
@@ -165,6 +165,8 @@ def _caption(title: str, study: Study, results: Results, tested: bool) -> str:
         sentences.append("Mean ± sample standard deviation over the folds.")
     if baseline(study):
         sentences.append("In parentheses: gain over the supervised run of the same network, percent and fold.")
+    for label in bounds(study):
+        sentences.append(f"{label} learns the held-out labels of unlabelled images: no method, but the bound of all.")
     if tested:
         sentences.append(f"Bold: better than supervised, p < {LEVEL:g}, from {MIN_FOLDS} folds on ({TEST}).")
     return " ".join(sentences)

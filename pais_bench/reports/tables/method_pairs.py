@@ -10,7 +10,7 @@ import pandas as pd
 
 from pais_bench.errors import NothingToShow
 from pais_bench.evaluation import significance
-from pais_bench.reports.cells import comparable, fold_metrics
+from pais_bench.reports.cells import bounds, comparable, fold_metrics
 from pais_bench.reports.external_rows import source_notes
 from pais_bench.reports.results import Results
 from pais_bench.reports.table import Table, TableReport, interval, p_value, signed
@@ -20,7 +20,7 @@ NUMBERS = ("difference", "sd_folds", "low", "high", "p", "p_sign_flip")
 
 
 class Report(TableReport):
-    """Write a row per network, percent and pair of methods, supervised among them."""
+    """Write a row per network, percent and pair of methods, supervised among them, oracle not."""
 
     title = "Method against method over folds"
 
@@ -35,7 +35,7 @@ class Report(TableReport):
         for network, percent in itertools.product(study.networks, study.split.percents):
             in_cell = (done["network"] == network) & (done["percent"] == percent)
             own = study.networks[network].methods or study.methods
-            methods = dict.fromkeys([*own, *done.loc[in_cell, "method"]])
+            methods = [one for one in dict.fromkeys([*own, *done.loc[in_cell, "method"]]) if one not in bounds(study)]
             ap = {method: fold_metrics(done, network, method, percent)["AP"] for method in methods}
             pairs = list(itertools.combinations(methods, 2))
             numbers = [_pair((ap[second] - ap[first]).dropna()) for first, second in pairs]
