@@ -368,8 +368,8 @@ def unlabelled_classes(study: Study, results: Path) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("name", "percents", "side", "anchors"),
     [
-        ("chicken_parts", (5, 10, 20), 160, [38, 60, 118]),
-        ("facades", (2, 5, 10), 192, [8, 16, 32]),
+        ("chicken_parts", (5, 20), 160, [38, 60, 118]),
+        ("facades", (2, 10), 192, [8, 16, 32]),
         ("coco_mini", (50,), 192, [8, 19, 67]),
     ],
 )

@@ -75,14 +75,14 @@ def test_twice_the_objects_of_the_fullest_image_are_detected(most: int, detectio
 
 
 def test_percents_are_the_smallest_that_label_every_class() -> None:
-    assert rules.percents(SUMMARY).values["percents"] == [5, 10, 20]  # 2 % are 4 photos
+    assert rules.percents(SUMMARY, H100).values["percents"] == [5, 10, 20]  # 2 % are 4 photos
+    assert rules.percents(SUMMARY, CPU).values["percents"] == [5, 20]
     rare = replace(SUMMARY, unlabelled_classes={**SUMMARY.unlabelled_classes, 5: 1, 10: 1})
-    assert rules.percents(rare).values["percents"] == [20, 30, 50]
-    few = rules.percents(
-        replace(SUMMARY, images={"train": 8}, unlabelled_classes={**SUMMARY.unlabelled_classes, 20: 1})
-    )
+    assert rules.percents(rare, H100).values["percents"] == [20, 30, 50]
+    small = replace(SUMMARY, images={"train": 8}, unlabelled_classes={**SUMMARY.unlabelled_classes, 20: 1})
+    few = rules.percents(small, CPU)
     assert few.values["percents"] == [30, 50] and "2, 4 of 8 photos; fewer than 8" in few.reason
-    never = rules.percents(replace(SUMMARY, unlabelled_classes=dict.fromkeys(PERCENTS, 1)))
+    never = rules.percents(replace(SUMMARY, unlabelled_classes=dict.fromkeys(PERCENTS, 1)), H100)
     assert never.values["percents"] == [20, 30, 50] and "1 of 2 classes have no label at 20 %" in never.reason
 
 

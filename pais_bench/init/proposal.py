@@ -36,7 +36,7 @@ class Proposal:
 
 def propose(summary: DataSummary, device: Device, weights: Mapping[str, Path]) -> Proposal:
     """Return what the rules choose for the data, the device, and the weights of backbones that are at hand."""
-    percents, folds = rules.percents(summary), rules.folds(device)
+    percents, folds = rules.percents(summary, device), rules.folds(device)
     smallest, largest = percents.values["percents"][0], percents.values["percents"][-1]
     views = rules.view_sizes(summary, device)
     backbone = network.backbone(weights, device)

@@ -62,11 +62,11 @@ def view_sizes(summary: DataSummary, device: Device) -> Choice:
     return Choice(values, f"shorter sides of the photos are {' to '.join(map(str, sides))} px; {why}")
 
 
-def percents(summary: DataSummary) -> Choice:
+def percents(summary: DataSummary, device: Device) -> Choice:
     """Return the three smallest percents that label LEAST_LABELLED images, and every class in every fold.
 
     Where there are none, the three largest that label every class, and else the three largest of all; the reason says
-    what is missing.
+    what is missing. On a CPU the first and the last of the three.
     """
     total = summary.images["train"]
     labelled = {percent: int(percent / 100 * total) for percent in PERCENTS}
@@ -79,6 +79,8 @@ def percents(summary: DataSummary) -> Choice:
         chosen = [percent for percent in PERCENTS if labelled[percent]][-3:] or [PERCENTS[-1]]
         worst = summary.unlabelled_classes[chosen[0]]
         why = f"up to {worst} of {len(summary.learnable)} classes have no label at {chosen[0]} %, for want of images"
+    if not device.gpu and len(chosen) > 2:
+        chosen, why = [chosen[0], chosen[-1]], f"{why}; the first and the third of these, for a CPU"
     counts = ", ".join(str(labelled[percent]) for percent in chosen)
     return Choice({"percents": chosen}, f"{counts} of {total} photos; {why}")
 

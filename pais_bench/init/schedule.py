@@ -97,9 +97,9 @@ def expected_time(device: Device, name: str, pixels: float, images: int, count: 
 
 def methods(pretrained: bool) -> Choice:
     """Return the methods: PAIS with its release's constants, and from random weights with those of the study `demo`."""
-    if pretrained:
-        values: dict[str, Any] = {"supervised": {}, "mean_teacher": {}, "pais": {}}
-        return Choice(values, "each with its defaults, PAIS with the constants of its release")
-    careful = {"options": {"score_threshold": 0.65, "unlabelled_weight": 0.5}}
-    values = {"supervised": {}, "mean_teacher": {}, "pais": careful}
-    return Choice(values, "PAIS keeps what mean_teacher keeps: from random weights, less certain teachers mislead")
+    pais: dict[str, Any] = {} if pretrained else {"options": {"score_threshold": 0.65, "unlabelled_weight": 0.5}}
+    why = "each with its defaults, PAIS with the constants of its release"
+    if not pretrained:
+        why = "PAIS keeps what mean_teacher keeps: from random weights, less certain teachers mislead"
+    values = {"supervised": {}, "mean_teacher": {}, "pais": pais, "oracle": {}}
+    return Choice(values, f"{why}; oracle learns the labels that the others must not see: the most there is to gain")
