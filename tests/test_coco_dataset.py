@@ -51,6 +51,26 @@ def test_any_layout_through_options(root: Path, tmp_path: Path) -> None:
     assert Store.open(tmp_path / "out", "train").path(2) == (root / "pictures" / "deep" / "2.png").resolve()
 
 
+def test_classes_are_chosen_by_name_and_all_images_stay(root: Path, tmp_path: Path) -> None:
+    for year in ("train2017", "val2017"):
+        path = root / "annotations" / f"instances_{year}.json"
+        content = json.loads(path.read_text())
+        (car,) = content["annotations"]
+        content["categories"].append({"id": 7, "name": "bus"})
+        content["annotations"].append({**car, "id": 2, "category_id": 7})
+        path.write_text(json.dumps(content))
+    Dataset(Options(classes=["bus"]), root).prepare(tmp_path / "bus", "mine")
+    store = Store.open(tmp_path / "bus", "train")
+    assert list(store.categories) == [(7, "bus")] and sorted(store.image_ids) == [1, 2]
+    assert [one["category_id"] for one in store.coco_dict()["annotations"]] == [7]
+    with pytest.raises(BenchError, match=r"train2017\.json: no class 'van', .*it has car, bus"):
+        Dataset(Options(classes=["bus", "van"]), root).prepare(tmp_path / "van", "mine")
+    content["annotations"][1]["category_id"] = 9
+    path.write_text(json.dumps(content))
+    with pytest.raises(BenchError, match=r"val2017\.json: annotation 2"):
+        Dataset(Options(classes=["bus"]), root).prepare(tmp_path / "bad", "mine")
+
+
 def test_root_is_missing_or_absent(tmp_path: Path) -> None:
     with pytest.raises(
         BenchError, match=r"dataset\.root: missing; give the folder that holds annotations/instances_tr"

@@ -28,7 +28,8 @@ LISTS = ("images", "annotations", "categories")
 class Options(StrictConfig):
     """Set the paths below the root, and the largest image; unlabelled images are read where their file is named.
 
-    An annotation file with a folder of segments, PNGs, is one of COCO's panoptic format.
+    An annotation file with a folder of segments, PNGs, is one of COCO's panoptic format. classes are the names of those
+    to learn: objects of the others are left out, and their images stay.
     """
 
     train_annotations: str = "annotations/instances_train2017.json"
@@ -39,6 +40,8 @@ class Options(StrictConfig):
     val_segments: str | None = None
     unlabelled_annotations: str | None = None
     unlabelled_images: str = "unlabeled2017"
+    # Younger than the digest of a run, which it does not change where it is not set.
+    classes: tuple[str, ...] | None = Field(default=None, min_length=1, exclude_if=lambda classes: classes is None)
     max_megapixels: float = Field(default=200, gt=0)
 
 
@@ -86,6 +89,8 @@ class Dataset:
                 subsets[name] = replace(subsets[name], categories=subsets["train"].categories)
             else:
                 _require_instances(subsets[name], f"dataset.options.{name}_segments")
+        if self.options.classes is not None:
+            subsets = {name: select_classes(subset, self.options.classes) for name, subset in subsets.items()}
         count = sum(len(subset.images) for subset in subsets.values())
         decode = verify_if(verify_images, count, progress)
         for name, subset in subsets.items():
@@ -122,6 +127,23 @@ def read(annotations: Path, images: Path, required: Sequence[str] = LISTS) -> Su
         categories=complete_integers(lists["categories"], "category", notes["category"]),
         extra=content,
         notes=[line for found in notes.values() for line in found.lines()],
+    )
+
+
+def select_classes(subset: Subset, classes: Sequence[str]) -> Subset:
+    """Return a subset with the objects of some classes alone; raise BenchError for a class that its file lacks."""
+    names = [category.get("name") for category in subset.categories]
+    for name in classes:
+        if name not in names:
+            known = ", ".join(map(str, names))
+            raise BenchError(f"{subset.source}: no class '{name}', which dataset.options.classes has; it has {known}")
+    left_out = {category["id"] for category in subset.categories if category.get("name") not in classes}
+    return replace(
+        subset,
+        categories=[category for category in subset.categories if category["id"] not in left_out],
+        annotations=[
+            one for one in subset.annotations if not (isinstance(one, dict) and one.get("category_id") in left_out)
+        ],
     )
 
 
