@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pais_bench.methods._sam_folder import load_sam
+from pais_bench.methods._sam_folder import describe_cost, load_sam
+from pais_bench.methods.base import MethodBase
 from pais_bench.types import Instances, Size
 
 if TYPE_CHECKING:
@@ -96,6 +98,24 @@ class Sam:
         if self.pads:
             maps = F.interpolate(maps, (self.side, self.side), mode="bilinear")[..., : inner[0], : inner[1]]
         return F.interpolate(maps, size, mode="bilinear")[:, 0] > 0, estimates.clamp(0, 1)
+
+
+class SamRefinement(MethodBase):
+    """Load the SAM that the option `sam` names, and tell its cost; a method derives from it before its other base."""
+
+    refines = True
+    calibration_images = 0
+    options: Any
+
+    def describe_cost(self, images: int) -> str:
+        """Tell the weights of SAM, and how many images it encodes."""
+        return describe_cost(self.options.sam, images)
+
+    def prepare(
+        self, detections: Sequence[Instances], ground_truth: Sequence[Instances], class_names: Sequence[str]
+    ) -> None:
+        """Load SAM."""
+        self.sam = Sam(self.options.sam)
 
 
 def draw_points(detections: Instances, number: int) -> Tensor:

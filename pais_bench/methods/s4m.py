@@ -6,15 +6,13 @@ offers the features of its pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from pais_bench.methods._guided import Guided, GuidedOptions
-from pais_bench.methods._sam import Sam, draw_points
-from pais_bench.methods._sam_folder import describe_cost
+from pais_bench.methods._sam import SamRefinement, draw_points
 from pais_bench.methods._soft_predictions import class_probability
 from pais_bench.types import Instances
 
@@ -33,26 +31,14 @@ class Options(GuidedOptions):
     """Points by which SAM is asked for a mask, drawn from the teacher's soft mask."""
 
 
-class Method(Guided):
+class Method(SamRefinement, Guided):
     """Keep confident detections, refine their masks, and learn them with weight 1."""
 
     needs_soft_predictions = True
-    refines = True
-    calibration_images = 0
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.options: Options = options
-
-    def describe_cost(self, images: int) -> str:
-        """Tell the weights of SAM, and how many images it encodes."""
-        return describe_cost(self.options.sam, images)
-
-    def prepare(
-        self, detections: Sequence[Instances], ground_truth: Sequence[Instances], class_names: Sequence[str]
-    ) -> None:
-        """Load SAM."""
-        self.sam = Sam(self.options.sam)
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep classes more probable than the threshold, of soft masks that sum up to more than `pixels` pixels."""

@@ -5,15 +5,13 @@ No paper has tried it: it is PAIS with a better mask, and an estimate of its IoU
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from pais_bench.methods._dynamic_aligning import DynamicAligning, DynamicAligningOptions
-from pais_bench.methods._sam import Sam, draw_points
-from pais_bench.methods._sam_folder import describe_cost
+from pais_bench.methods._sam import SamRefinement, draw_points
 from pais_bench.types import Instances, Targets
 
 if TYPE_CHECKING:
@@ -31,26 +29,13 @@ class Options(DynamicAligningOptions):
     """The teacher's mask stays where its IoU with SAM's is less."""
 
 
-class Method(DynamicAligning):
+class Method(SamRefinement, DynamicAligning):
     """Filter by score, refine masks by SAM, and then filter and weight by SAM's estimate as by the mask IoU."""
-
-    refines = True
-    calibration_images = 0
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.options: Options = options
         self.needs_soft_predictions = options.points > 0
-
-    def describe_cost(self, images: int) -> str:
-        """Tell the weights of SAM, and how many images it encodes."""
-        return describe_cost(self.options.sam, images)
-
-    def prepare(
-        self, detections: Sequence[Instances], ground_truth: Sequence[Instances], class_names: Sequence[str]
-    ) -> None:
-        """Load SAM."""
-        self.sam = Sam(self.options.sam)
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep scores strictly above their threshold: masks are judged when they are refined."""
