@@ -18,7 +18,9 @@ CPU_SIDES = (128, 192)
 GPU_SIDES = ((24, 800), (12, 640), (0, 512))
 """Least memory of a GPU in GB, and the shorter side of its views."""
 MOST_ENLARGED = 1.67
-"""Factor by which views are larger than the photos at most; COCO's usual 800 px of 480."""
+"""Factor by which views are larger than the photos at most on a GPU; COCO's usual 800 px of 480."""
+MOST_ENLARGED_CPU = 1.5
+"""The same on a CPU, where small objects ask for it (docs/benchmarks.md has an example)."""
 LEAST_LABELLED = 8
 RARE = 10
 """Labelled images of a class below which a draw without regard to class may miss it: e^-10 is 1 of 22,000."""
@@ -35,7 +37,7 @@ def view_sizes(summary: DataSummary, device: Device) -> Choice:
     """Return the keys of `input`.
 
     On a CPU the shorter side gives the smaller quarter of the objects SMALL_OBJECT pixels, within CPU_SIDES. On a GPU
-    it is that of the device's memory. Neither enlarges the median photo more than is usual.
+    it is that of the device's memory. Neither enlarges the median photo beyond its factor.
     """
     median = summary.short_sides[1]
     if device.gpu:
@@ -44,8 +46,8 @@ def view_sizes(summary: DataSummary, device: Device) -> Choice:
         why = f"{wanted} px for {device.memory:.0f} GB"
     else:
         quarter = summary.object_side(SMALL_QUANTILE)
-        wanted = min(max(SMALL_OBJECT / max(quarter, 1e-6), CPU_SIDES[0]), CPU_SIDES[1])
-        limit, spread = median, 0.2
+        wanted = min(max(SMALL_OBJECT / max(quarter, 1e-6), min(CPU_SIDES[0], median)), CPU_SIDES[1])
+        limit, spread = MOST_ENLARGED_CPU * median, 0.2
         why = f"a quarter of the objects is below {quarter:.0%} of the shorter side; {SMALL_OBJECT} px for these, "
         why += f"within {CPU_SIDES[0]}..{CPU_SIDES[1]} px for a CPU"
     if limit < wanted:
