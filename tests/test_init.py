@@ -305,7 +305,7 @@ def test_records_without_box_and_area_are_measured(tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
         study = init(root, tmp_path / f"{name}.yaml")
         anchors.append(study.networks["mask_rcnn"].options["anchor_sizes"])
-    assert anchors == [[40, 50, 62]] * 2  # squares of 24 px in photos of 48 px, in views of 80 px
+    assert anchors == [[24, 30, 38]] * 2  # squares of 24 px in views of 48 px
 
 
 def test_a_study_is_not_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,8 +39,8 @@ def sized(side: float) -> DataSummary:
         (sized(0.25), CPU, 160),
         (sized(0.02), CPU, 192),
         (replace(sized(0.02), short_sides=(64.0, 64.0, 64.0)), CPU, 96),  # 1.5 times the photos
-        (replace(sized(0.5), short_sides=(64.0, 64.0, 64.0)), CPU, 80),  # what the objects ask for
-        (replace(sized(0.9), short_sides=(64.0, 64.0, 64.0)), CPU, 64),
+        (replace(sized(0.5), short_sides=(64.0, 64.0, 64.0)), CPU, 64),  # objects of 32 px are not tiny
+        (replace(sized(0.1), short_sides=(128.0, 128.0, 128.0)), CPU, 160),  # 16 px
         (replace(sized(0.05), short_sides=(128.0, 128.0, 128.0)), CPU, 192),
         (replace(SUMMARY, short_sides=(1080.0, 1080.0, 1080.0)), H100, 800),
         (replace(SUMMARY, short_sides=(300.0, 300.0, 300.0)), H100, 512),  # 1.67 times 300 is 501

@@ -13,14 +13,16 @@ from pais_bench.init.device import Device
 from pais_bench.init.summary import FOLDS, PERCENTS, DataSummary
 
 SMALL_OBJECT, SMALL_QUANTILE = 40, 0.25
-"""Pixels that the objects at this quantile have in a view on a CPU: about five cells of the finest level's stride."""
+"""Pixels that the objects at this quantile have in a view on a CPU: about ten cells of the finest level's stride."""
+TINY_OBJECT = 16
+"""Pixels up to which views on a CPU enlarge them; beyond it, the time of larger views is better spent on steps."""
 CPU_SIDES = (128, 192)
 GPU_SIDES = ((24, 800), (12, 640), (0, 512))
 """Least memory of a GPU in GB, and the shorter side of its views."""
 MOST_ENLARGED = 1.67
 """Factor by which views are larger than the photos at most on a GPU; COCO's usual 800 px of 480."""
 MOST_ENLARGED_CPU = 1.5
-"""The same on a CPU, where small objects ask for it (docs/benchmarks.md has an example)."""
+"""The same on a CPU, for photos of tiny objects alone (docs/benchmarks.md has an example)."""
 LEAST_LABELLED = 8
 RARE = 10
 """Labelled images of a class below which a draw without regard to class may miss it: e^-10 is 1 of 22,000."""
@@ -46,8 +48,9 @@ def view_sizes(summary: DataSummary, device: Device) -> Choice:
         why = f"{wanted} px for {device.memory:.0f} GB"
     else:
         quarter = summary.object_side(SMALL_QUANTILE)
-        wanted = min(max(SMALL_OBJECT / max(quarter, 1e-6), min(CPU_SIDES[0], median)), CPU_SIDES[1])
-        limit, spread = MOST_ENLARGED_CPU * median, 0.2
+        wanted = min(max(SMALL_OBJECT / max(quarter, 1e-6), CPU_SIDES[0]), CPU_SIDES[1])
+        enlarged = min(TINY_OBJECT / max(quarter, 1e-6), MOST_ENLARGED_CPU * median)
+        limit, spread = max(median, enlarged), 0.2
         why = f"a quarter of the objects is below {quarter:.0%} of the shorter side; {SMALL_OBJECT} px for these, "
         why += f"within {CPU_SIDES[0]}..{CPU_SIDES[1]} px for a CPU"
     if limit < wanted:
