@@ -16,7 +16,7 @@ from markupsafe import Markup
 from pais_bench import __version__
 from pais_bench.annotations.store import write_text
 from pais_bench.reports import findings
-from pais_bench.reports.cells import baseline, bounds
+from pais_bench.reports.answer import answer
 from pais_bench.reports.chart import Chart, Gallery
 from pais_bench.reports.missing_runs import MissingRun, grid_command, missing_runs
 from pais_bench.reports.overview import cards
@@ -100,17 +100,8 @@ def _answer(
     study: Study, results: Results, sections: Sequence[Section], missing: Sequence[MissingRun]
 ) -> dict[str, Any]:
     """Return the words of the head, from the frames of the tables that were written."""
-    frames = {section.name: section.frame for section in sections}
-    supervised, finished = baseline(study), int((results.runs["state"] == "done").sum())
-    answer: dict[str, Any] = {"lead": "", "sentences": []}
-    if (cells := frames.get("main_table")) is not None:
-        runs = results.runs
-        grid = set(zip(runs["network"], runs["method"], runs["percent"], strict=True))
-        cells = cells[[key in grid for key in zip(cells["network"], cells["method"], cells["percent"], strict=True)]]
-        found = findings.find(cells, frames.get("significance"), frames.get("method_pairs"), supervised, bounds(study))
-        answer["lead"] = findings.lead(found, finished, supervised)
-        answer["sentences"] = findings.sentences(found, supervised) if finished > 1 else []
-    return {**answer, "missing_sentence": findings.missing_sentence(len(results.runs), missing)}
+    words = answer(study, results, {section.name: section.frame for section in sections})
+    return {**words._asdict(), "missing_sentence": findings.missing_sentence(len(results.runs), missing)}
 
 
 def _tabs(written: Mapping[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -1,11 +1,10 @@
-"""Write the tables and figures of a study, and print the main table."""
+"""Write the tables and figures of a study, and print the main table with what came out in words."""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
 
-from pais_bench import plugins
 from pais_bench.cli import context, prepared
 
 
@@ -20,6 +19,7 @@ def run(arguments: Namespace) -> int:
 
     Returns 2 where a report failed: it is named on stderr and on the page, and every other one is written.
     """
+    from pais_bench.reports.answer import in_terminal
     from pais_bench.reports.results import Results  # pandas and matplotlib, which training environments lack
     from pais_bench.reports.write import ERRORS, write_reports
 
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
     for path in written.paths:
         print(path)
     if "main_table" not in written.failures:
-        print(plugins.load("reports", "main_table").terminal_table(study, results))
+        print(in_terminal(study, results, written.failures))
     for name, failure in written.failures.items():
         print(f"pais-bench report: error: {name} could not be written: {failure}", file=sys.stderr)
     if written.failures:

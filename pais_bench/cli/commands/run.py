@@ -156,9 +156,10 @@ def _note(controller: Controller) -> str:
 
 
 def _print_table(study: Study, results: Path) -> None:
+    from pais_bench.reports.answer import in_terminal
     from pais_bench.reports.results import Results
 
-    print(plugins.load("reports", "main_table").terminal_table(study, Results.of(study, results)))
+    print(in_terminal(study, Results.of(study, results)))
 
 
 def _explain(status: int, controller: Controller, arguments: Namespace) -> int:

@@ -138,12 +138,6 @@ class Report(TableReport):
         return MainTable(caption, columns, rows, 2, notes, title, all_cells)
 
 
-def terminal_table(study: Study, results: Results) -> str:
-    """Return the table as plain text, ready to print."""
-    report = Report()
-    return report.table(study, results, report.frame(study, results)).plain()
-
-
 def _cell(row: pd.Series, bold: bool) -> Cell:
     if pd.isna(row["AP"]):
         return Cell("–")
