@@ -274,7 +274,7 @@ def test_a_gpu_and_weights_give_the_usual_network(tmp_path: Path, monkeypatch: p
     study = init(lay_out(tmp_path / "root", LAYOUTS["Roboflow"]), tmp_path / "study.yaml")
     options = study.networks["mask_rcnn"].options
     assert options["pretrained_backbone"] == str(weights) and len(options["anchor_sizes"]) == 5
-    assert "box_features" not in options and study.methods["pais"].options["score_threshold"] == 0.35
+    assert "box_features" not in options and study.methods["pais"].options["score_threshold"] == 0.5
     assert study.training.precision == "bf16-mixed" and study.split.folds == (1, 2, 3, 4, 5)
 
 
