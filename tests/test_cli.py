@@ -94,7 +94,7 @@ def test_another_broken_pipe_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None
 FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"stpes": 3}, ("unknown key 'stpes'",)),
     ({"training": {"stpes": 3}}, ("unknown key 'training.stpes'",)),
-    ({"methods": {"pias": {}}}, ("methods.pias", "there is no 'pias'", "mean_teacher, noisy_boundary, pais")),
+    ({"methods": {"pias": {}}}, ("methods.pias", "there is no 'pias'", "mean_teacher, noisy_boundary, oracle, pais")),
     ({"methods": {"pais": {"options": {"alhpa": 2}}}}, ("methods.pais.options", "unknown key 'alhpa'", "alpha")),
     ({"methods": {"pais": {"options": {"alpha": -2}}}}, ("methods.pais.options", "'alpha'", "got -2")),
     ({"networks": {"x": {"backend": "torchvision"}}}, ("networks.x", "there is no 'torchvision/x'", "mask_rcnn")),
