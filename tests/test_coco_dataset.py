@@ -69,6 +69,11 @@ def test_classes_are_chosen_by_name_and_all_images_stay(root: Path, tmp_path: Pa
     path.write_text(json.dumps(content))
     with pytest.raises(BenchError, match=r"val2017\.json: annotation 2"):
         Dataset(Options(classes=["bus"]), root).prepare(tmp_path / "bad", "mine")
+    path.write_text(
+        json.dumps({**content, "annotations": [3, {"category_id": []}], "categories": ["x", {"name": "bus"}]})
+    )
+    with pytest.raises(BenchError, match=r"val2017\.json: "):
+        Dataset(Options(classes=["bus"]), root).prepare(tmp_path / "worse", "mine")
 
 
 def test_root_is_missing_or_absent(tmp_path: Path) -> None:

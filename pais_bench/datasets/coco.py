@@ -131,19 +131,26 @@ def read(annotations: Path, images: Path, required: Sequence[str] = LISTS) -> Su
 
 
 def select_classes(subset: Subset, classes: Sequence[str]) -> Subset:
-    """Return a subset with the objects of some classes alone; raise BenchError for a class that its file lacks."""
-    names = [category.get("name") for category in subset.categories]
+    """Return a subset with the objects of some classes alone; raise BenchError for a class that its file lacks.
+
+    Records that are no valid ones stay, to be refused by name where all are checked.
+    """
+    names = [category.get("name") for category in subset.categories if isinstance(category, dict)]
     for name in classes:
         if name not in names:
             known = ", ".join(map(str, names))
             raise BenchError(f"{subset.source}: no class '{name}', which dataset.options.classes has; it has {known}")
-    left_out = {category["id"] for category in subset.categories if category.get("name") not in classes}
+    others = [one for one in subset.categories if isinstance(one, dict) and one.get("name") not in classes]
+    left_out = {one["id"] for one in others if isinstance(one.get("id"), int)}
+
+    def stays(record: Any, key: str) -> bool:
+        number = record.get(key) if isinstance(record, dict) else None
+        return not (isinstance(number, (int, float)) and number in left_out)
+
     return replace(
         subset,
-        categories=[category for category in subset.categories if category["id"] not in left_out],
-        annotations=[
-            one for one in subset.annotations if not (isinstance(one, dict) and one.get("category_id") in left_out)
-        ],
+        categories=[one for one in subset.categories if stays(one, "id")],
+        annotations=[one for one in subset.annotations if stays(one, "category_id")],
     )
 
 
