@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,54 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import sams
 import torch
-from lightning_fabric import Fabric
+from on_device import BUDGETS, PAIRS, a_run, build, on_cpu, resnet50_options, train
 from pretend_device import Mismatch, pretend, pretend_fabric, process
-from tiny import SMALLEST, study
-from torchvision.models import resnet50
 
 from pais_bench import geometry, plugins
 from pais_bench.annotations.store import Store
 from pais_bench.data.loader import BatchDataset
-from pais_bench.methods import _sam
+from pais_bench.data.upload import tensors_on
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.run import Run
-from pais_bench.study.study import Study
-from pais_bench.training import predict
 from pais_bench.training.mixing import mix_views
-from pais_bench.training.preemption import Interrupted
 from pais_bench.training.pseudo_labels import project_to_strong_views
 from pais_bench.training.step import train_step
-from pais_bench.training.trainer import Trainer
 from pais_bench.types import Targets
-
-NETWORKS = ("torchvision/mask_rcnn", "torchvision/knet")
-ALL: dict[str, Any] = {"score_threshold": 0.0}
-METHODS: dict[str, dict[str, Any]] = {
-    "supervised": {},
-    "mean_teacher": {"options": ALL},
-    "pais": {"options": ALL | {"mask_iou_threshold": 0.0}},
-    "polite_teacher": {"options": ALL},
-    "soft_teacher": {"options": ALL | {"foreground_threshold": 0.0}},
-    "unbiased_teacher": {"options": ALL},
-    "guided_distillation": {"options": ALL | {"guided_steps": 1}, "teacher": "supervised"},
-    "data_distillation": {"options": {"calibration_images": 3}, "teacher": "supervised"},
-    "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
-    "pl_dc": {"options": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]}},
-    "mc_panda": {"options": {"score_threshold": 0.0, "certainty": 0.1}},
-    "sam_refined": {"options": ALL | {"mask_iou_threshold": 0.0, "points": 3, "sam": "sam"}},
-}
-FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
-PAIRS = [(n, m) for n in NETWORKS for m in METHODS if n.endswith("mask_rcnn") or m not in FOR_REGIONS]
-
-
-class Budget(NamedTuple):
-    """Bound what a step may cost: waits of the host, those of lines of pais_bench, and kernels."""
-
-    waits: int
-    ours: int
-    kernels: int
 
 
 class Cost(NamedTuple):
@@ -85,113 +50,41 @@ def device() -> Iterator[ProcessPoolExecutor]:
         yield executor
 
 
-def a_run(network: str, method: str, options: dict[str, Any] | None = None, **training: Any) -> Run:
-    backend, name = network.split("/")
-    values = study(
-        networks={name: {"backend": backend, "options": SMALLEST[network] | (options or {})}}, methods=METHODS
-    )
-    values["split"]["percents"] = [20]
-    values["training"] |= {"steps": 2, "evaluate_every": 2, "evaluate_images": 1, "checkpoint_every": 1, **training}
-    return Study(**values).run(20, 1, name, method)
-
-
-def build(run: Run, data: Path, folder: Path, on_device: bool) -> Trainer:
-    """Build a trainer; its pretrained teacher, if any, is one that was never trained."""
-    stores = {subset: Store.open(data, subset) for subset in ("train", "val")}
-    split = draw_split(stores["train"], run.dataset, run.split)
-    fabric = pretend_fabric() if on_device else Fabric(accelerator="cpu", devices=1)
-    if run.teacher and not (folder / run.teacher.folder).exists():
-        (folder / run.teacher.folder).mkdir(parents=True)
-        Trainer(run.teacher, stores, split, folder / run.teacher.folder, fabric)._save()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sam, "load_sam", lambda folder: sams.StandIn())
-        return Trainer(run, stores, split, folder, fabric, results=folder)
-
-
-def train(network: str, method: str, data: Path, folder: Path, on_device: bool) -> list[dict[str, Any]]:
-    """Train two steps with an evaluation, on the device with a stop between them; return the log and a prediction."""
-    run = a_run(network, method)
-    folder.mkdir()
-    trainer = build(run, data, folder, on_device)
-    if on_device:
-
-        def stop(line: dict[str, Any]) -> None:
-            trainer.stopping = True
-
-        with pytest.raises(Interrupted):
-            trainer.fit(progress=stop)
-        trainer = build(run, data, folder, on_device)
-        assert trainer.step == 1 and not trainer.fault
-    trainer.fit()
-    lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
-    store = trainer.validation.store
-    network_on_device = predict.load_trained(run, store.isthing, folder).to(trainer.fabric.device)
-    records = predict.predict(network_on_device, run, store, store.image_ids[:2], trainer.fabric.device)
-    return [*lines, {"event": "prediction", "boxes": [value for record in records for value in record["bbox"]]}]
-
-
-def train_on_device(*arguments: Any) -> list[dict[str, Any]]:
+def train_on_device(run: Run, data: Path, folder: Path) -> list[dict[str, Any]]:
     with pretend():
-        return train(*arguments, on_device=True)
+        return train(run, data, folder, pretend_fabric, stop=True)
 
 
 @pytest.mark.parametrize(("network", "method"), PAIRS)
 def test_training_evaluation_resume_and_prediction_are_those_of_the_cpu(
     network: str, method: str, data: Path, device: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    future = device.submit(train_on_device, network, method, data, tmp_path / "device")
-    expected = train(network, method, data, tmp_path / "cpu", on_device=False)
+    run = a_run(network, method)
+    future = device.submit(train_on_device, run, data, tmp_path / "device")
+    expected = train(run, data, tmp_path / "cpu", on_cpu, stop=False)
     for mine, theirs in zip(future.result(), expected, strict=True):
         assert mine.keys() == theirs.keys() and mine["event"] == theirs["event"]
         if theirs["event"] == "step":
-            # K-Net's matching is of whole numbers: after an update the last digits of a loss depend on the path taken.
-            assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if theirs["step"] == 1 else 1e-3, abs=1e-6)
+            # K-Net's pseudo-masks are cut at a half: after an update, by a logit's last digit, some have a pixel more.
+            later = 1e-2 if network.endswith("knet") else 1e-3
+            assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if theirs["step"] == 1 else later, abs=1e-6)
             assert mine.get("pseudo", {}).get("kept_per_image") == theirs.get("pseudo", {}).get("kept_per_image")
         elif theirs["event"] == "prediction":
             assert mine["boxes"] == pytest.approx(theirs["boxes"], rel=1e-3, abs=1e-2)
 
 
-R50 = {"backbone": "resnet50", "anchor_sizes": [32, 64, 128, 256, 512], "box_detections_per_img": 100}
-"""The network of which kernels are counted, at small views and with narrow heads, on which their number depends little.
-
-Real are: backbone, pyramid, batch and detections an image.
-"""
-BUDGETS: dict[tuple[str, str, int, int], Budget] = {
-    ("torchvision/mask_rcnn", "supervised", 4, 0): Budget(waits=16, ours=10, kernels=1900),
-    ("torchvision/mask_rcnn", "mean_teacher", 4, 12): Budget(waits=75, ours=25, kernels=6200),
-    ("torchvision/mask_rcnn", "soft_teacher", 4, 12): Budget(waits=75, ours=25, kernels=8000),
-    ("torchvision/knet", "pais", 4, 8): Budget(waits=12, ours=12, kernels=5400),
-}
-"""By network, method, labelled and unlabelled images of the batch: a tenth above what was counted.
-
-Mask R-CNN suppresses each view and level apart.
-"""
-
-
 def step_cost(network: str, method: str, labelled: int, unlabelled: int, data: Path, folder: Path) -> Cost:
     """Return what a step costs, after one of labelled images alone, in which the optimiser makes its state."""
-    detections = {"detections_per_img": 100, "kernels": 100, "stages": 3} if network.endswith("knet") else R50
     sizes = {"labelled_batch_size": labelled, "unlabelled_batch_size": max(unlabelled, 1), "log_every": 99}
-    weights = folder / "resnet50.pth"
-    torch.save(_resnet50().state_dict(), weights)
-    options = detections | {"backbone": "resnet50", "pretrained_backbone": str(weights)}
+    options = resnet50_options(network, folder)
     with pretend() as recorder:
-        trainer = build(a_run(network, method, options, steps=9, **sizes), data, folder, on_device=True)
+        trainer = build(a_run(network, method, options, steps=9, **sizes), data, folder, pretend_fabric())
         batches = trainer.dataset.loader(0, 0, trainer.method.uses_unlabelled, trainer.fabric.device)
         batch = next(batches)
         for part in (replace(batch, unlabelled=[]), batch):
             recorder.clear()
             train_step(trainer.run, trainer.method, trainer.models, part, trainer.fabric)
         return Cost(Counter(recorder.waits), recorder.kernels.total())
-
-
-def _resnet50() -> torch.nn.Module:
-    torch.manual_seed(0)
-    network = resnet50()
-    for name, module in network.named_modules():
-        if name.endswith("bn3"):
-            torch.nn.init.constant_(module.weight, 0.2)  # activations of a random network behind frozen norms explode
-    return network
 
 
 @pytest.mark.parametrize("step", BUDGETS, ids=lambda step: "-".join(map(str, step)))
@@ -221,6 +114,9 @@ def unpack(data: Path) -> Cost:
             if there is None and here is None:
                 continue
             assert there.device.type == "pretend" and there.dtype == here.dtype and torch.equal(there.cpu(), here)
+    fields_of_instances = 5  # without soft masks and probabilities, which are None
+    on_device = list(tensors_on(torch.device("pretend", 0), batch))
+    assert len(on_device) == 3 * (1 + fields_of_instances) + 8 * 2
     for image, other_image in zip(batch.unlabelled, expected.unlabelled, strict=True):
         assert torch.equal(image.weak.image.cpu(), other_image.weak.image)
         assert torch.equal(image.strong.image.cpu(), other_image.strong.image)
@@ -273,7 +169,7 @@ def misplace(data: Path, folder: Path) -> None:
     plain = geometry.warp_boxes
     with pytest.MonkeyPatch.context() as patch, pretend():
         patch.setattr(geometry, "warp_boxes", lambda boxes, *rest: plain(boxes, *rest) + torch.zeros(len(boxes), 4))
-        trainer = build(a_run("torchvision/mask_rcnn", "mean_teacher"), data, folder, on_device=True)
+        trainer = build(a_run("torchvision/mask_rcnn", "mean_teacher"), data, folder, pretend_fabric())
         trainer.fit()
 
 

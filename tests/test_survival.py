@@ -158,12 +158,14 @@ def group_of_its_own() -> None:
     slow_evaluation()
 
 
-def test_ctrl_c_saves_and_reaches_the_loader_processes_without_a_traceback(
-    training: Training, whole: Training, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_reaches_the_loader_processes_too_saves_without_a_traceback(
+    number: signal.Signals, training: Training, whole: Training, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Signal all at once, as a terminal does at Ctrl-C and SLURM at the time limit or a preemption."""
     pid = training.start("--workers", "1", before=group_of_its_own)
     wait_until(lambda: (training.folder / "log.jsonl").exists() and len(training.log()) == 2)
-    os.killpg(pid, signal.SIGINT)
+    os.killpg(pid, number)
     assert training.wait(pid) == INTERRUPTED
     first, second = training.stderr.read_text().splitlines()
     assert first.endswith("step 0 of 4")

@@ -120,5 +120,5 @@ def _histogram(pixels: Pixels, kind: str | None) -> Tensor:
     if kind is None:
         return torch.zeros((1, 256), dtype=torch.int64)
     image = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None] if kind == "grey" else pixels
-    channels = [cv2.calcHist([image], [c], None, [256], [0, 256])[:, 0] for c in range(image.shape[-1])]
+    channels = [cv2.calcHist([image], [c], None, [256], [0, 256]).ravel() for c in range(image.shape[-1])]
     return torch.from_numpy(np.stack(channels)).to(torch.int64)

@@ -6,6 +6,7 @@ ranks' shares of a batch are disjoint.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -162,11 +163,26 @@ def split_batch(batch: Batch, count: int) -> list[Batch]:
 def load_packed(pack: Callable[[Key], Packed], keys: Sequence[Key], workers: int, pin_memory: bool) -> Iterator[Packed]:
     """Yield what a function packs for each key; worker processes read ahead, and their errors are raised here."""
     packing = _CatchErrors(pack)
-    loader = DataLoader(packing, batch_size=None, sampler=keys, num_workers=workers, pin_memory=pin_memory)
+    loader = DataLoader(
+        packing,
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_outlive_one_sigterm,
+    )
     for packed in loader:
         if isinstance(packed, BenchError):
             raise packed
         yield packed
+
+
+def _outlive_one_sigterm(worker: int) -> None:
+    """Let a loader process go on at the first SIGTERM, at which the training saves: SLURM sends it to every process.
+
+    torch's own handler ends it. A second one does so here, such as that of a DataLoader whose process is stuck.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 class _CatchErrors(Dataset[Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
 
 import torch
 from torch import Tensor
@@ -29,15 +30,19 @@ def _hand_over(batch: Batch, event: torch.cuda.Event, device: torch.device) -> B
     """Let the device's current stream wait for a batch, and keep its memory until that stream is done with it."""
     current = torch.cuda.current_stream(device)
     current.wait_event(event)
-    for tensor in _tensors(batch):
+    for tensor in tensors_on(device, batch):
         tensor.record_stream(current)
     return batch
 
 
-def _tensors(batch: Batch) -> Iterator[Tensor]:
-    for labelled in batch.labelled:
-        yield labelled.view.image
-        yield from vars(labelled.instances).values()
-    for unlabelled in batch.unlabelled:
-        yield unlabelled.weak.image
-        yield unlabelled.strong.image
+def tensors_on(device: torch.device, value: object) -> Iterator[Tensor]:
+    """Yield every tensor on a device that a value of pais_bench.types holds, however deep."""
+    if isinstance(value, Tensor):
+        if value.device.type == device.type:
+            yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_on(device, item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from tensors_on(device, getattr(value, field.name))
