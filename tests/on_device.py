@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from tiny import SMALLEST, study
 from torchvision.models import resnet50
 
+from pais_bench import plugins
 from pais_bench.annotations.store import Store
 from pais_bench.methods import _sam
 from pais_bench.splits.draw import draw_split
@@ -77,6 +78,13 @@ def a_run(network: str, method: str, options: dict[str, Any] | None = None, **tr
     values["split"]["percents"] = [20]
     values["training"] |= {"steps": 2, "evaluate_every": 2, "evaluate_images": 1, "checkpoint_every": 1, **training}
     return Study(**values).run(20, 1, name, method)
+
+
+def prepare(folder: Path) -> Path:
+    """Draw and prepare 64 shapes, and return their folder."""
+    plugin = plugins.load("datasets", "shapes")
+    plugin.Dataset(plugin.Options(train=60, val=4, size=64), None).prepare(folder, "shapes")
+    return folder
 
 
 def on_cpu() -> Fabric:

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
-from on_device import BUDGETS, NETWORKS, PAIRS, a_run, build, on_cpu, resnet50_options, train
+from on_device import BUDGETS, NETWORKS, PAIRS, a_run, build, on_cpu, prepare, resnet50_options, train
 from tiny import write_study
 
-from pais_bench import plugins
 from pais_bench.annotations.store import Store
 from pais_bench.cli.main import main
 from pais_bench.data.loader import BatchDataset
@@ -33,10 +32,7 @@ EVERY_REGION = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 1
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    plugin = plugins.load("datasets", "shapes")
-    plugin.Dataset(plugin.Options(train=60, val=4, size=64), None).prepare(folder, "shapes")
-    return folder
+    return prepare(tmp_path_factory.mktemp("shapes"))
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from on_device import BUDGETS, PAIRS, a_run, build, on_cpu, resnet50_options, train
+from on_device import BUDGETS, PAIRS, a_run, build, on_cpu, prepare, resnet50_options, train
 from pretend_device import Mismatch, pretend, pretend_fabric, process
 
-from pais_bench import geometry, plugins
+from pais_bench import geometry
 from pais_bench.annotations.store import Store
 from pais_bench.data.loader import BatchDataset
 from pais_bench.data.upload import tensors_on
@@ -38,10 +38,7 @@ class Cost(NamedTuple):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    plugin = plugins.load("datasets", "shapes")
-    plugin.Dataset(plugin.Options(train=60, val=4, size=64), None).prepare(folder, "shapes")
-    return folder
+    return prepare(tmp_path_factory.mktemp("shapes"))
 
 
 @pytest.fixture(scope="module")
