@@ -176,6 +176,17 @@ def test_a_signal_that_reaches_the_loader_processes_too_saves_without_a_tracebac
     assert_ends_like(training, whole)
 
 
+def test_a_crash_ends_the_loader_processes() -> None:
+    """Python ends them by one SIGTERM, and waits for them."""
+    crash = (
+        "from pais_bench.data.loader import load_packed\n"
+        "for packed in (packed_batches := load_packed(abs, range(99), 2, pin_memory=False)):\n"
+        "    raise ValueError('a bug')"
+    )
+    done = subprocess.run([sys.executable, "-c", crash], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == "ValueError: a bug"
+
+
 def test_a_second_ctrl_c_ends_without_saving(training: Training, whole: Training) -> None:
     pid = training.start("--workers", "1", before=deaf_evaluation)
     wait_until(lambda: (training.folder / "log.jsonl").exists() and len(training.log()) == 2)

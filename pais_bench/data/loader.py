@@ -6,7 +6,9 @@ ranks' shares of a batch are disjoint.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -169,7 +171,7 @@ def load_packed(pack: Callable[[Key], Packed], keys: Sequence[Key], workers: int
         sampler=keys,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_outlive_one_sigterm,
+        worker_init_fn=_obey_the_parent_alone,
     )
     for packed in loader:
         if isinstance(packed, BenchError):
@@ -177,12 +179,20 @@ def load_packed(pack: Callable[[Key], Packed], keys: Sequence[Key], workers: int
         yield packed
 
 
-def _outlive_one_sigterm(worker: int) -> None:
-    """Let a loader process go on at the first SIGTERM, at which the training saves: SLURM sends it to every process.
+def _obey_the_parent_alone(worker: int) -> None:
+    """Let a loader process end at a SIGTERM of the training, as torch has it, and go on at any other.
 
-    torch's own handler ends it. A second one does so here, such as that of a DataLoader whose process is stuck.
+    SLURM sends one to every process at the time limit or a preemption; the training needs its batches until it has
+    saved. A handler is not told who sent a signal, but a thread that waits for it is.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_at_sigterm_of, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_at_sigterm_of(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 class _CatchErrors(Dataset[Any]):
