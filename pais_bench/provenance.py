@@ -35,7 +35,7 @@ _PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:==| @ \S+@)([^\s;\\]+)", re.MULTIL
 
 PACKAGES = (
     *("torch", "torchvision", "lightning-fabric", "numpy", "pycocotools", "pillow", "pydantic"),
-    *("open-clip-torch", "transformers"),
+    *("opencv-python-headless", "opencv-python", "open-clip-torch", "transformers"),
     *(package for packages in FRAMEWORKS.values() for package in packages),
 )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import RUN, Training
 from lightning_fabric import Fabric
 from on_device import BUDGETS, NETWORKS, PAIRS, a_run, build, on_cpu, prepare, resnet50_options, train
 from tiny import write_study
@@ -66,10 +67,10 @@ def test_training_evaluation_resume_and_prediction_are_those_of_the_cpu(
 
 
 def assert_same_losses(actual: dict[str, float], expected: dict[str, float], step: int) -> None:
-    """Compare the losses of a step with those of the CPU; the unlabelled ones of an H100 differed by up to 0.1.
+    """Compare the losses of a step with those of the CPU.
 
-    An untrained teacher has ties everywhere: by the last digit of a sum it prefers another box, or a mask has a pixel
-    more. And the first update moves every weight by the learning rate, whichever way its gradient's last digit goes.
+    The unlabelled ones, of what an untrained teacher finds, differed on an H100 by up to 10 %, before K-Net's ties were
+    broken alike; why was not looked for.
     """
     assert actual.keys() == expected.keys() and all(map(math.isfinite, actual.values()))
     for term, loss in expected.items():
@@ -127,7 +128,7 @@ def test_views_of_the_device_are_those_of_the_cpu_to_the_bit(data: Path) -> None
         assert torch.equal(*((one * 255).round() if pixels else one for one in (tensor.cpu(), other)))
 
 
-def test_the_commands_train_predict_and_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_train_predict_and_evaluate(tmp_path: Path) -> None:
     study, results = str(write_study(tmp_path)), str(tmp_path / "results")
     cell = ("--percent", "10", "--fold", "1")
     run = (*cell, "--network", "mask_rcnn", "--method", "pais")
@@ -143,14 +144,11 @@ def test_the_commands_train_predict_and_evaluate(tmp_path: Path, capsys: pytest.
 def test_too_little_memory_of_the_device_is_told_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study, results = str(write_study(tmp_path)), str(tmp_path / "results")
-    cell = ("--percent", "10", "--fold", "1")
-    for command in (["prepare", study], ["split", study, *cell]):
-        assert main([*command, "--results", results]) == 0
+    training = Training(tmp_path)
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(1e-4)
     try:
-        code = main(["train", study, "--results", results, *cell, "--network", "mask_rcnn", "--method", "supervised"])
+        code = main(["train", str(training.path), "--results", str(training.results), *RUN])
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert code == 2

@@ -62,9 +62,8 @@ def test_training_evaluation_resume_and_prediction_are_those_of_the_cpu(
     for mine, theirs in zip(future.result(), expected, strict=True):
         assert mine.keys() == theirs.keys() and mine["event"] == theirs["event"]
         if theirs["event"] == "step":
-            # K-Net's pseudo-masks are cut at a half: after an update, by a logit's last digit, some have a pixel more.
-            later = 1e-2 if network.endswith("knet") else 1e-3
-            assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if theirs["step"] == 1 else later, abs=1e-6)
+            # after an update the last digits of a loss depend on the path taken
+            assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if theirs["step"] == 1 else 1e-3, abs=1e-6)
             assert mine.get("pseudo", {}).get("kept_per_image") == theirs.get("pseudo", {}).get("kept_per_image")
         elif theirs["event"] == "prediction":
             assert mine["boxes"] == pytest.approx(theirs["boxes"], rel=1e-3, abs=1e-2)
