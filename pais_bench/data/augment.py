@@ -104,9 +104,19 @@ def erase(pixels: Pixels, operation: Erasing) -> Pixels:
 
 
 def _warp(pixels: Pixels, matrix: Matrix, size: Size, fill: tuple[int, ...]) -> Pixels:
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    sampling = sampling_matrix(matrix)[:2]
-    warped = cv2.warpAffine(pixels, sampling, (size[1], size[0]), flags=flags, borderValue=fill)  # a constant border
+    """Resample u8[H,W,C] or u8[H,W]: what warpAffine of OpenCV 4 does, and that of 5, in floats, does not.
+
+    A coordinate is the sum of a row's and a column's, each rounded to 1/1024 px, cut to 1/32 px.
+    """
+    sampling = sampling_matrix(matrix)
+    rows, columns = np.arange(size[0])[:, None], np.arange(size[1])
+    x, y = (
+        (np.rint((b * rows + c) * 1024).astype(np.int32) + 16 + np.rint(a * columns * 1024).astype(np.int32)) >> 5
+        for a, b, c in sampling[:2]
+    )
+    whole = np.stack((x >> 5, y >> 5), -1).clip(-(1 << 15), (1 << 15) - 1).astype(np.int16)
+    fraction = (((y & 31) << 5) + (x & 31)).astype(np.uint16)
+    warped = cv2.remap(pixels, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
     return np.asarray(warped, dtype=np.uint8)
 
 
