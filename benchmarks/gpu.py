@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1, help="factor of the views' sizes, for a trial on a CPU")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    context.ignore_srun_hint()
+    context.quieten_fabric()
     deadline = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), arguments.out, deadline, arguments.workers, arguments.views, arguments.scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -129,8 +130,9 @@ def read_checked_split(dataset: str, choice: SplitChoice, results: Path, store: 
     return split
 
 
-def ignore_srun_hint() -> None:
-    """Silence Fabric's warning that SLURM is installed; several GPUs are started by srun in the workflow."""
+def quieten_fabric() -> None:
+    """Silence Fabric's hints: several GPUs are started by srun in the workflow, TF32 is a key of the study."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # to INFO by its import
     warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
 
 

@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> None:
     require_trained(run, arguments.results)
     torch.set_num_threads(arguments.threads)
     torch.set_float32_matmul_precision(run.training.matmul_precision)
-    context.ignore_srun_hint()
+    context.quieten_fabric()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
     backend = load_trained(run, store.isthing, folder, checkpoint).to(fabric.device)
     with fabric.autocast():

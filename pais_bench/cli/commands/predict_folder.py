@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> None:
     classes = {category["id"]: category["name"] for category in categories}
     torch.set_num_threads(arguments.threads)
     torch.set_float32_matmul_precision(run.training.matmul_precision)
-    context.ignore_srun_hint()
+    context.quieten_fabric()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
     network = _load(run, categories, arguments).to(fabric.device)
     score = arguments.score if arguments.score is not None else LABEL_SCORE if arguments.as_labels else 0.0

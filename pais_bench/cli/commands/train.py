@@ -111,7 +111,7 @@ def _launch(arguments: Namespace, run: Run) -> Fabric:
 
     from pais_bench.training.distributed import strategy
 
-    context.ignore_srun_hint()
+    context.quieten_fabric()
     fabric = Fabric(
         accelerator=arguments.accelerator,
         devices=arguments.devices,
