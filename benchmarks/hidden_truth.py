@@ -53,7 +53,7 @@ def main() -> None:
     folder = results / "hidden_truth" / ("+".join(changes) or "none") / run.folder
     folder.mkdir(parents=True, exist_ok=True)
     put_hidden_labels(arguments.part)
-    fabric = Fabric(accelerator="cpu", devices=1, precision=run.training.precision)
+    fabric = Fabric(accelerator="auto", devices=1, precision=run.training.precision)
     trainer = Trainer(run, stores, split, folder, fabric, results, burn_in=prepared.find_burn_in(study, run, results))
     trainer.dataset.held_out_labels = True
     trainer.fit()
