@@ -61,23 +61,19 @@ def test_training_evaluation_resume_and_prediction_are_those_of_the_cpu(
     for mine, theirs in zip(actual, expected, strict=True):
         assert mine.keys() == theirs.keys() and mine["event"] == theirs["event"]
         if theirs["event"] == "step":
-            assert_same_losses(mine["loss"], theirs["loss"], theirs["step"])
+            assert_same_losses(mine["loss"], theirs["loss"], theirs["step"], method)
         elif theirs["event"] == "prediction":
             assert len(mine["boxes"]) == len(theirs["boxes"])
 
 
-def assert_same_losses(actual: dict[str, float], expected: dict[str, float], step: int) -> None:
-    """Compare the losses of a step with those of the CPU.
-
-    The unlabelled ones, of what an untrained teacher finds, differed on an H100 by up to 10 %, before K-Net's ties were
-    broken alike; why was not looked for.
-    """
+def assert_same_losses(actual: dict[str, float], expected: dict[str, float], step: int, method: str) -> None:
+    """Compare the losses of a step with those of the CPU; those of SAM's points differ, which the device draws."""
     assert actual.keys() == expected.keys() and all(map(math.isfinite, actual.values()))
     for term, loss in expected.items():
-        if term.startswith("labelled/"):
-            assert actual[term] == pytest.approx(loss, rel=1e-3 if step == 1 else 0.1, abs=1e-3), term
-        elif step == 1:
-            assert actual[term] == pytest.approx(loss, rel=0.2, abs=0.01), term
+        if step == 1 and (term.startswith("labelled/") or method != "sam_refined"):
+            assert actual[term] == pytest.approx(loss, rel=1e-3, abs=1e-3), term
+        elif term.startswith("labelled/"):
+            assert actual[term] == pytest.approx(loss, rel=0.1, abs=1e-3), term
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
@@ -128,7 +124,7 @@ def test_views_of_the_device_are_those_of_the_cpu_to_the_bit(data: Path) -> None
         assert torch.equal(*((one * 255).round() if pixels else one for one in (tensor.cpu(), other)))
 
 
-def test_the_commands_train_predict_and_evaluate(tmp_path: Path) -> None:
+def test_the_commands_train_predict_and_evaluate(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     study, results = str(write_study(tmp_path)), str(tmp_path / "results")
     cell = ("--percent", "10", "--fold", "1")
     run = (*cell, "--network", "mask_rcnn", "--method", "pais")
@@ -139,6 +135,7 @@ def test_the_commands_train_predict_and_evaluate(tmp_path: Path) -> None:
         assert main([command, study, "--results", results, *run]) == 0
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "results").rglob("run.json"))
     assert torch.cuda.get_device_name() in json.dumps(record["hardware"])
+    assert "set_float32_matmul_precision" not in capfd.readouterr().err  # Lightning's hint: it is a key of the study
 
 
 def test_too_little_memory_of_the_device_is_told_in_one_sentence(
