@@ -204,6 +204,7 @@ def test_labels_of_other_formats_are_converted(tmp_path: Path, capsys: pytest.Ca
         parts = [json.loads((tmp_path / "out" / f"{name}-{part}.json").read_text()) for part in ("train", "val")]
         assert [len(part["images"]) for part in parts] == [len(part["annotations"]) for part in parts] == counts
         assert study.dataset.options["train_images"] == "." and "pais-bench import-data" in printed
+        assert "no subset names" not in printed, "label images are no photos"
         assert main(["prepare", str(tmp_path / "out" / f"{name}.yaml"), "--results", str(tmp_path / "results")]) == 0
         assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(name)) == [
             f"{name}-train.json",

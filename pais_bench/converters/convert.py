@@ -12,7 +12,7 @@ from pais_bench import plugins
 from pais_bench.annotations.store import write_text
 from pais_bench.converters.coco_dialects import coco_files, rewrite
 from pais_bench.converters.coco_file import Classes, CocoFile
-from pais_bench.converters.formats.base import ConverterBase
+from pais_bench.converters.formats.base import ConverterBase, Item
 from pais_bench.errors import BenchError
 from pais_bench.images.check import in_threads
 
@@ -25,10 +25,11 @@ class UnknownFormat(BenchError):
 
 
 class Converted(NamedTuple):
-    """Hold the files that were written, by subset, and what was found and left out, a line each."""
+    """Hold the written files by subset, what was found and left out, a line each, and the files of labels."""
 
     files: Mapping[str, Path]
     lines: Sequence[str]
+    labels: Collection[Path] = ()
 
 
 def formats() -> list[str]:
@@ -95,7 +96,9 @@ def convert(
             file.finish()
         for file in files.values():
             file.publish()
-    return Converted(paths, [*(_describe(file) for file in files.values()), *notes])
+    pairs = (item for part in subsets.values() for item in part if isinstance(item, Item))
+    labels = {path for pair in pairs for path in pair.labels}
+    return Converted(paths, [*(_describe(file) for file in files.values()), *notes], labels)
 
 
 def _converter(format_: str) -> type[ConverterBase]:

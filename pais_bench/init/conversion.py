@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +19,12 @@ CLASS_NAME = "object"
 
 
 class Conversion(NamedTuple):
-    """Hold a layout whose annotation file is the folder, the contents of its two files by path, and notes."""
+    """Hold a layout whose annotation file is the folder, its two files' contents by path, notes, and label files."""
 
     layout: Layout
     contents: dict[Path, str]
     notes: list[str]
+    labels: Collection[Path]
 
 
 def convert_folder(folder: Path, paths: Sequence[Path], progress: Callable[[str], None]) -> Conversion:
@@ -42,7 +43,7 @@ def convert_folder(folder: Path, paths: Sequence[Path], progress: Callable[[str]
     parts = _parts(folder, contents, notes)
     part = Part(folder, folder)
     texts = {path: json.dumps(content) + "\n" for path, content in zip(paths, parts, strict=True)}
-    return Conversion(Layout(part, None, None, ()), texts, notes)
+    return Conversion(Layout(part, None, None, ()), texts, notes, converted.labels)
 
 
 def _parts(folder: Path, contents: dict[str, Any], notes: list[str]) -> tuple[Any, Any]:

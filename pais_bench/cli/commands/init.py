@@ -11,7 +11,7 @@ import re
 import shlex
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,17 +57,18 @@ def run(arguments: Namespace) -> None:
     context.print_progress(f"{folder}: reading")
     parts = [output.with_name(f"{output.stem}-{subset}.json").resolve() for subset in ("train", "val")]
     notes: list[str] = []
+    labels: Collection[Path] = ()
     try:
         layout = find_layout(folder, ignored=parts if arguments.force else ())  # an earlier init may have written them
         divided = _divide(layout, parts) if layout.val is None else {}
     except NoCocoFile as error:
         _require_absent([output, *parts], arguments.force)
         try:
-            layout, divided, notes = convert_folder(folder, parts, context.print_progress)
+            layout, divided, notes, labels = convert_folder(folder, parts, context.print_progress)
         except UnknownFormat:
             raise error from None
     _require_absent([output, *divided], arguments.force)
-    found = _look(folder, layout, divided, notes)
+    found = _look(folder, layout, divided, notes, labels)
     device = find_device()
     proposal = propose(found.summary, device, find_weights(weight_folders()))
     dataset = {"name": "coco", "label": name, "root": str(folder.resolve()), "options": found.options}
@@ -89,7 +90,9 @@ def _require_absent(paths: list[Path], force: bool) -> None:
             raise BenchError(f"{path}: is there already; give --force to replace it, or another --output")
 
 
-def _look(folder: Path, layout: Layout, divided: Mapping[Path, str], conversion: list[str]) -> Found:
+def _look(
+    folder: Path, layout: Layout, divided: Mapping[Path, str], conversion: list[str], labels: Collection[Path]
+) -> Found:
     """Prepare the dataset in a temporary folder as `prepare --repair` does, so that it is summarised as it is read."""
     coco, root = plugins.load("datasets", "coco"), folder.resolve()
     options = _options(root, layout, list(divided))
@@ -114,15 +117,16 @@ def _look(folder: Path, layout: Layout, divided: Mapping[Path, str], conversion:
             ),
         ]
         notes += [f"not used: {path}" for path in layout.unused]
-        if others := _unnamed(folder, prepared):
+        if others := _unnamed(folder, prepared, labels):
             notes.append(f"image files that no subset names: {others}; unlabelled_annotations can name them")
         return Found(options, summarise(prepared), notes, (prepared / REPAIRED).exists())
 
 
-def _unnamed(folder: Path, prepared: Path) -> int:
-    """Return the number of image files below the folder that the prepared dataset does not have."""
+def _unnamed(folder: Path, prepared: Path, labels: Collection[Path]) -> int:
+    """Return the number of image files below the folder that are no labels, and that the prepared dataset has not."""
     stores = [Store.open(prepared, name) for name in Store.subsets(prepared)]
-    named = {store.path(number).resolve() for store in stores for number in store.image_ids}
+    named = {path.resolve() for path in labels}
+    named |= {store.path(number).resolve() for store in stores for number in store.image_ids}
     return len({path.resolve() for paths in image_subsets(folder).values() for path in paths} - named)
 
 
