@@ -387,6 +387,29 @@ def test_label_images_lie_in_sub_folders_too(tmp_path: Path, capsys: pytest.Capt
     assert same(objects, [("object", values == 1), ("object", values == 7)])
 
 
+PAIRS = {
+    "PNGImages/a.png": "PedMasks/a_mask.png",
+    "imgs/a.jpg": "Labels/a.tif",
+    "data/train/a.jpg": "data/train_masks/a_mask.png",
+    "set/image/a_mask.png": "set/label/a_mask.png",
+}
+
+
+@pytest.mark.parametrize("photo", PAIRS)
+def test_folders_of_photos_and_labels_have_many_names(photo: str, tmp_path: Path) -> None:
+    """Read the layouts of Penn-Fudan and of others, with a second photo whose labels are named likewise."""
+    values = np.zeros((H, W), dtype=np.uint16)
+    values[2:9, 2:9], values[20:30, 5:50] = 1, 2
+    for name in ("a", "b"):
+        save_photo(tmp_path / photo.replace("/a", f"/{name}"), ord(name))
+        save_mask(tmp_path / PAIRS[photo].replace("/a", f"/{name}"), values)
+    assert find_format(tmp_path) == "label_images"
+    convert(tmp_path, tmp_path / "out.json")
+    found = {**read(tmp_path / "out.json")}
+    expected = [("object", values == 1), ("object", values == 2)]
+    assert list(found) == [photo, photo.replace("/a", "/b")] and all(same(one, expected) for one in found.values())
+
+
 @pytest.mark.parametrize("format_", ["label_images", "masks"])
 def test_one_object_in_every_photo_is_told(format_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A mask of all objects whose value is 1 cannot be told from one object of several parts."""

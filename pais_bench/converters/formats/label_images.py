@@ -1,13 +1,14 @@
 """Read an image of labels for each photo, whose value at a pixel is the number of the object there, 0 for none.
 
-Cellpose and StarDist have them, as PNG or TIFF of 8, 16 or 32 bits. A photo PHOTO.png in `images` has the labels
-PHOTO.* in `masks` or `labels` beside that folder; or PHOTO_masks.* or PHOTO_cp_masks.* lies beside the photo. An object
-is of the class that the command names.
+Cellpose, StarDist and Penn-Fudan have them, as PNG or TIFF of 8, 16 or 32 bits. A photo PHOTO.png in `images` has the
+labels PHOTO.* or PHOTO_mask.* in `masks` or `labels` beside that folder; or PHOTO_masks.* or PHOTO_cp_masks.* lies
+beside the photo. An object is of the class that the command names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,11 @@ from pais_bench.converters.formats.base import (
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_files, role_of
 
-FOLDERS = ("masks", "labels", "label")
+LABELS = re.compile(r"mask|label")
+PHOTOS = re.compile(r"image|img|photo")
+"""What the names of the two folders have in them, as PedMasks and PNGImages; of train_masks, train is another one."""
+ENDS = re.compile(r"_(cp_)?(mask|label)s?$")
+"""What a name in a folder of labels may end in, beyond that of its photo."""
 SUFFIXES = ("_cp_masks", "_masks")
 """What the name of an image of labels beside its photo ends in, the longer first."""
 FOREGROUND = 255
@@ -42,7 +47,7 @@ class Converter(ConverterBase):
     def is_format(folder: Path) -> bool:
         """Return whether the first pair of folders shares a name, or an image lies beside its labels."""
         for photos, labels in _folders(folder):
-            return bool(set(_by_stem(photos)) & set(_by_stem(labels)))
+            return bool(set(_by_stem(photos)) & set(_labels_by_stem(photos, labels)))
         return any(Path(name).stem.endswith(SUFFIXES) for name in image_files(folder))
 
     def subsets(self) -> Mapping[str, Sequence[Item]]:
@@ -80,7 +85,7 @@ class Converter(ConverterBase):
         """Yield photos and images of labels, each by what their names share."""
         folders = list(_folders(self.folder))
         for images, masks in folders:
-            yield _by_stem(images), _by_stem(masks)
+            yield _by_stem(images), _labels_by_stem(images, masks)
         if folders:
             return
         for folder in sorted({(self.folder / name).parent for name in image_files(self.folder)}):
@@ -92,6 +97,17 @@ class Converter(ConverterBase):
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     return photos_by_stem(folder) if folder.is_dir() else {}
+
+
+def _labels_by_stem(photos: Path, labels: Path) -> dict[str, Path]:
+    """Return the images of labels by the names of their photos, without what they end in where no photo does."""
+    names = set(_by_stem(photos))
+    found: dict[str, Path] = {}
+    for stem, path in _by_stem(labels).items():
+        name = stem if stem in names else ENDS.sub("", stem)
+        if (other := found.setdefault(name, path)) != path:
+            raise BenchError(f"{path}: {other.name} is of the same photo; remove one of the two")
+    return found
 
 
 def _photo_stem(stem: str) -> str:
@@ -106,10 +122,23 @@ def _folders(folder: Path) -> Iterator[tuple[Path, Path]]:
 
     Either may be absent; those that have labels come first.
     """
-    for images in sorted(path for path in folder.glob("**/images") if path.is_dir()):
-        for name in FOLDERS:
-            if (labels := images.with_name(name)).is_dir() and (files := image_files(labels)):
-                labelled = {Path(file).parent for file in files}
-                others = {Path(file).parent for file in image_files(images)} - labelled
-                yield from ((images / below, labels / below) for below in [*sorted(labelled), *sorted(others)])
-                break
+    holding = {Path(file).parent for file in image_files(folder)}
+    above = {path for parent in holding for path in (parent, *parent.parents)} - {Path(".")}
+    outer = [path for path in sorted(above) if _is_labels(path) and not any(map(_is_labels, path.parents))]
+    for labels in outer:
+        there = sorted(path for path in (folder / labels.parent).iterdir() if path.is_dir() and not _is_labels(path))
+        beside = [path.relative_to(folder) for path in there]
+        own = [path for path in beside if path.name.lower() == ENDS.sub("", labels.name.lower())]
+        photos = next(iter(own or [path for path in beside if PHOTOS.search(path.name.lower())]), None)
+        if photos is not None:
+            labelled, others = _below(labels, holding), _below(photos, holding)
+            below = [*sorted(labelled), *sorted(others - labelled)]
+            yield from ((folder / photos / path, folder / labels / path) for path in below)
+
+
+def _is_labels(path: Path) -> bool:
+    return bool(LABELS.search(path.name.lower()))
+
+
+def _below(top: Path, folders: Iterable[Path]) -> set[Path]:
+    return {path.relative_to(top) for path in folders if path.is_relative_to(top)}
