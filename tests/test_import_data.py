@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,79 @@ def write_labelme(root: Path) -> Masks:
     return scene()
 
 
+def write_via(root: Path) -> Masks:
+    """Write a project of version 2 for training, and an export of version 1 for validation."""
+    for seed, (key, objects) in enumerate(scene().items()):
+        name = key.split("/")[1]
+        save_photo(root / f"{key}.jpg", seed, turned=seed == 1)
+        regions: list[Any] = [region("point", cx=3, cy=3), region("rect", x=1, y=1, width=5, height=5)] * (seed == 0)
+        for label, mask in objects:
+            x, y = np.reshape(corners(mask), (-1, 2)).T.tolist()
+            regions.append(region("polygon", {"Class": label}, all_points_x=x, all_points_y=y))
+        if seed < 2:
+            path, record = root / "train" / "project.json", {"filename": f"{name}.jpg", "regions": regions}
+            content = json.loads(path.read_text()) if seed else {"_via_settings": {}, "_via_img_metadata": {}}
+            content["_via_img_metadata"][f"{name}.jpg99"] = record
+            path.write_text(json.dumps(content))
+        else:
+            numbered = {str(number): one for number, one in enumerate(regions)}
+            content = {"c.jpg99": {"filename": "c.jpg", "regions": numbered}, "d": {"filename": "d.jpg", "regions": {}}}
+            (root / "val" / "regions.json").write_text(json.dumps(content))
+    return {key: [(name, filled(mask)) for name, mask in objects] for key, objects in scene().items()}
+
+
+def region(kind: str, attributes: dict[str, Any] | None = None, **numbers: Any) -> dict[str, Any]:
+    return {"shape_attributes": {"name": kind, **numbers}, "region_attributes": attributes or {}}
+
+
+def write_cvat(root: Path) -> Masks:
+    lines = ['<?xml version="1.0"?><annotations><version>1.1</version>']
+    for seed, (key, objects) in enumerate(scene().items()):
+        save_photo(root / "images" / f"{key}.jpg", seed, turned=seed == 1)
+        subset, name = key.split("/")
+        lines.append(f'<image id="{seed}" name="{key}.jpg" subset="{subset}" width="{W}" height="{H}">')
+        lines.append('<box label="leaf" xtl="1" ytl="1" xbr="5" ybr="9"></box>' * (seed == 0))
+        for label, mask in objects:
+            x0, y0, x1, y1 = np.array(corners(mask))[[0, 1, 4, 5]].astype(int).tolist()
+            row = np.concatenate(([0], mask[y0:y1, x0:x1].ravel().astype(int), [2]))
+            edges = np.flatnonzero(np.diff(row))
+            runs = np.diff(np.concatenate(([0], edges)) if row[1] == 0 else np.concatenate(([0, 0], edges[1:])))
+            place = f'left="{x0}" top="{y0}" width="{x1 - x0}" height="{y1 - y0}"'
+            lines.append(f'<mask label="{label}" rle="{", ".join(map(str, runs))}" {place}></mask>')
+        lines.append("</image>")
+    lines.append(f'<image id="9" name="more.jpg" width="{W}" height="{H}"></image></annotations>')
+    (root / "annotations.xml").write_text("\n".join(lines))
+    return scene()
+
+
+def write_supervisely(root: Path) -> Masks:
+    for seed, (key, objects) in enumerate(scene().items()):
+        subset, name = key.split("/")
+        save_photo(root / subset / "img" / f"{name}.jpg", seed, turned=seed == 1)
+        geometries: list[Any] = [{"classTitle": "leaf", "geometryType": "point", "points": {"exterior": [[1, 1]]}}]
+        for label, mask in objects:
+            x0, y0, x1, y1 = np.array(corners(mask))[[0, 1, 4, 5]].astype(int).tolist()
+            buffer = io.BytesIO()
+            Image.fromarray((mask[y0:y1, x0:x1] * 255).astype(np.uint8)).save(buffer, "PNG")
+            data = base64.b64encode(zlib.compress(buffer.getvalue())).decode()
+            bitmap = {"data": data, "origin": [x0, y0]}
+            geometries.append({"classTitle": label, "geometryType": "bitmap", "bitmap": bitmap})
+        (root / subset / "ann").mkdir(exist_ok=True)
+        content = {"size": {"height": H, "width": W}, "tags": [], "objects": geometries}
+        (root / subset / "ann" / f"{name}.jpg.json").write_text(json.dumps(content))
+    (root / "meta.json").write_text('{"classes": [{"title": "leaf"}, {"title": "stem"}]}')
+    return scene()
+
+
 WRITERS: dict[str, Callable[[Path], Masks]] = {
     "masks": write_masks,
     "label_images": write_label_images,
     "voc": write_voc,
     "yolo": write_yolo,
     "labelme": write_labelme,
+    "via": write_via,
+    "cvat": write_cvat,
+    "supervisely": write_supervisely,
 }
 
 
@@ -573,6 +641,87 @@ def test_real_photos_come_back_as_they_were(format_: str, shared_data: Path, tmp
     found = {Path(name).stem: objects for name, objects in read(tmp_path / "out.json").items()}
     assert found.keys() == {stem for stem, objects in expected.items() if objects or format_ != "masks"}
     assert all(same(objects, expected[stem]) for stem, objects in found.items())
+
+
+def test_shapes_of_via_are_areas_of_the_one_class_attribute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_photo(tmp_path / "via" / "a.jpg")
+    ring = region("ellipse", {"kind": "leaf"}, cx=30, cy=20, rx=10, ry=5, theta=np.pi / 2)
+    disc = region("circle", {"kind": {"leaf": False, "stem": True}}, cx=10, cy=10, r=4)
+
+    def save(*regions: dict[str, Any]) -> Path:
+        content = {"a": {"filename": "a.jpg", "regions": list(regions)}}
+        (tmp_path / "via" / "via.json").write_text(json.dumps(content))
+        return tmp_path / "via"
+
+    convert(save(ring, disc), tmp_path / "out.json")
+    rows, columns = np.mgrid[:H, :W] + 0.5
+    upright = ((columns - 30) / 5) ** 2 + ((rows - 20) / 10) ** 2 <= 1
+    circle = np.hypot(columns - 10, rows - 10) <= 4
+    (found,) = read(tmp_path / "out.json").values()
+    assert same(found, [("leaf", upright), ("stem", circle)])
+    plain = {**disc, "region_attributes": {}}
+    convert(save(plain), tmp_path / "out.json", "--force", "--class-name", "balloon")
+    assert read(tmp_path / "out.json")["a.jpg"][0][0] == "balloon"
+    assert "region 1: its kind is None, not one class" in complain(capsys, save(plain, ring))
+    several = {**ring, "region_attributes": {"kind": "leaf", "colour": "red"}}
+    assert "have the attributes colour, kind; name the one of the class 'class'" in complain(capsys, save(several))
+    line = region("polygon", all_points_x=[1, 5], all_points_y=[1, 5])
+    assert "region 1: a polygon without its numbers" in complain(capsys, save(line))
+    (tmp_path / "via" / "a.jpg").unlink()
+    assert "via.json: its photo a.jpg is missing" in complain(capsys, save(ring))
+
+
+def test_shapes_of_a_group_of_cvat_are_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "cvat"
+    save_photo(root / "images" / "a.jpg")
+
+    def save(shapes: str, width: int = W) -> Path:
+        image = f'<image id="0" name="a.jpg" width="{width}" height="{H}">{shapes}</image>'
+        (root / "annotations.xml").write_text(f"<annotations>{image}</annotations>")
+        return root
+
+    part = '<polygon label="leaf" points="{}" group_id="{}"></polygon>'
+    first, second = "1.25,2.5;9.75,2.5;5.1,11.3", "20,20;30,20;30,28"
+    ring = '<ellipse label="leaf" cx="40" cy="20" rx="5" ry="5"></ellipse>'
+    convert(save(part.format(first, 1) + part.format(second, 1) + part.format(first, 0) + ring), tmp_path / "out.json")
+    grouped, alone, disc = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert grouped["segmentation"] == [[1.25, 2.5, 9.75, 2.5, 5.1, 11.3], [20, 20, 30, 20, 30, 28]]
+    assert alone["segmentation"] == grouped["segmentation"][:1]
+    rows, columns = np.mgrid[:H, :W] + 0.5
+    assert np.array_equal(decode_mask(disc["segmentation"], (H, W)), np.hypot(columns - 40, rows - 20) <= 5)
+    assert "polygon 1: a polygon without its numbers" in complain(capsys, save(part.format("1,2;3,4", 0)))
+    assert f"image a.jpg: {W + 1} x {H} pixels, but its photo" in complain(capsys, save(ring, W + 1))
+    mask = '<mask label="leaf" rle="0, 9" left="58" top="0" width="3" height="3"></mask>'
+    assert "mask 1: its mask leaves the photo" in complain(capsys, save(mask))
+    (root / "annotations.xml").write_text("<annotations><image ")
+    assert "annotations.xml: no valid XML" in complain(capsys, root)
+
+
+def test_polygons_of_supervisely_have_holes_and_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "project"
+    save_photo(root / "ds0" / "img" / "a.jpg")
+    (root / "ds0" / "ann").mkdir()
+
+    def save(*objects: dict[str, Any]) -> Path:
+        content = {"size": {"height": H, "width": W}, "objects": objects}
+        (root / "ds0" / "ann" / "a.jpg.json").write_text(json.dumps(content))
+        return root
+
+    def polygon(exterior: list[list[int]], *interior: list[list[int]], **keys: Any) -> dict[str, Any]:
+        points = {"exterior": exterior, "interior": list(interior)}
+        return {"classTitle": "leaf", "geometryType": "polygon", "points": points, **keys}
+
+    outer = [[4, 5], [30, 5], [30, 25], [4, 25]]
+    hole = [[10, 10], [20, 10], [20, 15], [10, 15]]
+    far = [[40, 30], [50, 30], [50, 35], [40, 35]]
+    convert(save(polygon(outer, hole), polygon(outer, instance="x"), polygon(far, instance="x")), tmp_path / "out.json")
+    ring, joined = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert np.array_equal(decode_mask(ring["segmentation"], (H, W)), scene()["train/a"][0][1])
+    assert joined["segmentation"] == [[value for point in one for value in point] for one in (outer, far)]
+    assert "object 1: a polygon without its numbers" in complain(capsys, save(polygon([[1, 1], [2, 2]])))
+    assert "object 1: has no classTitle" in complain(capsys, save({**polygon(outer), "classTitle": ""}))
+    (root / "ds0" / "img" / "a.jpg").unlink()
+    assert "its photo" in (sentence := complain(capsys, save(polygon(outer)))) and "is missing" in sentence
 
 
 def test_results_of_yolo_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ DEPTH = 3
 LARGEST = 20
 """JSON files that are read; other tools write one a photo, and an annotation file is larger than those."""
 UNLABELLED = "annotations/image_info_unlabeled2017.json", "unlabeled2017"
-OTHER_FORMATS = {".xml": "boxes of Pascal VOC, or CVAT's own format", ".csv": "a table", ".zip": "an archive to unpack"}
+OTHER_FORMATS = {".xml": "boxes of Pascal VOC, or a video of CVAT", ".csv": "a table", ".zip": "an archive to unpack"}
 
 
 class NoCocoFile(BenchError):

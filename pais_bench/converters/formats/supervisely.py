@@ -1,0 +1,105 @@
+"""Read Supervisely's projects: a JSON file in `ann` for each photo in `img`, with polygons and bitmaps.
+
+Polygons without holes keep their coordinates, bitmaps every pixel. Objects of one class and one `instance` are one.
+Rectangles, points and lines have no mask, and are left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pais_bench.annotations.complete import as_integer
+from pais_bench.annotations.json_file import read_json_file
+from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Object, Photo, photo_size
+from pais_bench.converters.shapes import are_points, flat, join, paste, read_png, without_holes
+from pais_bench.errors import BenchError
+from pais_bench.images.files import role_of
+from pais_bench.images.pixels import Size
+
+WITHOUT_MASK = {"rectangle": "boxes, which have no mask", "point": "points, which are no areas"}
+WITHOUT_MASK |= {"line": "lines, which are no areas", "cuboid": "cuboids, which have no mask"}
+WITHOUT_MASK |= {"graph": "graphs, which have no mask"}
+"""Geometries that are left out, in the plural."""
+
+
+class Converter(ConverterBase):
+    """Read the datasets of a project; a photo without a JSON file or an object is not labelled, and is left out."""
+
+    @staticmethod
+    def is_format(folder: Path) -> bool:
+        """Return whether one of the first JSON files in a folder `ann` has objects, or none, of a photo's size."""
+        return any(map(_is_supervisely, _files(folder)[:20]))
+
+    def subsets(self) -> Mapping[str, Sequence[Item]]:
+        """Return the photos by subset, which the name of their dataset names."""
+        found: dict[str, list[Item]] = {}
+        unlabelled = 0
+        for path in _files(self.folder):
+            photo = path.parent.parent / "img" / path.stem
+            if not photo.is_file():
+                raise BenchError(f"{path}: its photo {photo} is missing; put it back, or remove this file")
+            if _objects(path):
+                found.setdefault(role_of(path.parent.parent.relative_to(self.folder)), []).append(Item(photo, [path]))
+            else:
+                unlabelled += 1
+        if unlabelled:
+            self.notes.append(f"left out: {unlabelled} photos without an object")
+        return found
+
+    def read(self, item: Item) -> Photo:
+        """Read a JSON file; geometries without a mask are left out."""
+        (path,) = item.labels
+        content = read_json_file(path)
+        height, width = (as_integer((content.get("size") or {}).get(key)) for key in ("height", "width"))
+        size = photo_size(item.photo, path, (height, width) if height and width else None)
+        groups: dict[Any, list[Any]] = {}
+        left_out = []
+        for position, one in enumerate(_objects(path)):
+            place = f"{path}: object {position + 1}"
+            kind, label = (one.get(key) if isinstance(one, dict) else None for key in ("geometryType", "classTitle"))
+            if kind in WITHOUT_MASK:
+                left_out.append(LeftOut(WITHOUT_MASK[kind], place))
+                continue
+            if not isinstance(label, str) or not label:
+                raise BenchError(f"{place}: has no classTitle; give it a class")
+            key = (label, str(one["instance"]) if one.get("instance") else position)
+            groups.setdefault(key, []).append(_part(kind, one, size, place))
+        objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
+        return Photo(item.photo, size, objects, left_out)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("ann/*.json") if (path.parent.parent / "img").is_dir())
+
+
+def _is_supervisely(path: Path) -> bool:
+    content = path.read_bytes()
+    return b'"objects"' in content and b'"size"' in content
+
+
+def _objects(path: Path) -> list[Any]:
+    content = read_json_file(path)
+    objects = content.get("objects") if isinstance(content, dict) else None
+    if not isinstance(objects, list):
+        raise BenchError(f"{path}: has no list 'objects'; export the project from Supervisely again")
+    return objects
+
+
+def _part(kind: Any, one: Mapping[str, Any], size: Size, place: str) -> Any:
+    """Return a geometry as a polygon [x0, y0, ...], or as RLE; raise BenchError for an unknown or faulty one."""
+    try:
+        if kind == "polygon":
+            exterior, holes = one["points"]["exterior"], one["points"].get("interior") or []
+            if len(exterior) > 2 and all(map(are_points, [exterior, *holes])):
+                return without_holes(flat(exterior), [flat(hole) for hole in holes], size)
+        elif kind == "bitmap":
+            x, y = one["bitmap"]["origin"]
+            data = zlib.decompress(base64.b64decode(one["bitmap"]["data"], validate=True))
+            return paste(read_png(data, place), x, y, size, place)
+    except (KeyError, TypeError, ValueError, zlib.error):
+        pass
+    raise BenchError(f"{place}: a {kind} without its numbers, or unknown; draw it as a polygon")

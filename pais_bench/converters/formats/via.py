@@ -1,0 +1,153 @@
+"""Read the JSON of the VGG Image Annotator (VIA), of version 1 and 2, as an export or a project.
+
+Polygons keep their coordinates; circles and ellipses have the pixels whose centres are inside. Rectangles, points and
+lines have no mask, and are left out. The class of an object is its region attribute; where regions have several, the
+one that is named class, label, category, name or type. Without one, the class is that which the command names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pais_bench.annotations.json_file import read_json_file
+from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
+from pais_bench.converters.shapes import are_points, ellipse, flat
+from pais_bench.errors import BenchError
+from pais_bench.images.files import ImageFolder, role_of
+from pais_bench.images.pixels import Size
+
+NAMES = ("class", "label", "category", "name", "type")
+WITHOUT_MASK = {
+    "rect": "boxes, which have no mask",
+    "point": "points, which are no areas",
+    "polyline": "lines, which are no areas",
+}
+"""Shapes that are left out, in the plural."""
+
+
+class Entry(NamedTuple):
+    """Hold a photo, its regions, and where they are listed."""
+
+    photo: Path
+    regions: Sequence[Any]
+    place: str
+
+
+class Converter(ConverterBase):
+    """Read the VIA files below a folder; a photo without a region is not labelled, and is left out with a note."""
+
+    @staticmethod
+    def is_format(folder: Path) -> bool:
+        """Return whether one of the first JSON files has regions of VIA."""
+        return any(map(_is_via, sorted(folder.rglob("*.json"))[:20]))
+
+    def subsets(self) -> Mapping[str, Sequence[Entry]]:
+        """Return the photos by subset, which the path of their VIA file names."""
+        found: dict[str, list[Entry]] = {}
+        unlabelled = 0
+        for path in filter(_is_via, sorted(self.folder.rglob("*.json"))):
+            for name, regions in _photos(path):
+                if regions:
+                    place = f"{path}: {name}"
+                    entry = Entry(self._find(path, name), regions, place)
+                    found.setdefault(role_of(path.relative_to(self.folder)), []).append(entry)
+                else:
+                    unlabelled += 1
+        if unlabelled:
+            self.notes.append(f"left out: {unlabelled} photos without a region")
+        self._attribute = _class_attribute([entry for entries in found.values() for entry in entries])
+        return found
+
+    def read(self, item: Entry) -> Photo:
+        """Read the regions of a photo; shapes without a mask are left out."""
+        size = photo_size(item.photo, Path(item.place), None)
+        objects, left_out = [], []
+        for position, region in enumerate(item.regions, start=1):
+            place = f"{item.place}: region {position}"
+            shape = region["shape_attributes"]
+            kind = shape.get("name")
+            if kind in WITHOUT_MASK:
+                left_out.append(LeftOut(WITHOUT_MASK[kind], place))
+            else:
+                objects.append(Object(self._class_of(region, place), _segmentation(kind, shape, size, place)))
+        return Photo(item.photo, size, objects, left_out)
+
+    @cached_property
+    def _files(self) -> ImageFolder:
+        return ImageFolder(self.folder)
+
+    def _find(self, path: Path, name: str) -> Path:
+        """Return a photo beside the VIA file, or of that name below the folder."""
+        if (path.parent / name).is_file():
+            return path.parent / name
+        (file,) = self._files.find([name])
+        if file is None:
+            raise BenchError(f"{path}: its photo {name} is missing; put it beside the JSON file, or leave it out")
+        return self.folder / file
+
+    def _class_of(self, region: Mapping[str, Any], place: str) -> str:
+        if not self._attribute:
+            return self.class_name
+        value = region["region_attributes"].get(self._attribute)
+        chosen = [name for name, on in value.items() if on] if isinstance(value, dict) else [value]
+        if len(chosen) != 1 or not isinstance(chosen[0], str) or not chosen[0].strip():
+            raise BenchError(f"{place}: its {self._attribute} is {value!r}, not one class; choose one in VIA")
+        return chosen[0].strip()
+
+
+def _is_via(path: Path) -> bool:
+    return b'"shape_attributes"' in path.read_bytes()
+
+
+def _photos(path: Path) -> list[tuple[str, list[Any]]]:
+    """Return name and regions of every photo of a VIA file; raise BenchError for other content."""
+    content = read_json_file(path)
+    listed = content.get("_via_img_metadata", content) if isinstance(content, dict) else None
+    if not isinstance(listed, dict):
+        raise BenchError(f"{path}: no file of VIA; export the annotations as JSON")
+    photos = []
+    for key, record in listed.items():
+        regions = record.get("regions") if isinstance(record, dict) else None
+        regions = list(regions.values()) if isinstance(regions, dict) else regions
+        if not isinstance(regions, list) or not all(map(_is_region, regions)) or not record.get("filename"):
+            raise BenchError(
+                f"{path}: {key}: has no filename, or no regions with shape and attributes; export it again"
+            )
+        photos.append((str(record["filename"]), regions))
+    return photos
+
+
+def _is_region(region: Any) -> bool:
+    keys = ("shape_attributes", "region_attributes")
+    return isinstance(region, dict) and all(isinstance(region.get(key), dict) for key in keys)
+
+
+def _class_attribute(entries: Sequence[Entry]) -> str:
+    """Return the region attribute of the class, nothing where regions have none; raise BenchError for several."""
+    found = {name for entry in entries for region in entry.regions for name in region["region_attributes"]}
+    named = [name for name in sorted(found) if name.lower() in NAMES] or sorted(found)
+    if len(named) > 1:
+        raise BenchError(
+            f"{entries[0].place}: its regions have the attributes {', '.join(sorted(found))}; name the one of the "
+            f"class 'class', and no other {', '.join(NAMES[1:])}"
+        )
+    return named[0] if named else ""
+
+
+def _segmentation(kind: Any, shape: Mapping[str, Any], size: Size, place: str) -> Any:
+    """Return a shape as polygons, or as RLE; raise BenchError for an unknown one."""
+    try:
+        if kind == "polygon":
+            points = [list(pair) for pair in zip(shape["all_points_x"], shape["all_points_y"], strict=True)]
+            if len(points) > 2 and are_points(points):
+                return [flat(points)]
+        elif kind in ("circle", "ellipse"):
+            radii = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
+            return ellipse((shape["cx"], shape["cy"]), radii, math.degrees(shape.get("theta", 0)), size)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise BenchError(f"{place}: a {kind} without its numbers, or unknown; draw it as a polygon of three points or more")
