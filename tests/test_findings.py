@@ -108,8 +108,9 @@ def test_a_gain_and_whether_it_is_more_than_luck(
 
 
 def test_an_unfinished_grid_ranks_by_paired_gains_and_says_so() -> None:
-    cells = main_table(("sup", 40.0, NAN, 3), ("pais", 41.0, 2.5, 1), ("weak", 42.0, 1.0, 3))
-    assert said(cells, gain_test("pais", 2.5, 1, NAN))[1].startswith(
+    cells = main_table(("sup", 40.0, NAN, 3), ("pais", 41.0, 2.5, 3), ("weak", 42.0, 1.0, 4), ("late", 44.0, 4.0, 2))
+    cells["folds_expected"] = 5
+    assert said(cells, gain_test("pais", 2.5, 3, 0.2))[1].startswith(
         "10 % labels: pais is best so far with a mask AP of 41.0"
     )
     waiting = main_table(("sup", 40.0, NAN, 1), ("pais", 41.0, NAN, 1))

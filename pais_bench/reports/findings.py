@@ -58,8 +58,9 @@ def find(
     """Return a finding per network and percent of the study's own methods, in the order of main_table's frame.
 
     Methods are ranked by their gain, which is paired by fold, as unfinished folds would shift a mean; by mean AP where
-    there is no gain. gains and pairs are the frames of significance and method_pairs, None where they were not written.
-    bounds are methods that learn the held-out labels, and are not ranked.
+    there is no gain. Those of one or two folds are not ranked where others have three. gains and pairs are the frames
+    of significance and method_pairs, None where they were not written. bounds are methods that learn the held-out
+    labels, and are not ranked.
     """
     own = cells[cells["model"] != ""]
     findings = []
@@ -76,6 +77,8 @@ def _best(network: str, percent: float, cell: pd.DataFrame, supervised: str | No
     if done.empty:
         return Finding(network, percent, 0)
     rivals = done[done["gain"].notna() & (done["method"] != supervised)]
+    if (tested := rivals["folds"] >= MIN_FOLDS).any():
+        rivals = rivals[tested]
     ranked = done.sort_values("AP", kind="stable") if rivals.empty else rivals.sort_values("gain", kind="stable")
     best = ranked.iloc[-1]
     partial = bool((cell["folds"] < cell["folds_expected"]).any())
