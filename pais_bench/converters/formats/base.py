@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from pais_bench.annotations.rle import describe_mask
 from pais_bench.errors import REMEDIES, BenchError
-from pais_bench.images.files import image_files
+from pais_bench.images.files import ImageFolder, image_files
 from pais_bench.images.pixels import Size, read_header
 
 LOSSY = ("JPEG", "MPO")
@@ -68,6 +69,23 @@ class ConverterBase(ABC):
         self.folder, self.class_name = folder, class_name
         self.classes: dict[int, str] = {}
         self.notes: list[str] = []
+
+    @cached_property
+    def _files(self) -> ImageFolder:
+        return ImageFolder(self.folder)
+
+    def find_photo(self, labels: Path, name: str) -> Path:
+        """Return the photo that a file of labels names: beside it, in `images` there, or anywhere below the folder.
+
+        Raises BenchError where it is missing.
+        """
+        for candidate in (labels.parent / name, labels.parent / "images" / name):
+            if candidate.is_file():
+                return candidate
+        (file,) = self._files.find([name])
+        if file is None:
+            raise BenchError(f"{labels}: its photo {name} is missing; put it beside this file, or leave it out")
+        return self.folder / file
 
     @abstractmethod
     def subsets(self) -> Mapping[str, Sequence[Any]]:

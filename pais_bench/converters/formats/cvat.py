@@ -7,7 +7,6 @@ lines have no mask, and are left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -18,7 +17,7 @@ import numpy as np
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, join, paste
 from pais_bench.errors import BenchError
-from pais_bench.images.files import ImageFolder, role_of
+from pais_bench.images.files import role_of
 from pais_bench.images.pixels import Size
 
 WITHOUT_MASK = {"box": "boxes, which have no mask", "points": "points, which are no areas"}
@@ -53,7 +52,7 @@ class Converter(ConverterBase):
                 if len(element):
                     place = f"{path}: image {name}"
                     role = next(filter(None, map(role_of, self._roles(path, element))), "")
-                    found.setdefault(role, []).append(Entry(self._find(path, name), element, place))
+                    found.setdefault(role, []).append(Entry(self.find_photo(path, name), element, place))
                 else:
                     unlabelled += 1
         if unlabelled:
@@ -77,24 +76,10 @@ class Converter(ConverterBase):
         objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
         return Photo(item.photo, size, objects, left_out)
 
-    @cached_property
-    def _files(self) -> ImageFolder:
-        return ImageFolder(self.folder)
-
     def _roles(self, path: Path, element: Element) -> list[Path]:
         """Return what may name the subset of an image, the most certain first."""
         parts = [Path(element.get("subset") or ""), Path(str(element.get("name"))).parent]
         return [*parts, path.relative_to(self.folder)]
-
-    def _find(self, path: Path, name: str) -> Path:
-        """Return a photo beside the XML file, in `images` there, or of that name below the folder."""
-        for candidate in (path.parent / name, path.parent / "images" / name):
-            if candidate.is_file():
-                return candidate
-        (file,) = self._files.find([name])
-        if file is None:
-            raise BenchError(f"{path}: its photo {name} is missing; put it into 'images' beside the XML file")
-        return self.folder / file
 
 
 def _is_cvat(path: Path) -> bool:

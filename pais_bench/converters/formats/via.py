@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat
 from pais_bench.errors import BenchError
-from pais_bench.images.files import ImageFolder, role_of
+from pais_bench.images.files import role_of
 from pais_bench.images.pixels import Size
 
 NAMES = ("class", "label", "category", "name", "type")
@@ -53,7 +52,7 @@ class Converter(ConverterBase):
             for name, regions in _photos(path):
                 if regions:
                     place = f"{path}: {name}"
-                    entry = Entry(self._find(path, name), regions, place)
+                    entry = Entry(self.find_photo(path, name), regions, place)
                     found.setdefault(role_of(path.relative_to(self.folder)), []).append(entry)
                 else:
                     unlabelled += 1
@@ -75,19 +74,6 @@ class Converter(ConverterBase):
             else:
                 objects.append(Object(self._class_of(region, place), _segmentation(kind, shape, size, place)))
         return Photo(item.photo, size, objects, left_out)
-
-    @cached_property
-    def _files(self) -> ImageFolder:
-        return ImageFolder(self.folder)
-
-    def _find(self, path: Path, name: str) -> Path:
-        """Return a photo beside the VIA file, or of that name below the folder."""
-        if (path.parent / name).is_file():
-            return path.parent / name
-        (file,) = self._files.find([name])
-        if file is None:
-            raise BenchError(f"{path}: its photo {name} is missing; put it beside the JSON file, or leave it out")
-        return self.folder / file
 
     def _class_of(self, region: Mapping[str, Any], place: str) -> str:
         if not self._attribute:
