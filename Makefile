@@ -15,7 +15,7 @@ plan:  ## print what is done of a study and what the rest will cost: make plan S
 	@python=$$($(IN) workflow) && "$$python" -m pais_bench plan $(STUDY)
 
 test: lint  ## run every check of CI
-	@python=$$($(IN) dev) && set -x && "$$python" -m pytest --numprocesses auto --dist loadfile
+	@python=$$($(IN) dev) && set -x && "$$python" -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-slurm:  ## run the workflow through a real SLURM on this machine, if its packages are installed
 	@python=$$($(IN) dev) && set -x && "$$python" -m pytest tests/slurm

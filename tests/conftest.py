@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from forked import Training
 
 ROOT = Path(__file__).parent.parent
+SLOWEST = ("test_tutorials.py", "test_cli.py", "test_end_to_end.py", "test_controllers.py")
+"""Files that take a minute or more, which no process should begin when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slowest files."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
 
 
 @pytest.fixture(scope="session")

@@ -219,9 +219,9 @@ def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Pa
     assert matmul_precision_after("train", path, *results, *run) == "medium"
     assert matmul_precision_after("predict", path, *results, *run, "--workers", 1) == "medium"
     for checkpoint in ("teacher-last", "student-last", "teacher-best"):
-        for command in ("predict", "evaluate"):
-            succeed(command, path, *results, *run, "--checkpoint", checkpoint)
-    succeed("report", path, *results)
+        succeed("predict", path, *results, *run, "--checkpoint", checkpoint)
+        assert main(["evaluate", str(path), *map(str, (*results, *run)), "--checkpoint", checkpoint]) == 0
+    assert main(["report", str(path), *map(str, results)]) == 0
     (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
     names = {file.name for file in folder.iterdir()}
     ends = ("", "-student-last", "-teacher-best")
@@ -242,8 +242,8 @@ def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Pa
 
 def test_examples_show_the_checkpoint_that_the_study_reports(tmp_path: Path) -> None:
     path = write_study(tmp_path, report={"checkpoint": "best"}, also_evaluate=["teacher-last"])
-    results = ("--results", prepare_and_split(path))
-    succeed("train", path, *results, *RUN)
+    results = ("--results", str(prepare_and_split(path)))
+    assert main(["train", str(path), *results, *RUN]) == 0
     (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
     best = torch.load(folder / "best-teacher.pt", weights_only=True)
     best["teacher"] = {
@@ -251,14 +251,14 @@ def test_examples_show_the_checkpoint_that_the_study_reports(tmp_path: Path) -> 
     }
     torch.save(best, folder / "best-teacher.pt")
     for checkpoint in ("teacher-best", "teacher-last"):
-        succeed("predict", path, *results, *RUN, "--checkpoint", checkpoint)
+        assert main(["predict", str(path), *results, *RUN, "--checkpoint", checkpoint]) == 0
     reported, last = (json.loads((folder / f"examples{end}.json").read_text()) for end in ("-teacher-best", ""))
     assert [image["best"] for image in reported] == [["teacher"]] * len(last) and not any(
         "best" in image for image in last
     )
     assert [image["teacher"] for image in reported] != [image["teacher"] for image in last], "other weights"
     assert [image["student"] for image in reported] == [image["student"] for image in last], "its best are not kept"
-    succeed("report", path, *results)
+    assert main(["report", str(path), *results]) == 0
     table = pd.read_csv(tmp_path / "results/reports/tiny/examples.csv")
     assert set(table.loc[table["role"] == "image", "best"]) == {"teacher"}
     weights = [record["mask_weight"] for image in reported for record in image["teacher"]]

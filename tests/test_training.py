@@ -405,13 +405,8 @@ def test_the_mixed_precision_of_a_cpu_trains(network: str, stores: dict[str, Sto
     assert all(math.isfinite(value) for line in lines(tmp_path) for value in line.get("loss", {}).values())
 
 
-HALF = [
-    (network, optimizer, clip)
-    for network in NETWORKS
-    if network.startswith("torchvision/")
-    for optimizer in ("sgd", "adamw")
-    for clip in (None, 1.0)
-]
+HALF = [("torchvision/mask_rcnn", optimizer, clip) for optimizer in ("sgd", "adamw") for clip in (None, 1.0)]
+HALF.append(("torchvision/knet", "adamw", 1.0))
 
 
 @pytest.mark.parametrize(("network", "optimizer", "clip"), HALF)
