@@ -199,6 +199,7 @@ def write_supervisely(root: Path) -> Masks:
             data = base64.b64encode(zlib.compress(buffer.getvalue())).decode()
             bitmap = {"data": data, "origin": [x0, y0]}
             geometries.append({"classTitle": label, "geometryType": "bitmap", "bitmap": bitmap})
+        save_mask(root / subset / "masks_machine" / f"{name}.png", np.ones((H, W), dtype=np.uint8))  # a picture of it
         (root / subset / "ann").mkdir(exist_ok=True)
         content = {"size": {"height": H, "width": W}, "tags": [], "objects": geometries}
         (root / subset / "ann" / f"{name}.jpg.json").write_text(json.dumps(content))

@@ -16,8 +16,8 @@ from pais_bench.converters.formats.base import ConverterBase, Item
 from pais_bench.errors import BenchError
 from pais_bench.images.check import in_threads
 
-COCO = "coco"
-"""The format of coco_dialects, which is no plugin, as it keeps the records."""
+COCO, LABEL_IMAGES = "coco", "label_images"
+"""The format of coco_dialects, which is no plugin, as it keeps the records; and the one that gives way to others."""
 
 
 class UnknownFormat(BenchError):
@@ -40,11 +40,14 @@ def formats() -> list[str]:
 def find_format(folder: Path) -> str:
     """Return the format of a folder; raise UnknownFormat where there is none, BenchError where there are several.
 
-    It is coco only where there is no other, as COCO files may be those of an earlier conversion.
+    It is coco only where there is no other, as COCO files may be those of an earlier conversion, and label_images only
+    where no tool's own labels are there, as tools write images of them too.
     """
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds photos and labels")
     found = [name for name in plugins.names("converters") if _converter(name).is_format(folder)]
+    if len(found) > 1:
+        found = [name for name in found if name != LABEL_IMAGES]
     if len(found) > 1:
         raise BenchError(f"{folder}: has labels of {' and '.join(found)}; choose one of them with --format")
     if found or coco_files(folder):
