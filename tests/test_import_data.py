@@ -465,7 +465,9 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("photo", PAIRS)
-def test_folders_of_photos_and_labels_have_many_names(photo: str, tmp_path: Path) -> None:
+def test_folders_of_photos_and_labels_have_many_names(
+    photo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Read the layouts of Penn-Fudan and of others, with a second photo whose labels are named likewise."""
     values = np.zeros((H, W), dtype=np.uint16)
     values[2:9, 2:9], values[20:30, 5:50] = 1, 2
@@ -477,6 +479,10 @@ def test_folders_of_photos_and_labels_have_many_names(photo: str, tmp_path: Path
     found = {**read(tmp_path / "out.json")}
     expected = [("object", values == 1), ("object", values == 2)]
     assert list(found) == [photo, photo.replace("/a", "/b")] and all(same(one, expected) for one in found.values())
+    for end in ("mask", "label"):
+        stem = Path(photo).stem.replace("a", "b", 1)
+        save_mask((tmp_path / PAIRS[photo]).with_name(f"{stem}_{end}.png"), values)
+    assert "is of the same photo; remove one of the two" in complain(capsys, tmp_path)
 
 
 @pytest.mark.parametrize("format_", ["label_images", "masks"])
