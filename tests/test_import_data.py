@@ -541,9 +541,10 @@ def test_text_files_beside_photos_are_labels_of_yolo(tmp_path: Path) -> None:
 
 def test_objects_without_a_pixel_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nothing = [shape("leaf", "rectangle", [[5, 5], [5, 5]]), shape("leaf", "circle", [[200, 200], [201, 200]])]
+    nothing.append(shape("leaf", "circle", [[20, 20], [20, 20]]))
     root = write_shapes(tmp_path / "root", *nothing, shape("leaf", "rectangle", [[2, 2], [9, 9]]))
     convert(root, tmp_path / "out.json")
-    assert "1 objects: leaf 1\nleft out: 2 objects without a pixel, the first: " in capsys.readouterr().out
+    assert "1 objects: leaf 1\nleft out: 3 objects without a pixel, the first: " in capsys.readouterr().out
     assert len(read(tmp_path / "out.json")["a.jpg"]) == 1
     write_shapes(root, shape("leaf", "circle", [[float("nan"), 5], [5, 5]]))
     assert "shape 1: its points are no list of pairs of finite x, y" in complain(capsys, root)

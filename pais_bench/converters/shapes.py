@@ -42,12 +42,16 @@ def without_holes(exterior: list[float], holes: Sequence[list[float]], size: Siz
 
 
 def ellipse(centre: tuple[float, float], radii: tuple[float, float], angle: float, size: Size) -> Any:
-    """Return the pixels whose centres are inside an ellipse as RLE; the angle, in degrees, turns x towards y."""
+    """Return the pixels whose centres are inside an ellipse as RLE; the angle, in degrees, turns x towards y.
+
+    An ellipse without extent has no pixel.
+    """
     rows, columns = np.ogrid[: size[0], : size[1]]
     x, y = columns + 0.5 - centre[0], rows + 0.5 - centre[1]
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     along, across = x * cosine + y * sine, y * cosine - x * sine
-    return mask_of((along * radii[1]) ** 2 + (across * radii[0]) ** 2 <= (radii[0] * radii[1]) ** 2)
+    inside = (along * radii[1]) ** 2 + (across * radii[0]) ** 2 <= (radii[0] * radii[1]) ** 2
+    return mask_of(inside & (min(radii) > 0))
 
 
 def read_png(data: bytes, place: str) -> np.ndarray:
