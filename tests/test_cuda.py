@@ -74,6 +74,8 @@ def assert_same_losses(actual: dict[str, float], expected: dict[str, float], ste
             assert actual[term] == pytest.approx(loss, rel=1e-3, abs=1e-3), term
         elif term.startswith("labelled/"):
             assert actual[term] == pytest.approx(loss, rel=0.1, abs=1e-3), term
+        elif step == 1:
+            assert actual[term] == pytest.approx(loss, rel=0.2, abs=0.01), term
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
