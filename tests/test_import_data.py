@@ -550,6 +550,22 @@ def test_objects_without_a_pixel_are_counted(tmp_path: Path, capsys: pytest.Capt
     assert "shape 1: its points are no list of pairs of finite x, y" in complain(capsys, root)
 
 
+def test_photos_whose_masks_nobody_drew_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    write_yolo(root)
+    box, polygon = "0 0.5 0.5 0.2 0.2\n", "0 0.1 0.1 0.5 0.1 0.5 0.5\n"
+    texts = {"train/a": box + box, "train/b": polygon + box, "val/c": box}
+    for name, text in texts.items():
+        (root / "labels" / name).with_suffix(".txt").write_text(text)
+    convert(root, tmp_path / "out.json")
+    printed = capsys.readouterr().out
+    assert not (tmp_path / "out-val.json").exists()
+    assert {Path(name).stem: len(objects) for name, objects in read(tmp_path / "out-train.json").items()} == {"b": 1}
+    assert "left out: 4 boxes, which have no mask, the first: " in printed
+    assert "left out: 2 photos that have no mask but such shapes, the first: " in printed
+    assert "1 photos have masks and such shapes, which are background there" in printed
+
+
 def test_lists_of_voc_are_read_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "root"
     write_voc(root)

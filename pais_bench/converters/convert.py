@@ -12,7 +12,7 @@ from pais_bench import plugins
 from pais_bench.annotations.store import write_text
 from pais_bench.converters.coco_dialects import coco_files, rewrite
 from pais_bench.converters.coco_file import Classes, CocoFile
-from pais_bench.converters.formats.base import ConverterBase, Item
+from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Photo
 from pais_bench.errors import BenchError
 from pais_bench.images.check import in_threads
 
@@ -78,15 +78,17 @@ def convert(
     converter = _converter(format_)(folder, class_name)
     subsets = {name: items for name, items in converter.subsets().items() if items}
     paths = _paths(folder, subsets, out, force)
-    classes, left_out, first = Classes(converter.classes), Counter[str](), dict[str, str]()
+    classes, left_out, first, partly = Classes(converter.classes), Counter[str](), dict[str, str](), 0
     with ExitStack() as stack:
         files = {name: CocoFile(path, folder, classes, stack) for name, path in paths.items()}
         for name, items in subsets.items():
             for photo in in_threads(converter.read, items, f"{folder}: {name or 'photos'}", progress):
-                for one in [*photo.left_out, *files[name].add(photo)]:
+                partly += bool(photo.objects) and any(one.may_be_object for one in photo.left_out)
+                for one in [*photo.left_out, *_add(photo, files[name])]:
                     left_out[one.kind] += 1
                     first.setdefault(one.kind, one.place)
         notes = [*converter.notes, *(f"left out: {n} {kind}, the first: {first[kind]}" for kind, n in left_out.items())]
+        notes += [f"{partly} photos have masks and such shapes, which are background there"] if partly else []
         if not any(file.objects for file in files.values()):
             count = sum(map(len, subsets.values()))
             said = f" ({'; '.join(notes)})" if notes else ""
@@ -95,13 +97,25 @@ def convert(
             )
         if converter.single_object and all(file.objects.total() == file.images - file.empty for file in files.values()):
             notes.append(converter.single_object)
-        for file in files.values():
+        written = {name: file for name, file in files.items() if file.images}
+        for file in written.values():
             file.finish()
-        for file in files.values():
+        for file in written.values():
             file.publish()
     pairs = (item for part in subsets.values() for item in part if isinstance(item, Item))
     labels = {path for pair in pairs for path in pair.labels}
-    return Converted(paths, [*(_describe(file) for file in files.values()), *notes], labels)
+    described = [_describe(file) for file in written.values()]
+    return Converted({name: paths[name] for name in written}, [*described, *notes], labels)
+
+
+def _add(photo: Photo, file: CocoFile) -> list[LeftOut]:
+    """Write a photo, and return what of it is left out: objects without a pixel, or itself, if nobody drew its masks.
+
+    Such a photo would teach its objects as background.
+    """
+    if not photo.objects and any(one.may_be_object for one in photo.left_out):
+        return [LeftOut("photos that have no mask but such shapes", str(photo.path))]
+    return file.add(photo)
 
 
 def _converter(format_: str) -> type[ConverterBase]:

@@ -28,10 +28,14 @@ class Object(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Hold what of a source cannot be an instance mask: its kind, in words of the plural, and where it is."""
+    """Hold what of a source cannot be an instance mask: its kind, in words of the plural, and where it is.
+
+    may_be_object says whether it can stand for an object whose mask nobody drew, as a box does.
+    """
 
     kind: str
     place: str
+    may_be_object: bool = True
 
 
 class Photo(NamedTuple):

@@ -66,7 +66,7 @@ class Converter(ConverterBase):
             if mask.any():
                 objects.append(Object(self.class_name, mask_of(mask)))
             else:
-                left_out.append(LeftOut("masks without a pixel", str(path)))
+                left_out.append(LeftOut("masks without a pixel", str(path), may_be_object=False))
         return Photo(item.photo, size, objects, left_out)
 
 

@@ -83,8 +83,8 @@ class Converter(ConverterBase):
                     f"{class_path}: object {number} of {path} is of {shown}; give all its pixels one class"
                 )
             objects.append(Object(self.classes[ids[0]], mask_of(mask)))
-        void = [LeftOut("borders of void, which is of no object", str(path))] if (numbers < 0).any() else []
-        return Photo(item.photo, size, objects, void)
+        void = LeftOut("borders of void, which is of no object", str(path), may_be_object=False)
+        return Photo(item.photo, size, objects, [void] if (numbers < 0).any() else [])
 
     def _class_ids(self, path: Path) -> np.ndarray:
         """Return category ids [H,W], 0 for background."""
