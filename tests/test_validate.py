@@ -275,3 +275,20 @@ def test_annotations_of_a_dropped_image_are_dropped_with_it(root: Path, tmp_path
     assert (image["list"], image["position"], image["record"]["id"]) == ("images", 1, 1)
     assert annotation["reason"].endswith("annotation 3 is of image 1, which was dropped")
     assert annotation["record"] == CONTENT["annotations"][1]
+
+
+def test_an_image_whose_masks_are_all_faulty_is_dropped(root: Path, tmp_path: Path) -> None:
+    """Its objects are unknown: kept, it would teach them as background."""
+    annotations = [{**record, "segmentation": []} if record["id"] == 3 else record for record in CONTENT["annotations"]]
+    rewrite(root / TRAIN, annotations=annotations)
+    Dataset(Options(), root).prepare(tmp_path / "out", "mine", repair=True)
+    image, annotation = json.loads((tmp_path / "out" / "repaired.json").read_text())["train"]
+    assert (image["list"], image["position"], image["record"]["id"]) == ("images", 1, 1)
+    assert image["reason"].endswith(
+        "image 1: none of its annotations has a valid mask, so that its objects are unknown"
+    )
+    assert annotation["record"] == annotations[1]
+    assert Store.open(tmp_path / "out", "train").image_ids == (2,)
+    rewrite(root / TRAIN, annotations=[{**record, "segmentation": []} for record in annotations])
+    with pytest.raises(BenchError, match="no object to learn: its 3 annotations are faulty; annotation 8 has no segm"):
+        Dataset(Options(), root).prepare(tmp_path / "out", "mine", repair=True)

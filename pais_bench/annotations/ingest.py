@@ -32,7 +32,19 @@ from pais_bench.annotations.validate import (
 )
 from pais_bench.errors import BenchError
 
-__all__ = ["ChangedRecord", "Converted", "DroppedRecord", "Subset", "convert", "drop_parents", "require_objects"]
+__all__ = [
+    "ChangedRecord",
+    "Converted",
+    "DroppedRecord",
+    "Subset",
+    "convert",
+    "drop_parents",
+    "require_objects",
+    "without_images",
+]
+
+LABELLED = ("train", "val")
+"""Subsets whose objects are learnt or found: an image without an annotation has none there."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Converted(NamedTuple):
     """Hold the tables of a subset, its classes sorted by id, what a repair did, and notes of a line.
 
     A class has id and name, and where it is stuff isthing, 0.
-    annotations are the records as they are stored.
+    annotations are the records as they are stored | emptied are the ids of images whose objects lost their masks, all.
     """
 
     tables: dict[str, pa.RecordBatch]
@@ -65,6 +77,7 @@ class Converted(NamedTuple):
     annotations: list[Record]
     repaired: list[DroppedRecord]
     notes: list[str]
+    emptied: Collection[int]
 
 
 def convert(subset: Subset, repair: bool = False) -> Converted:
@@ -92,7 +105,22 @@ def convert(subset: Subset, repair: bool = False) -> Converted:
         work.kept_records(),
         [*subset.dropped, *work.repaired()],
         [*subset.notes, *work.lines],
+        work.emptied(),
     )
+
+
+def without_images(subset: Subset, ids: Collection[int]) -> Subset:
+    """Return a subset without the images of some ids, whose annotations a repair dropped for their masks."""
+    gone = {record.position for record in subset.dropped}
+    positions = (position for position in range(len(subset.images) + len(gone)) if position not in gone)
+    reason = f"{subset.source}: image {{}}: none of its annotations has a valid mask, so that its objects are unknown"
+    dropped = [
+        DroppedRecord("images", position, "image without a valid mask", reason.format(image["id"]), image)
+        for position, image in zip(positions, subset.images, strict=True)
+        if image["id"] in ids
+    ]
+    kept = [image for image in subset.images if image["id"] not in ids]
+    return replace(subset, images=kept, dropped=[*subset.dropped, *dropped])
 
 
 def drop_parents(subsets: Mapping[str, Subset]) -> dict[str, Subset]:
@@ -128,18 +156,22 @@ def _drop_parents(subset: Subset, used: Collection[int | None]) -> Subset:
     return replace(subset, categories=kept, notes=[*subset.notes, note])
 
 
-def require_objects(name: str, source: str, tables: Mapping[str, pa.RecordBatch]) -> None:
+def require_objects(name: str, source: str, converted: Converted) -> None:
     """Raise BenchError where a training or validation set has nothing to learn or to find; stuff is no object."""
+    tables = converted.tables
     crowd = tables["annotations"].column("iscrowd")
     categories = json.loads(tables["images"].schema.metadata[b"categories"])
     things = pa.array([category["id"] for category in categories if is_thing(category)], pa.int64())
     of_things = pc.is_in(tables["annotations"].column("category_id"), value_set=things)
-    if name not in ("train", "val") or pc.any(pc.and_(pc.equal(crowd, 0), of_things)).as_py():
+    if name not in LABELLED or pc.any(pc.and_(pc.equal(crowd, 0), of_things)).as_py():
         return
     reason = f"all of its {len(crowd)} annotations are crowd regions" if len(crowd) else "it has no annotation"
     remedy = "set iscrowd to 0 for single objects" if len(crowd) else "annotate some of its images"
     if len(things) < len(categories) and len(crowd):
         reason, remedy = reason.replace("regions", "regions or stuff"), f"{remedy}, and isthing to 1 for their classes"
+    faulty = [record.reason for record in converted.repaired if record.list == "annotations"]
+    if faulty and not len(crowd):
+        reason, remedy = f"its {len(faulty)} annotations are faulty", faulty[0].removeprefix(f"{source}: ")
     raise BenchError(f"{source}: no object to {'learn' if name == 'train' else 'find'}: {reason}; {remedy}")
 
 

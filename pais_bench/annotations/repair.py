@@ -31,6 +31,7 @@ from pais_bench.annotations.validate import (
 )
 from pais_bench.errors import BenchError
 
+MASK_FAULTS = ("no mask", "polygon", "far polygon", "RLE size", "RLE counts")
 CHUNK_SIZE = 20_000
 """Records that are searched for faults at a time: a repair of many faults then costs no more than one of few."""
 
@@ -97,6 +98,14 @@ class AnnotationRepair:
     def kept_records(self) -> list[Any]:
         """Return the records that columns() converted."""
         return [self.records[position] for position in self._kept]
+
+    def emptied(self) -> Collection[int]:
+        """Return the ids of the images that have dropped annotations, of no valid mask, and no other ones."""
+        lost = {position for position, fault, _ in self._repairs if fault in MASK_FAULTS} & self._dropped
+        if not lost:
+            return ()
+        ids = {as_integer(self.records[position].get("image_id")) for position in lost}
+        return {one for one in ids if one is not None}.difference(record["image_id"] for record in self.kept_records())
 
     def repaired(self) -> list[DroppedRecord]:
         """Return what the repair dropped and changed, once columns() is done: an entry per record, its last fault."""

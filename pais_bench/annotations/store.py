@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES, Table, digest, map_table, write_table
 from pais_bench.annotations.ingest import (
+    LABELLED,
     ChangedRecord,
     Converted,
     DroppedRecord,
@@ -28,6 +29,7 @@ from pais_bench.annotations.ingest import (
     convert,
     drop_parents,
     require_objects,
+    without_images,
 )
 from pais_bench.annotations.panoptic import is_thing
 from pais_bench.errors import BenchError
@@ -209,7 +211,9 @@ def write_store(
     for name, subset in subsets.items():
         progress(f"{subset.source}: checking {len(subset.images)} images, {len(subset.annotations)} annotations")
         converted[name] = convert(subset, repair)
-        require_objects(name, subset.source, converted[name].tables)
+        if name in LABELLED and converted[name].annotations and (emptied := converted[name].emptied):
+            converted[name] = convert(without_images(subset, emptied), repair)
+        require_objects(name, subset.source, converted[name])
     classes = _same_classes({subset.source: converted[name].classes for name, subset in subsets.items()})
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
