@@ -436,6 +436,14 @@ def test_images_that_hold_no_exact_numbers_are_refused(tmp_path: Path, capsys: p
         assert "a JPEG, which changes the numbers of labels" in complain(capsys, tmp_path / format_)
     write_instances(tmp_path / "bits", foreground)
     assert "one bit a pixel, as of a mask of all objects" in complain(capsys, tmp_path / "bits")
+    soft = Image.fromarray(foreground.astype(np.uint8) * 255).resize((W * 5 // 4, H * 5 // 4), Image.Resampling.BICUBIC)
+    write_instances(tmp_path / "soft", np.asarray(soft.crop((0, 0, W, H))))
+    assert "most of its pixels have 255, and its edges " in complain(capsys, tmp_path / "soft")
+    many = np.arange(W * H).reshape(H, W) % 256
+    many[: H // 3] = 255
+    write_instances(tmp_path / "many", many.astype(np.uint8))
+    convert(tmp_path / "many", tmp_path / "many.json")
+    assert len(read(tmp_path / "many.json")["images/a.jpg"]) == 255
     write_instances(tmp_path / "negative", negative, "a.tif")
     assert "the number -1; give 0 where no object is" in complain(capsys, tmp_path / "negative")
     write_instances(tmp_path / "pages", np.abs(negative), "a.tif")
@@ -461,6 +469,7 @@ PAIRS = {
     "imgs/a.jpg": "Labels/a.tif",
     "data/train/a.jpg": "data/train_masks/a_mask.png",
     "set/image/a_mask.png": "set/label/a_mask.png",
+    "x/train_images/a.png": "x/train_masks/a_mask.png",
 }
 
 
@@ -474,6 +483,8 @@ def test_folders_of_photos_and_labels_have_many_names(
     for name in ("a", "b"):
         save_photo(tmp_path / photo.replace("/a", f"/{name}"), ord(name))
         save_mask(tmp_path / PAIRS[photo].replace("/a", f"/{name}"), values)
+    if "train_images" in photo:
+        save_photo(tmp_path / "x" / "test_images" / "c.png")
     assert find_format(tmp_path) == "label_images"
     convert(tmp_path, tmp_path / "out.json")
     found = {**read(tmp_path / "out.json")}

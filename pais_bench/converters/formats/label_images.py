@@ -33,7 +33,8 @@ ENDS = re.compile(r"_(cp_)?(mask|label)s?$")
 """What a name in a folder of labels may end in, beyond that of its photo."""
 SUFFIXES = ("_cp_masks", "_masks")
 """What the name of an image of labels beside its photo ends in, the longer first."""
-FOREGROUND = 255
+FOREGROUND, SOFT = 255, 8
+"""The value of a mask of all objects, and how many numbers its soft edges have at least, as resizing makes them."""
 IMAGE = "_img"
 """What Cellpose's photos end in, whose labels end in _masks in its place."""
 
@@ -70,15 +71,14 @@ class Converter(ConverterBase):
         """Read an image of labels."""
         (path,) = item.labels
         values = read_instances(path)
-        numbers = np.unique(values)
-        if values.dtype == bool or numbers[numbers > 0].tolist() == [FOREGROUND]:
-            kind = "it has one bit a pixel" if values.dtype == bool else f"its one number is {FOREGROUND}"
+        numbers, pixels = np.unique(values[values != 0], return_counts=True)
+        if kind := _as_one_mask(values.dtype, numbers, pixels):
             raise BenchError(
                 f"{path}: {kind}, as of a mask of all objects; give every object a number of "
                 f"its own, or a file of its own (format masks)"
             )
         size = photo_size(item.photo, path, values.shape)
-        masks = (values == number for number in numbers if number)
+        masks = (values == number for number in numbers)
         return Photo(item.photo, size, [Object(self.class_name, mask_of(mask)) for mask in masks])
 
     def _pairs(self) -> Iterator[tuple[dict[str, Path], dict[str, Path]]]:
@@ -93,6 +93,17 @@ class Converter(ConverterBase):
             labels = {_photo_stem(stem): path for stem, path in paths.items() if stem.endswith(SUFFIXES)}
             others = {stem: path for stem, path in paths.items() if not stem.endswith(SUFFIXES)}
             yield {stem.removesuffix(IMAGE): path for stem, path in others.items()}, labels
+
+
+def _as_one_mask(dtype: np.dtype, numbers: np.ndarray, pixels: np.ndarray) -> str:
+    """Return what tells that labels are no numbers of objects but one mask, perhaps with soft edges; else nothing."""
+    if np.issubdtype(dtype, np.bool_):
+        return "it has one bit a pixel"
+    if numbers.tolist() == [FOREGROUND]:
+        return f"its one number is {FOREGROUND}"
+    if len(numbers) > SOFT and numbers[-1] == FOREGROUND and pixels[-1] > pixels.sum() / 2:
+        return f"most of its pixels have {FOREGROUND}, and its edges {len(numbers) - 1} other numbers"
+    return ""
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -120,20 +131,30 @@ def _photo_stem(stem: str) -> str:
 def _folders(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Yield each folder of photos with that of its labels: beside it, or images/train with masks/train.
 
-    Either may be absent; those that have labels come first.
+    Either may be absent; those that have labels come first. Of several folders of photos beside it, as train_images and
+    test_images, it is the one that shares most names.
     """
-    holding = {Path(file).parent for file in image_files(folder)}
+    files = [Path(file) for file in image_files(folder)]
+    holding = {file.parent for file in files}
     above = {path for parent in holding for path in (parent, *parent.parents)} - {Path(".")}
     outer = [path for path in sorted(above) if _is_labels(path) and not any(map(_is_labels, path.parents))]
     for labels in outer:
         there = sorted(path for path in (folder / labels.parent).iterdir() if path.is_dir() and not _is_labels(path))
         beside = [path.relative_to(folder) for path in there]
         own = [path for path in beside if path.name.lower() == ENDS.sub("", labels.name.lower())]
-        photos = next(iter(own or [path for path in beside if PHOTOS.search(path.name.lower())]), None)
-        if photos is not None:
+        named = own or [path for path in beside if PHOTOS.search(path.name.lower())]
+        if named:
+            masks = _names(files, labels)
+            photos = max(named, key=lambda path: len(_names(files, path) & masks))
             labelled, others = _below(labels, holding), _below(photos, holding)
             below = [*sorted(labelled), *sorted(others - labelled)]
             yield from ((folder / photos / path, folder / labels / path) for path in below)
+
+
+def _names(files: Iterable[Path], top: Path) -> set[Path]:
+    """Return the files below a folder, without suffix and without what labels end in."""
+    below = (file.relative_to(top) for file in files if file.is_relative_to(top))
+    return {file.with_name(ENDS.sub("", file.stem)) for file in below}
 
 
 def _is_labels(path: Path) -> bool:
