@@ -212,6 +212,11 @@ def test_labels_of_other_formats_are_converted(tmp_path: Path, capsys: pytest.Ca
             f"{name}.yaml",
         ]
     assert not list((tmp_path / "yolo").glob("*.json")), "the folder is not changed"
+    (tmp_path / "yolo" / "0.json").write_text('{"shapes": []}')
+    with pytest.raises(AssertionError):
+        init(tmp_path / "yolo", tmp_path / "both.yaml")
+    assert "has labels of labelme and yolo; choose one of them with --format" in capsys.readouterr().err
+    init(tmp_path / "yolo", tmp_path / "both.yaml", "--format", "yolo")
 
 
 def test_a_changed_file_is_divided_again(tmp_path: Path) -> None:

@@ -27,12 +27,15 @@ class Conversion(NamedTuple):
     labels: Collection[Path]
 
 
-def convert_folder(folder: Path, paths: Sequence[Path], progress: Callable[[str], None]) -> Conversion:
+def convert_folder(
+    folder: Path, paths: Sequence[Path], progress: Callable[[str], None], format_: str | None = None
+) -> Conversion:
     """Return the labels of a folder as a training and a validation file of these paths; nothing is written.
 
-    Labels of one subset are divided by photo. Raises BenchError for unknown formats and faulty labels.
+    The format is found where none is given. Labels of one subset are divided by photo. Raises BenchError for unknown
+    formats and faulty labels.
     """
-    format_ = find_format(folder)
+    format_ = format_ or find_format(folder)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, paths[0].name.replace("-train.json", ".json"))
         earlier = {path.resolve() for path in paths}

@@ -19,10 +19,10 @@ from pais_bench import plugins
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.store import REPAIRED, Store, dataset_folder, write_text
 from pais_bench.cli import context
-from pais_bench.converters.convert import UnknownFormat
+from pais_bench.converters.convert import UnknownFormat, formats
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_subsets
-from pais_bench.init.conversion import convert_folder
+from pais_bench.init.conversion import Conversion, convert_folder
 from pais_bench.init.device import Device, find_device, find_weights, weight_folders
 from pais_bench.init.division import divide
 from pais_bench.init.layout import Layout, NoCocoFile, find_layout
@@ -41,8 +41,10 @@ class Found(NamedTuple):
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the folder, the study file, its name, and whether it may be replaced."""
+    """Add the folder, the format of its labels, the study file, its name, and whether it may be replaced."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="holds the images and their annotations")
+    text = "format of the labels (default: COCO files, and without any what is found)"
+    parser.add_argument("--format", choices=formats(), help=text)
     parser.add_argument("--output", type=Path, default=Path("study.yaml"), help="study file (default: study.yaml)")
     parser.add_argument("--name", help="name of the study and its dataset (default: that of the folder)")
     parser.add_argument("--force", action="store_true", help="replace files of an earlier init")
@@ -56,17 +58,11 @@ def run(arguments: Namespace) -> None:
     name = arguments.name or re.sub(r"[^A-Za-z0-9_.]+", "_", folder.resolve().name).strip("_.") or "data"
     context.print_progress(f"{folder}: reading")
     parts = [output.with_name(f"{output.stem}-{subset}.json").resolve() for subset in ("train", "val")]
-    notes: list[str] = []
-    labels: Collection[Path] = ()
-    try:
-        layout = find_layout(folder, ignored=parts if arguments.force else ())  # an earlier init may have written them
-        divided = _divide(layout, parts) if layout.val is None else {}
-    except NoCocoFile as error:
+    if arguments.format:
         _require_absent([output, *parts], arguments.force)
-        try:
-            layout, divided, notes, labels = convert_folder(folder, parts, context.print_progress)
-        except UnknownFormat:
-            raise error from None
+        layout, divided, notes, labels = convert_folder(folder, parts, context.print_progress, arguments.format)
+    else:
+        layout, divided, notes, labels = _find_labels(arguments, parts)
     _require_absent([output, *divided], arguments.force)
     found = _look(folder, layout, divided, notes, labels)
     device = find_device()
@@ -75,6 +71,20 @@ def run(arguments: Namespace) -> None:
     facts = _facts(found.summary, device)
     _write(output, to_yaml(name, dataset, [*facts, *found.notes], proposal), divided)
     _print_summary(arguments, found, facts, proposal, list(divided))
+
+
+def _find_labels(arguments: Namespace, parts: list[Path]) -> Conversion:
+    """Return what COCO files say, and without any what labels of a known format do."""
+    try:
+        # an earlier init may have written the parts
+        layout = find_layout(arguments.folder, ignored=parts if arguments.force else ())
+        return Conversion(layout, _divide(layout, parts) if layout.val is None else {}, [], ())
+    except NoCocoFile as error:
+        _require_absent([arguments.output, *parts], arguments.force)
+        try:
+            return convert_folder(arguments.folder, parts, context.print_progress)
+        except UnknownFormat:
+            raise error from None
 
 
 def _divide(layout: Layout, paths: list[Path]) -> dict[Path, str]:

@@ -75,7 +75,7 @@ class ConverterBase(ABC):
         self.notes: list[str] = []
 
     @cached_property
-    def _files(self) -> ImageFolder:
+    def files(self) -> ImageFolder:
         return ImageFolder(self.folder)
 
     def find_photo(self, labels: Path, name: str) -> Path:
@@ -86,7 +86,7 @@ class ConverterBase(ABC):
         for candidate in (labels.parent / name, labels.parent / "images" / name):
             if candidate.is_file():
                 return candidate
-        (file,) = self._files.find([name])
+        (file,) = self.files.find([name])
         if file is None:
             raise BenchError(f"{labels}: its photo {name} is missing; put it beside this file, or leave it out")
         return self.folder / file

@@ -52,7 +52,7 @@ class Converter(ConverterBase):
         content = read_json_file(item)
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             raise BenchError(f"{item}: has no list 'shapes'; save it with Labelme again")
-        photo = _find_photo(item, content)
+        photo = self._photo_of(item, content)
         height, width = (as_integer(content.get(key)) for key in ("imageHeight", "imageWidth"))
         size = photo_size(photo, item, (height, width) if height and width else None)
         groups: dict[Any, list[Any]] = {}
@@ -73,25 +73,29 @@ class Converter(ConverterBase):
         objects = [Object(names[key], join(parts, size)) for key, parts in groups.items()]
         return Photo(photo, size, objects, left_out)
 
+    def _photo_of(self, path: Path, content: Mapping[str, Any]) -> Path:
+        """Return the photo of a JSON file: at its path, beside the file, or the one of its name below the folder.
+
+        Raises BenchError where there is none.
+        """
+        named = str(content.get("imagePath") or "").replace("\\", "/")
+        name = Path(named).name
+        for candidate in (path.parent / named, path.parent / name):
+            if named and candidate.is_file():
+                return candidate
+        (file,) = self.files.find([name]) if name else (None,)
+        if file is not None:
+            return self.folder / file
+        hint = f" ({hint})" if name and (hint := self.files.hint(name)) else ""
+        kept = "; the JSON file holds a copy as imageData, which labelme_export_json writes"
+        raise BenchError(
+            f"{path}: its photo {named or 'has no imagePath and'} is missing{hint}; put it beside the JSON file"
+            f"{kept if content.get('imageData') else ''}"
+        )
+
 
 def _has_shapes(path: Path) -> bool:
     return b'"shapes"' in path.read_bytes()
-
-
-def _find_photo(path: Path, content: Mapping[str, Any]) -> Path:
-    """Return the photo of a JSON file; raise BenchError where it is neither at its path nor beside the file."""
-    named = str(content.get("imagePath") or "").replace("\\", "/")
-    for candidate in (path.parent / named, path.parent / Path(named).name):
-        if named and candidate.is_file():
-            return candidate
-    kept = (
-        "; the JSON file holds a copy as imageData, which labelme_export_json writes"
-        if content.get("imageData")
-        else ""
-    )
-    raise BenchError(
-        f"{path}: its photo {named or 'has no imagePath and'} is missing; put it beside the JSON file{kept}"
-    )
 
 
 def _label(shape: Any, place: str) -> str:
