@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -731,6 +732,15 @@ def test_shapes_of_a_group_of_cvat_are_one_object(tmp_path: Path, capsys: pytest
     assert f"image a.jpg: {W + 1} x {H} pixels, but its photo" in complain(capsys, save(ring, W + 1))
     mask = '<mask label="leaf" rle="0, 9" left="58" top="0" width="3" height="3"></mask>'
     assert "mask 1: its mask leaves the photo" in complain(capsys, save(mask))
+    photo = (root / "images" / "a.jpg").rename(root / "a photo.jpg")
+    assert "a.jpg is missing; put it beside" in complain(capsys, save(ring))
+    for number, folder in enumerate(("raw", "resized")):
+        (root / folder).mkdir()
+        shutil.copy(photo, root / folder / "a.jpg")
+        if number:
+            assert "a.jpg is missing (it may be raw/a.jpg or resized/a.jpg); put" in complain(capsys, root)
+        else:
+            convert(root, tmp_path / "moved.json")
     (root / "annotations.xml").write_text("<annotations><image ")
     assert "annotations.xml: no valid XML" in complain(capsys, root)
 

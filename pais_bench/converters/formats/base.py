@@ -81,15 +81,23 @@ class ConverterBase(ABC):
     def find_photo(self, labels: Path, name: str) -> Path:
         """Return the photo that a file of labels names: beside it, in `images` there, or anywhere below the folder.
 
-        Raises BenchError where it is missing.
+        Raises BenchError where it is missing, or may be several.
         """
         for candidate in (labels.parent / name, labels.parent / "images" / name):
             if candidate.is_file():
                 return candidate
-        (file,) = self.files.find([name])
-        if file is None:
-            raise BenchError(f"{labels}: its photo {name} is missing; put it beside this file, or leave it out")
-        return self.folder / file
+        bare = Path(name).name
+        for spelling in (name, bare):
+            (file,) = self.files.find([spelling])
+            if file is not None:
+                return self.folder / file
+        raise BenchError(
+            f"{labels}: its photo {name} is missing{self.hint(bare)}; put it beside this file, or leave it out"
+        )
+
+    def hint(self, name: str) -> str:
+        """Return in parentheses what may be meant by a name that no file below the folder has alone, or nothing."""
+        return f" ({hint})" if (hint := self.files.hint(name)) else ""
 
     @abstractmethod
     def subsets(self) -> Mapping[str, Sequence[Any]]:

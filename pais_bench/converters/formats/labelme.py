@@ -86,7 +86,7 @@ class Converter(ConverterBase):
         (file,) = self.files.find([name]) if name else (None,)
         if file is not None:
             return self.folder / file
-        hint = f" ({hint})" if name and (hint := self.files.hint(name)) else ""
+        hint = self.hint(name) if name else ""
         kept = "; the JSON file holds a copy as imageData, which labelme_export_json writes"
         raise BenchError(
             f"{path}: its photo {named or 'has no imagePath and'} is missing{hint}; put it beside the JSON file"
