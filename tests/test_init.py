@@ -185,6 +185,30 @@ def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFi
             assert all((root / image["file_name"]).is_file() for image in written["images"])
 
 
+def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = lay_out(tmp_path / "root", {"annotations.json": ("images", 16)}, classes=1)
+    for number in range(3):
+        photo(root / "more" / f"{number}.png", 100 + number)
+    (root / "more" / "broken.png").write_bytes(b"no photo")
+    options = ["--unlabelled", str(root)]
+    for more in (options, [*options, "--force"]):
+        study = init(root, root / "study.yaml", *more)
+        printed = capsys.readouterr().out
+        assert "Images: 12 train, 4 val, 3 unlabelled." in printed and "no subset names: 1" in printed
+        assert "16 files of" in printed and "1 unreadable photos, the first: " in printed
+        listed = json.loads((root / "study-unlabelled.json").read_text())
+        assert [one["file_name"] for one in listed["images"]] == [f"more/{number}.png" for number in range(3)]
+    assert study.split.percents[-1] == 100 and "oracle" not in study.methods
+    results = ["--results", str(tmp_path / "results")]
+    assert main(["prepare", str(root / "study.yaml"), *results]) == 0
+    assert main(["split", str(root / "study.yaml"), *results, "--percent", "100", "--fold", "1"]) == 0
+    (path,) = (tmp_path / "results" / "splits").rglob("100pct-fold1.json")
+    assert len(json.loads(path.read_text())["ids"]) == 12
+    assert main(["init", str(root), "--output", str(tmp_path / "s.yaml"), "--unlabelled", str(root / "images")]) == 2
+    assert "images: no photo below it but those of the study" in capsys.readouterr().err
+    assert not list(tmp_path.glob("s*.*")), "nothing is written"
+
+
 def test_labels_of_other_formats_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = "0 0.15625 0.16666666666666666 0.53125 0.16666666666666666 0.53125 0.6666666666666666\n"
     for number in range(16):

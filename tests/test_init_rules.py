@@ -80,6 +80,9 @@ def test_twice_the_objects_of_the_fullest_image_are_detected(most: int, detectio
 def test_percents_are_the_smallest_that_label_every_class() -> None:
     assert rules.percents(SUMMARY, H100).values["percents"] == [5, 10, 20]  # 2 % are 4 photos
     assert rules.percents(SUMMARY, CPU).values["percents"] == [5, 20]
+    further = replace(SUMMARY, images={**SUMMARY.images, "unlabelled": 9})
+    assert rules.percents(further, H100).values["percents"] == [5, 10, 20, 100]
+    assert rules.percents(further, CPU).values["percents"] == [5, 100]
     rare = replace(SUMMARY, unlabelled_classes={**SUMMARY.unlabelled_classes, 5: 1, 10: 1})
     assert rules.percents(rare, H100).values["percents"] == [20, 30, 50]
     small = replace(SUMMARY, images={"train": 8}, unlabelled_classes={**SUMMARY.unlabelled_classes, 20: 1})

@@ -45,7 +45,7 @@ def propose(summary: DataSummary, device: Device, weights: Mapping[str, Path]) -
     batches = schedule.batches(device, name, sides)
     steps = schedule.steps(summary, device, largest, batches.values["labelled_batch_size"])
     count = steps.values["steps"]
-    methods = schedule.methods(pretrained)
+    methods = schedule.methods(pretrained, percents.values["percents"])
     runs = len(percents.values["percents"]) * len(folds.values["folds"]) * len(methods.values)
     pixels = views.values["min_size_test"] * views.values["max_size_test"]
     return Proposal(

@@ -71,7 +71,8 @@ def percents(summary: DataSummary, device: Device) -> Choice:
     """Return the three smallest percents that label LEAST_LABELLED images, and every class in every fold.
 
     Where there are none, the three largest that label every class, and else the three largest of all; the reason says
-    what is missing. On a CPU the first and the last of the three.
+    what is missing. On a CPU the first and the last of the three. With further photos that have no labels, 100 is the
+    last one.
     """
     total = summary.images["train"]
     labelled = {percent: int(percent / 100 * total) for percent in PERCENTS}
@@ -86,6 +87,10 @@ def percents(summary: DataSummary, device: Device) -> Choice:
         why = f"up to {worst} of {len(summary.learnable)} classes have no label at {chosen[0]} %, for want of images"
     if not device.gpu and len(chosen) > 2:
         chosen, why = [chosen[0], chosen[-1]], f"{why}; the first and the third of these, for a CPU"
+    if further := summary.images.get("unlabelled"):
+        chosen = [*(chosen if device.gpu else chosen[:1]), 100]
+        why = f"{why}; 100 % asks what the {further} photos without labels add to all labels, and its folds are seeds"
+    labelled[100] = total
     counts = ", ".join(str(labelled[percent]) for percent in chosen)
     return Choice({"percents": chosen}, f"{counts} of {total} photos; {why}")
 

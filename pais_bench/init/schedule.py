@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pais_bench.init.device import Device
@@ -104,11 +105,17 @@ def expected_time(device: Device, name: str, pixels: float, images: int, count: 
     )
 
 
-def methods(pretrained: bool) -> Choice:
-    """Return the methods: PAIS as released for Mask R-CNN, and from random weights as in the study `demo`."""
+def methods(pretrained: bool, percents: Sequence[float]) -> Choice:
+    """Return the methods: PAIS as released for Mask R-CNN, and from random weights as in the study `demo`.
+
+    The oracle is left out where 100 % is among the percents, and no labels are held out.
+    """
     options, why = PAIS_OF_MASK_RCNN, "PAIS as its release has it for Mask R-CNN: it weights masks alone"
     if not pretrained:
         options = {"score_threshold": 0.65, "unlabelled_weight": 0.5}
         why = "PAIS keeps what mean_teacher keeps: from random weights, less certain teachers mislead"
-    values = {"supervised": {}, "mean_teacher": {}, "pais": {"options": options}, "oracle": {}}
-    return Choice(values, f"{why}; oracle learns the labels that the others must not see: the most there is to gain")
+    values: dict[str, Any] = {"supervised": {}, "mean_teacher": {}, "pais": {"options": options}}
+    if 100 in percents:
+        return Choice(values, why)
+    why = f"{why}; oracle learns the labels that the others must not see: the most there is to gain"
+    return Choice({**values, "oracle": {}}, why)

@@ -12,8 +12,9 @@ import shlex
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pais_bench import plugins
 from pais_bench.annotations.json_file import read_json_file
@@ -28,23 +29,31 @@ from pais_bench.init.division import divide
 from pais_bench.init.layout import Layout, NoCocoFile, find_layout
 from pais_bench.init.proposal import Proposal, propose, to_yaml
 from pais_bench.init.summary import DataSummary, summarise
+from pais_bench.init.unlabelled import list_unlabelled
 from pais_bench.study.load import load_study
 
 
 class Found(NamedTuple):
-    """Hold the options of the dataset, its summary, and what is to be said about it, a line each."""
+    """Hold the options of the dataset, its summary, and what is to be said about it, a line each.
+
+    named are the resolved paths of its photos and of label images | classes are COCO's categories.
+    """
 
     options: dict[str, str]
     summary: DataSummary
     notes: list[str]
     needs_repair: bool
+    named: Collection[Path]
+    classes: list[dict[str, Any]]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the folder, the format of its labels, the study file, its name, and whether it may be replaced."""
+    """Add the folders, the format of the labels, the study file, its name, and whether it may be replaced."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="holds the images and their annotations")
     text = "format of the labels (default: COCO files, and without any what is found)"
     parser.add_argument("--format", choices=formats(), help=text)
+    text = "its photos, but those that have labels, are further unlabelled images"
+    parser.add_argument("--unlabelled", type=Path, metavar="FOLDER", help=text)
     parser.add_argument("--output", type=Path, default=Path("study.yaml"), help="study file (default: study.yaml)")
     parser.add_argument("--name", help="name of the study and its dataset (default: that of the folder)")
     parser.add_argument("--force", action="store_true", help="replace files of an earlier init")
@@ -65,6 +74,11 @@ def run(arguments: Namespace) -> None:
         layout, divided, notes, labels = _find_labels(arguments, parts)
     _require_absent([output, *divided], arguments.force)
     found = _look(folder, layout, divided, notes, labels)
+    if arguments.unlabelled:
+        found, path, content = _add_unlabelled(arguments, found)
+        divided[path] = content
+    if others := _unnamed(folder, found.named):
+        found.notes.append(f"image files that no subset names: {others}; --unlabelled FOLDER takes those of a folder")
     device = find_device()
     proposal = propose(found.summary, device, find_weights(weight_folders()))
     dataset = {"name": "coco", "label": name, "root": str(folder.resolve()), "options": found.options}
@@ -127,17 +141,36 @@ def _look(
             ),
         ]
         notes += [f"not used: {path}" for path in layout.unused]
-        if others := _unnamed(folder, prepared, labels):
-            notes.append(f"image files that no subset names: {others}; unlabelled_annotations can name them")
-        return Found(options, summarise(prepared), notes, (prepared / REPAIRED).exists())
+        stores = [Store.open(prepared, name) for name in Store.subsets(prepared)]
+        named = {path.resolve() for path in labels}
+        named |= {store.path(number).resolve() for store in stores for number in store.image_ids}
+        train = Store.open(prepared, "train")
+        classes = [
+            {"id": number, "name": name, **({} if thing else {"isthing": 0})}
+            for (number, name), thing in zip(train.categories, train.isthing, strict=True)
+        ]
+        return Found(options, summarise(prepared), notes, (prepared / REPAIRED).exists(), named, classes)
 
 
-def _unnamed(folder: Path, prepared: Path, labels: Collection[Path]) -> int:
-    """Return the number of image files below the folder that are no labels, and that the prepared dataset has not."""
-    stores = [Store.open(prepared, name) for name in Store.subsets(prepared)]
-    named = {path.resolve() for path in labels}
-    named |= {store.path(number).resolve() for store in stores for number in store.image_ids}
-    return len({path.resolve() for paths in image_subsets(folder).values() for path in paths} - named)
+def _add_unlabelled(arguments: Namespace, found: Found) -> tuple[Found, Path, str]:
+    """Return the data with the photos of --unlabelled, the path of the file that lists these, and its content."""
+    folder, root, output = arguments.unlabelled, arguments.folder.resolve(), arguments.output
+    path = output.with_name(f"{output.stem}-unlabelled.json").resolve()
+    _require_absent([path], arguments.force)
+    records, notes = list_unlabelled(folder, found.named, context.print_progress)
+    names = {"unlabelled_annotations": str(path), "unlabelled_images": _below(folder, root)}
+    images = {name: count for name, count in found.summary.images.items() if name != "unlabelled"}
+    summary = replace(found.summary, images={**images, "unlabelled": len(records)})
+    named = {*found.named, *((folder / record["file_name"]).resolve() for record in records)}
+    added = found._replace(
+        options={**found.options, **names}, summary=summary, notes=[*found.notes, *notes], named=named
+    )
+    return added, path, json.dumps({"images": records, "categories": found.classes}) + "\n"
+
+
+def _unnamed(folder: Path, named: Collection[Path]) -> int:
+    """Return the number of image files below the folder that are not named, nor label images."""
+    return len({path.resolve() for paths in image_subsets(folder).values() for path in paths}.difference(named))
 
 
 def _renamed(text: str, drafts: Iterable[Path], paths: Iterable[Path]) -> str:
@@ -206,7 +239,7 @@ def _print_summary(
     split, training, views, network = (proposal.values(key) for key in ("split", "training", "input", "network"))
     print("\n".join([*facts, *found.notes]))
     if divided:
-        print(f"Annotations, in two files beside the study: {divided[0].name}, {divided[1].name}.")
+        print(f"Written beside the study: {', '.join(path.name for path in divided)}.")
     print(
         f"Chosen: {split['family']} splits at {', '.join(map(str, split['percents']))} %, {len(split['folds'])} folds;"
     )

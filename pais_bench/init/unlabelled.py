@@ -1,0 +1,47 @@
+"""List the photos of a folder that have no labels, as the file of unlabelled images of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from pais_bench.errors import BenchError
+from pais_bench.images.check import in_threads
+from pais_bench.images.files import image_files
+from pais_bench.images.pixels import Size, UnreadableImage, read_header
+
+
+def list_unlabelled(
+    folder: Path, named: Collection[Path], progress: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return COCO's records of the photos below a folder, and notes on those that are left out, a line each.
+
+    named are the photos and label images of the study, by resolved path, which are left out. Raises BenchError where no
+    photo is left.
+    """
+    if not folder.is_dir():
+        raise BenchError(f"{folder}: no such folder; give the one that holds the photos without labels")
+    files = image_files(folder)
+    names = [name for name in files if (folder / name).resolve() not in named]
+    sizes = list(in_threads(_size, [folder / name for name in names], str(folder), progress))
+    sized = [(name, size) for name, size in zip(names, sizes, strict=True) if size]
+    if not sized:
+        raise BenchError(f"{folder}: no photo below it but those of the study; give one with photos without labels")
+    records = [
+        {"id": number, "file_name": name, "height": size[0], "width": size[1]}
+        for number, (name, size) in enumerate(sized, start=1)
+    ]
+    notes = [f"{folder}: {len(records)} photos without labels"]
+    if known := len(files) - len(names):
+        notes.append(f"left out: {known} files of {folder} that are photos or labels of the study")
+    if broken := [name for name, size in zip(names, sizes, strict=True) if size is None]:
+        notes.append(f"left out: {len(broken)} unreadable photos, the first: {folder / broken[0]}")
+    return records, notes
+
+
+def _size(path: Path) -> Size | None:
+    try:
+        return read_header(path).upright
+    except UnreadableImage:
+        return None
