@@ -190,12 +190,13 @@ def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys
     for number in range(3):
         photo(root / "more" / f"{number}.png", 100 + number)
     (root / "more" / "broken.png").write_bytes(b"no photo")
+    shutil.copy(root / "images" / "000.png", root / "more" / "copy.png")
     options = ["--unlabelled", str(root)]
     for more in (options, [*options, "--force"]):
         study = init(root, root / "study.yaml", *more)
         printed = capsys.readouterr().out
-        assert "Images: 12 train, 4 val, 3 unlabelled." in printed and "no subset names: 1" in printed
-        assert "16 files of" in printed and "1 unreadable photos, the first: " in printed
+        assert "Images: 12 train, 4 val, 3 unlabelled." in printed and "no subset names: 2" in printed
+        assert "left out: 17 files of" in printed and "1 unreadable photos, the first: " in printed
         listed = json.loads((root / "study-unlabelled.json").read_text())
         assert [one["file_name"] for one in listed["images"]] == [f"more/{number}.png" for number in range(3)]
     assert study.split.percents[-1] == 100 and "oracle" not in study.methods

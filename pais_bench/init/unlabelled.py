@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import filecmp
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ def list_unlabelled(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return COCO's records of the photos below a folder, and notes on those that are left out, a line each.
 
-    named are the photos and label images of the study, by resolved path, which are left out. Raises BenchError where no
-    photo is left.
+    named are the photos and label images of the study, by resolved path; they are left out, and so are their copies
+    byte for byte. Raises BenchError where no photo is left.
     """
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds the photos without labels")
     files = image_files(folder)
-    names = [name for name in files if (folder / name).resolve() not in named]
+    others = [name for name in files if (folder / name).resolve() not in named]
+    copies = _copies([folder / name for name in others], named)
+    names = [name for name in others if folder / name not in copies]
     sizes = list(in_threads(_size, [folder / name for name in names], str(folder), progress))
     sized = [(name, size) for name, size in zip(names, sizes, strict=True) if size]
     if not sized:
@@ -34,10 +38,22 @@ def list_unlabelled(
     ]
     notes = [f"{folder}: {len(records)} photos without labels"]
     if known := len(files) - len(names):
-        notes.append(f"left out: {known} files of {folder} that are photos or labels of the study")
+        notes.append(f"left out: {known} files of {folder} that are photos or labels of the study, or copies of these")
     if broken := [name for name, size in zip(names, sizes, strict=True) if size is None]:
         notes.append(f"left out: {len(broken)} unreadable photos, the first: {folder / broken[0]}")
     return records, notes
+
+
+def _copies(paths: Iterable[Path], originals: Iterable[Path]) -> set[Path]:
+    """Return the paths of files that are byte for byte one of the originals."""
+    by_length: defaultdict[int, list[Path]] = defaultdict(list)
+    for path in originals:
+        by_length[path.stat().st_size].append(path)
+    return {
+        path
+        for path in paths
+        if any(filecmp.cmp(path, other, shallow=False) for other in by_length.get(path.stat().st_size, ()))
+    }
 
 
 def _size(path: Path) -> Size | None:
