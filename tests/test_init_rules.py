@@ -10,6 +10,7 @@ import pytest
 from pais_bench.init import network, rules, schedule
 from pais_bench.init.device import Device, find_weights
 from pais_bench.init.summary import LEVELS, PERCENTS, DataSummary
+from pais_bench.study.load import load_study
 
 CPU = Device(2)
 H100 = Device(16, "H100", 80.0, (9, 0))
@@ -137,7 +138,12 @@ def test_weights_that_are_at_hand_decide_the_backbone(tmp_path: Path) -> None:
 
 
 def test_hours_are_those_of_the_benchmarks() -> None:
-    """Compare with 12 runs of 600 steps on two cores in 13 min, which are semi-supervised in two of three methods."""
-    text = schedule.expected_time(CPU, "small", 96**2, 7, 600, 12)
-    assert "about 2 min, 0.2 hours for 2 at a time" in text
-    assert " min" not in schedule.expected_time(H100, "resnet50", 1e6, 12, 2000, 9), "no GPU was measured"
+    """Compare with the demo, 18 runs in 11 min, and chicken_parts, a split of which takes 1,290 s of a core."""
+    for name, splits, side, text in (
+        ("demo", 6, 96, "18 runs, about 9 min"),
+        ("chicken_parts", 6, 160, "24 runs, about 66 min"),
+    ):
+        training, methods = load_study(name).training.model_dump(), 3 if name == "demo" else 4
+        backbone = "small" if name == "demo" else "mobilenet_v2"
+        assert f"{text} for 2 at a time" in schedule.expected_time(CPU, backbone, side**2, training, splits, methods)
+    assert " min" not in schedule.expected_time(H100, "resnet50", 1e6, training, 9, 4), "no GPU was measured"

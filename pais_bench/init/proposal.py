@@ -46,17 +46,19 @@ def propose(summary: DataSummary, device: Device, weights: Mapping[str, Path]) -
     steps = schedule.steps(summary, device, largest, batches.values["labelled_batch_size"])
     count = steps.values["steps"]
     methods = schedule.methods(pretrained, percents.values["percents"])
-    runs = len(percents.values["percents"]) * len(folds.values["folds"]) * len(methods.values)
+    training = [
+        steps,
+        batches,
+        schedule.optimiser(device, name, pretrained),
+        schedule.milestones(count, device, pretrained, summary.images["val"]),
+    ]
+    values = {key: value for choice in training for key, value in choice.values.items()}
     pixels = views.values["min_size_test"] * views.values["max_size_test"]
+    splits = len(percents.values["percents"]) * len(folds.values["folds"])
     return Proposal(
         split=[rules.family(summary, smallest), percents, folds],
         input=[views],
-        training=[
-            steps,
-            batches,
-            schedule.optimiser(device, name, pretrained),
-            schedule.milestones(count, device, pretrained, summary.images["val"]),
-        ],
+        training=training,
         network=[
             choice
             for choice in (
@@ -68,7 +70,7 @@ def propose(summary: DataSummary, device: Device, weights: Mapping[str, Path]) -
             if choice
         ],
         methods=methods,
-        time=schedule.expected_time(device, name, pixels, sum(batches.values.values()), count, runs),
+        time=schedule.expected_time(device, name, pixels, values, splits, len(methods.values)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pais_bench.init.device import Device
@@ -14,8 +14,8 @@ EPOCHS = 40
 CPU_STEPS, GPU_STEPS = (600, 1500), (2000, 180_000)
 GB_PER_IMAGE = 2.0
 """Memory of a training image of 800 x 1333 px, assumed."""
-STEP_SECONDS = {"small": 0.22, "mobilenet_v2": 0.5}
-"""Seconds of a step on one core: 7 images of 96 px (docs/benchmarks.md), and 4 of 160 px."""
+STEP_SECONDS = {"small": 0.32, "mobilenet_v2": 0.57}
+"""Seconds of a step on one core of a Xeon: 7 images of 96 px, and 4 of 160 px."""
 STEP_PIXELS = {"small": 7 * 96**2, "mobilenet_v2": 4 * 160**2}
 PAIS_OF_MASK_RCNN: dict[str, Any] = {
     "unlabelled_weight": 0.6,
@@ -89,19 +89,27 @@ def milestones(count: int, device: Device, pretrained: bool, val_images: int) ->
     )
 
 
-def expected_time(device: Device, name: str, pixels: float, images: int, count: int, runs: int) -> str:
-    """Return in words how long a semi-supervised run takes, an order of magnitude; a GPU was not measured.
+def expected_time(
+    device: Device, name: str, pixels: float, training: Mapping[str, Any], splits: int, methods: int
+) -> str:
+    """Return in words how long a study takes, an order of magnitude; a GPU was not measured.
 
-    pixels are those of a mean training view, images those of a step.
+    pixels are those of a mean training view. All methods of a split begin with one burn-in, and one of them,
+    supervised, has labelled images alone.
     """
     if device.gpu or name not in STEP_SECONDS:
-        return f"{runs} runs; `pais-bench plan` tells the hours once one run has begun"
-    seconds = STEP_SECONDS[name] * images * pixels / STEP_PIXELS[name] * count
-    together = max(1, min(device.cores, runs))
-    minutes, hours = seconds / 60, seconds * runs / together / 3600
+        return f"{splits * methods} runs; `pais-bench plan` tells the hours once one run has begun"
+    image = STEP_SECONDS[name] * pixels / STEP_PIXELS[name]
+    labelled = image * training["labelled_batch_size"]
+    both = labelled + image * training["unlabelled_batch_size"]
+    burn_in, steps = training["burn_in"], training["steps"]
+    seconds = splits * (burn_in * labelled + (steps - burn_in) * (labelled + (methods - 1) * both))
+    together = max(1, min(device.cores, splits * methods))
+    minutes = seconds / together / 60
+    duration = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.0f} min"
     return (
-        f"{runs} runs of about {minutes:.0f} min, {hours:.1f} hours for {together} at a time; an order of "
-        f"magnitude, `pais-bench plan` tells more once one run has begun"
+        f"{splits * methods} runs, about {duration} for {together} at a time; an order of magnitude, `pais-bench plan` "
+        f"tells more once one run has begun"
     )
 
 
