@@ -141,15 +141,19 @@ def _look(
             ),
         ]
         notes += [f"not used: {path}" for path in layout.unused]
-        stores = [Store.open(prepared, name) for name in Store.subsets(prepared)]
+        stores = {name: Store.open(prepared, name) for name in Store.subsets(prepared)}
         named = {path.resolve() for path in labels}
-        named |= {store.path(number).resolve() for store in stores for number in store.image_ids}
-        train = Store.open(prepared, "train")
-        classes = [
-            {"id": number, "name": name, **({} if thing else {"isthing": 0})}
-            for (number, name), thing in zip(train.categories, train.isthing, strict=True)
-        ]
-        return Found(options, summarise(prepared), notes, (prepared / REPAIRED).exists(), named, classes)
+        named |= {store.path(number).resolve() for store in stores.values() for number in store.image_ids}
+        needs_repair, classes = (prepared / REPAIRED).exists(), _classes(stores["train"])
+        return Found(options, summarise(prepared), notes, needs_repair, named, classes)
+
+
+def _classes(store: Store) -> list[dict[str, Any]]:
+    """Return COCO's records of the classes of a subset."""
+    return [
+        {"id": number, "name": name, **({} if thing else {"isthing": 0})}
+        for (number, name), thing in zip(store.categories, store.isthing, strict=True)
+    ]
 
 
 def _add_unlabelled(arguments: Namespace, found: Found) -> tuple[Found, Path, str]:
