@@ -249,7 +249,8 @@ def _print_summary(
     )
     print(f"  Mask R-CNN with {network['backbone']}, views of {views['min_size_test']} px, {training['steps']} steps.")
     if "pretrained_backbone" not in network:
-        print("  No pretrained weights are at hand; `pais-bench fetch weights` gets some.")
+        print("  No pretrained weights are at hand, and without them a network learns little from few photos:")
+        print("  `pais-bench fetch weights` gets some, then give this command again with --force.")
     print(f"  {proposal.time}.")
     study = shlex.quote(str(arguments.output))
     context.print_progress(f"{arguments.output}: written, with the reasons as comments")
