@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import shutil
 import zlib
@@ -208,6 +209,42 @@ def write_supervisely(root: Path) -> Masks:
     return scene()
 
 
+def write_label_studio(root: Path) -> Masks:
+    """Write brush masks, of an upload and of a local storage, a task that was skipped and one without an annotation."""
+    tasks: dict[str, list[Any]] = {"train": [], "val": []}
+    for seed, (key, objects) in enumerate(scene().items()):
+        subset, name = key.split("/")
+        save_photo(root / "photos" / f"{key}.jpg", seed, turned=seed == 1)
+        results = [result("rectanglelabels", ["leaf"], x=1, y=1, width=5, height=5, rotation=0)] * (seed == 0)
+        results += [result("brushlabels", [label], format="rle", rle=pack(mask)) for label, mask in objects]
+        image = f"/data/upload/3/0123abcd-{name}.jpg" if seed else f"/data/local-files/?d=photos/{subset}/{name}.jpg"
+        task = {"id": seed, "data": {"image": image}, "annotations": [{"result": results, "was_cancelled": False}]}
+        tasks[subset].append(task)
+    tasks["val"] += [{"id": 8, "data": {"image": "x.jpg"}, "annotations": [{"result": [], "was_cancelled": True}]}]
+    tasks["val"] += [{"id": 9, "data": {"image": "y.jpg"}, "annotations": []}]
+    for subset, listed in tasks.items():
+        (root / f"{subset}.json").write_text(json.dumps(listed))
+    return scene()
+
+
+def result(kind: str, labels: list[str], **value: Any) -> dict[str, Any]:
+    value |= {kind if kind.endswith("labels") else "labels": labels}
+    size = {"original_width": W, "original_height": H, "image_rotation": 0}
+    return {"id": str(value), "type": kind, "from_name": "label", "to_name": "image", "value": value, **size}
+
+
+def pack(mask: np.ndarray) -> list[int]:
+    """Pack a mask as the opacity of a brush, with runs of 16 bits, and values that stand alone as literals."""
+    values = np.zeros((*mask.shape, 4), dtype=np.uint8)
+    values[..., 3] = mask * 255
+    flat = values.ravel()
+    edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    bits = f"{flat.size:032b}{7:05b}" + f"{15:04b}" * 4
+    for start, end in itertools.pairwise(edges):
+        bits += f"{int(end - start > 1)}00{end - start - 1:016b}{flat[start]:08b}"
+    return [int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8)]
+
+
 WRITERS: dict[str, Callable[[Path], Masks]] = {
     "masks": write_masks,
     "label_images": write_label_images,
@@ -217,6 +254,7 @@ WRITERS: dict[str, Callable[[Path], Masks]] = {
     "via": write_via,
     "cvat": write_cvat,
     "supervisely": write_supervisely,
+    "label_studio": write_label_studio,
 }
 
 
@@ -770,6 +808,39 @@ def test_polygons_of_supervisely_have_holes_and_parts(tmp_path: Path, capsys: py
     assert "object 1: has no classTitle" in complain(capsys, save({**polygon(outer), "classTitle": ""}))
     (root / "ds0" / "img" / "a.jpg").unlink()
     assert "its photo" in (sentence := complain(capsys, save(polygon(outer)))) and "is missing" in sentence
+
+
+def test_regions_of_label_studio_are_percents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    save_photo(root / "a b.jpg")
+
+    def save(*results: dict[str, Any], annotations: int = 1, image: str = "s3://bucket/a%20b.jpg") -> Path:
+        task = {"id": 7, "data": {"image": image, "text": "x"}, "annotations": [{"result": results}] * annotations}
+        (root / "tasks.json").write_text(json.dumps([task]))
+        return root
+
+    corner = [[0, 0], [50, 0], [50, 100]]
+    ring = {"x": 50, "y": 50, "radiusX": 25, "radiusY": 10, "rotation": 0}
+    alone = {**result("polygon", [], points=corner), "id": "one"}
+    named = {**result("labels", ["stem"], points=corner), "id": "one"}
+    convert(
+        save(result("polygonlabels", ["leaf"], points=corner), result("ellipselabels", ["leaf"], **ring)),
+        tmp_path / "out.json",
+    )
+    polygon, disc = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert polygon["segmentation"] == [[0, 0, W / 2, 0, W / 2, H]]
+    rows, columns = np.mgrid[:H, :W] + 0.5
+    inside = ((columns - W / 2) / (W / 4)) ** 2 + ((rows - H / 2) / (H / 10)) ** 2 <= 1
+    assert np.array_equal(decode_mask(disc["segmentation"], (H, W)), inside)
+    convert(save(alone, named), tmp_path / "named.json")
+    assert [name for name, _ in read(tmp_path / "named.json")["a b.jpg"]] == ["stem"]
+    assert "result 1: its labels are none; give it one" in complain(capsys, save(alone))
+    assert "task 7: has 2 annotations; leave the one that counts" in complain(capsys, save(named, annotations=2))
+    assert "drawn on a photo that was turned" in complain(capsys, save({**alone, "image_rotation": 90}))
+    assert "another.jpg is missing" in complain(capsys, save(alone, image="another.jpg"))
+    for damaged in (pack(np.ones((H, W)))[:-3], pack(np.ones((H, W - 1))), ["x"]):
+        brush = result("brushlabels", ["leaf"], format="rle", rle=damaged)
+        assert "result 1: a brush without its numbers" in complain(capsys, save(brush))
 
 
 def test_results_of_yolo_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
