@@ -32,19 +32,7 @@ from pais_bench.annotations.validate import (
 )
 from pais_bench.errors import BenchError
 
-__all__ = [
-    "ChangedRecord",
-    "Converted",
-    "DroppedRecord",
-    "Subset",
-    "convert",
-    "drop_parents",
-    "require_objects",
-    "without_images",
-]
-
-LABELLED = ("train", "val")
-"""Subsets whose objects are learnt or found: an image without an annotation has none there."""
+__all__ = ["ChangedRecord", "Converted", "DroppedRecord", "Subset", "convert", "drop_parents", "require_objects"]
 
 
 @dataclass(frozen=True)
@@ -80,11 +68,19 @@ class Converted(NamedTuple):
     emptied: Collection[int]
 
 
-def convert(subset: Subset, repair: bool = False) -> Converted:
+def convert(subset: Subset, repair: bool = False, labelled: bool = False) -> Converted:
     """Convert a subset; raise BenchError that names the file and the id of the first invalid record.
 
-    A repair does what FAULTS has for a fault, and refuses the others.
+    A repair does what FAULTS has for a fault, and refuses the others. In a labelled subset, where an image without an
+    annotation has no object, it drops the images that lost all of theirs, unless no annotation is left.
     """
+    converted = _convert(subset, repair)
+    if labelled and converted.annotations and converted.emptied:
+        return _convert(_without_images(subset, converted.emptied), repair)
+    return converted
+
+
+def _convert(subset: Subset, repair: bool) -> Converted:
     categories = _category_ids(subset)
     images = _image_columns(subset)
     dropped = {image["id"] for record in subset.dropped if type((image := record.record).get("id")) is int}
@@ -109,7 +105,7 @@ def convert(subset: Subset, repair: bool = False) -> Converted:
     )
 
 
-def without_images(subset: Subset, ids: Collection[int]) -> Subset:
+def _without_images(subset: Subset, ids: Collection[int]) -> Subset:
     """Return a subset without the images of some ids, whose annotations a repair dropped for their masks."""
     gone = {record.position for record in subset.dropped}
     positions = (position for position in range(len(subset.images) + len(gone)) if position not in gone)
@@ -163,7 +159,7 @@ def require_objects(name: str, source: str, converted: Converted) -> None:
     categories = json.loads(tables["images"].schema.metadata[b"categories"])
     things = pa.array([category["id"] for category in categories if is_thing(category)], pa.int64())
     of_things = pc.is_in(tables["annotations"].column("category_id"), value_set=things)
-    if name not in LABELLED or pc.any(pc.and_(pc.equal(crowd, 0), of_things)).as_py():
+    if name not in ("train", "val") or pc.any(pc.and_(pc.equal(crowd, 0), of_things)).as_py():
         return
     reason = f"all of its {len(crowd)} annotations are crowd regions" if len(crowd) else "it has no annotation"
     remedy = "set iscrowd to 0 for single objects" if len(crowd) else "annotate some of its images"

@@ -21,7 +21,6 @@ import pyarrow as pa
 
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES, Table, digest, map_table, write_table
 from pais_bench.annotations.ingest import (
-    LABELLED,
     ChangedRecord,
     Converted,
     DroppedRecord,
@@ -29,7 +28,6 @@ from pais_bench.annotations.ingest import (
     convert,
     drop_parents,
     require_objects,
-    without_images,
 )
 from pais_bench.annotations.panoptic import is_thing
 from pais_bench.errors import BenchError
@@ -210,9 +208,7 @@ def write_store(
     converted: dict[str, Converted] = {}
     for name, subset in subsets.items():
         progress(f"{subset.source}: checking {len(subset.images)} images, {len(subset.annotations)} annotations")
-        converted[name] = convert(subset, repair)
-        if name in LABELLED and converted[name].annotations and (emptied := converted[name].emptied):
-            converted[name] = convert(without_images(subset, emptied), repair)
+        converted[name] = convert(subset, repair, labelled=name != "unlabelled")
         require_objects(name, subset.source, converted[name])
     classes = _same_classes({subset.source: converted[name].classes for name, subset in subsets.items()})
     folder.mkdir(parents=True, exist_ok=True)
