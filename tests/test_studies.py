@@ -137,8 +137,10 @@ def test_a_method_overrides_no_network_option_of_the_study(tmp_path: Path) -> No
 
 def test_a_younger_key_changes_a_digest_only_away_from_its_default() -> None:
     """Results of before matmul_precision, filter_empty_gt, seed and unlabelled_mix are still found."""
-    run = load_study("demo").runs()[0]
-    assert run.digest == "9c327197" and run.training.matmul_precision == "highest"
+    now = load_study("demo").runs()[0]
+    options = {**now.network.options, "sampling_ratio": 2}  # as the demo had when it was first run
+    run = now.model_copy(update={"network": now.network.model_copy(update={"options": options})})
+    assert now.digest != run.digest == "9c327197" and run.training.matmul_precision == "highest"
     high = run.model_copy(update={"training": run.training.model_copy(update={"matmul_precision": "high"})})
     taught, taught_high = (run.model_copy(update={"teacher": teacher}) for teacher in (run, high))
     assert len({one.digest for one in (run, high, taught, taught_high)}) == 4
