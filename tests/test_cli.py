@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ def succeed(*arguments: object) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def matmul_precision_after(*arguments: object) -> str:
-    """Run a command that succeeds, and return the precision of torch's products in its process."""
-    command = f"import torch; from pais_bench.cli.main import main; assert main({[*map(str, arguments)]}) == 0"
-    script = f"{command}; print(torch.get_float32_matmul_precision())"
+def matmul_precision_after(*commands: Sequence[object]) -> str:
+    """Run commands that succeed in one process, and return the precision of torch's products there."""
+    words = [[*map(str, command)] for command in commands]
+    script = f"import torch; from pais_bench.cli.main import main; assert not any(map(main, {words}))"
+    script += "; print(torch.get_float32_matmul_precision())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -50,11 +51,25 @@ def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     assert all(part in message for part in parts), message
 
 
+@pytest.fixture
+def refuse(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Return a function that runs a command in this process, and checks that it is refused in one line of some parts.
+
+    A process of its own for each would take most of this file's time.
+    """
+
+    def run(words: Sequence[object], *parts: str) -> None:
+        code = main([*map(str, words)])
+        assert_refused(subprocess.CompletedProcess(words, code, *capsys.readouterr()), *parts)
+
+    return run
+
+
 def prepare_and_split(path: Path) -> Path:
     """Prepare a study and draw its split, and return the results folder beside it."""
     results = path.parent / "results"
-    succeed("prepare", path, "--results", results)
-    succeed("split", path, "--results", results, *RUN[:4])
+    for command in (["prepare"], ["split", *RUN[:4]]):
+        assert main([*command, str(path), "--results", str(results)]) == 0
     return results
 
 
@@ -62,7 +77,9 @@ def prepare_and_split(path: Path) -> Path:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the tiny study, prepared and split."""
     folder = tmp_path_factory.mktemp("prepared")
-    prepare_and_split(write_study(folder))
+    path = write_study(folder)
+    succeed("prepare", path, "--results", folder / "results")
+    succeed("split", path, "--results", folder / "results", *RUN[:4])
     return folder
 
 
@@ -114,58 +131,56 @@ FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("change", "parts"), FAULTS, ids=[" ".join(parts)[:40] for _, parts in FAULTS])
 def test_a_faulty_study_is_named_by_file_and_key(
-    tmp_path: Path, change: dict[str, Any], parts: tuple[str, ...]
+    tmp_path: Path, change: dict[str, Any], parts: tuple[str, ...], refuse: Callable[..., None]
 ) -> None:
-    assert_refused(cli("report", write_study(tmp_path, **change), "--results", tmp_path), "tiny.yaml", *parts)
+    refuse(["report", write_study(tmp_path, **change), "--results", tmp_path], "tiny.yaml", *parts)
 
 
-def test_a_missing_or_broken_study_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_broken_study_is_named(tmp_path: Path, refuse: Callable[..., None]) -> None:
     assert_refused(cli("report", "dmeo"), "dmeo: no such study file", "demo")
-    assert_refused(cli("report", tmp_path / "absent.yaml"), "absent.yaml: no such study file")
+    refuse(["report", tmp_path / "absent.yaml"], "absent.yaml: no such study file")
     (tmp_path / "broken.yaml").write_text("name: [")
-    assert_refused(cli("report", tmp_path / "broken.yaml"), "broken.yaml: not valid YAML")
+    refuse(["report", tmp_path / "broken.yaml"], "broken.yaml: not valid YAML")
     (tmp_path / "list.yaml").write_text("- 1")
-    assert_refused(cli("report", tmp_path / "list.yaml"), "list.yaml: a study is a mapping")
+    refuse(["report", tmp_path / "list.yaml"], "list.yaml: a study is a mapping")
 
 
-def test_a_run_that_is_not_in_the_study_is_refused(prepared: Path) -> None:
+def test_a_run_that_is_not_in_the_study_is_refused(prepared: Path, refuse: Callable[..., None]) -> None:
     words = ("train", prepared / "tiny.yaml", "--results", prepared / "results")
-    assert_refused(cli(*words, *RUN[:1], "20", *RUN[2:]), "--percent 20.0: not in study 'tiny'", "choose one of 10.0")
-    assert_refused(cli(*words, *RUN[:-1], "fixmatch"), "--method fixmatch", "supervised, mean_teacher, pais")
+    refuse([*words, *RUN[:1], "20", *RUN[2:]], "--percent 20.0: not in study 'tiny'", "choose one of 10.0")
+    refuse([*words, *RUN[:-1], "fixmatch"], "--method fixmatch", "supervised, mean_teacher, pais")
 
 
-def test_a_missing_data_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_data_folder_is_named(tmp_path: Path, refuse: Callable[..., None]) -> None:
     path = write_study(tmp_path, dataset={"name": "coco", "root": "nowhere"})
-    assert_refused(cli("prepare", path, "--results", tmp_path / "results"), "nowhere")
+    refuse(["prepare", path, "--results", tmp_path / "results"], "nowhere")
     path = write_study(tmp_path, dataset={"name": "coco"})
-    assert_refused(cli("prepare", path, "--results", tmp_path / "results"), "root")
+    refuse(["prepare", path, "--results", tmp_path / "results"], "root")
 
 
-def test_an_unprepared_dataset_is_named(tmp_path: Path) -> None:
+def test_an_unprepared_dataset_is_named(tmp_path: Path, refuse: Callable[..., None]) -> None:
     words = ("--results", tmp_path / "results", "--percent", 10, "--fold", 1)
-    assert_refused(cli("split", write_study(tmp_path), *words), "pais-bench prepare")
+    refuse(["split", write_study(tmp_path), *words], "pais-bench prepare")
 
 
-def test_an_empty_split_is_named(tmp_path: Path) -> None:
+def test_an_empty_split_is_named(tmp_path: Path, refuse: Callable[..., None]) -> None:
     path = write_study(tmp_path, split={"percents": [0.01]})
     succeed("prepare", path, "--results", tmp_path)
-    assert_refused(cli("split", path, "--results", tmp_path, "--percent", 0.01, "--fold", 1), "0.01", "40")
+    refuse(["split", path, "--results", tmp_path, "--percent", 0.01, "--fold", 1], "0.01", "40")
 
 
-def test_a_missing_pretrained_backbone_is_named(prepared: Path) -> None:
+def test_a_missing_pretrained_backbone_is_named(prepared: Path, refuse: Callable[..., None]) -> None:
     options = {**NETWORK, "backbone": "resnet50", "pretrained_backbone": "absent.pth"}
     path = prepared / "pretrained.yaml"
     path.write_text(json.dumps(study(networks={"mask_rcnn": {"backend": "torchvision", "options": options}})))
-    done = cli("train", path, "--results", prepared / "results", *RUN)
-    assert_refused(done, "absent.pth", "no such file of pretrained weights")
+    refuse(["train", path, "--results", prepared / "results", *RUN], "absent.pth", "no such file of pretrained weights")
 
 
-def test_an_option_out_of_range_is_named_by_the_network(prepared: Path) -> None:
+def test_an_option_out_of_range_is_named_by_the_network(prepared: Path, refuse: Callable[..., None]) -> None:
     options = {**NETWORK, "backbone": "vgg"}
     path = prepared / "vgg.yaml"
     path.write_text(json.dumps(study(networks={"mask_rcnn": {"backend": "torchvision", "options": options}})))
-    done = cli("train", path, "--results", prepared / "results", *RUN)
-    assert_refused(done, "networks.mask_rcnn.options", "backbone", "vgg")
+    refuse(["train", path, "--results", prepared / "results", *RUN], "networks.mask_rcnn.options", "backbone", "vgg")
 
 
 @pytest.mark.parametrize(
@@ -176,21 +191,21 @@ def test_an_option_out_of_range_is_named_by_the_network(prepared: Path) -> None:
     ],
 )
 def test_a_damaged_image_stops_the_training_and_is_named(
-    damage: Callable[[Path], object], message: str, tmp_path: Path
+    damage: Callable[[Path], object], message: str, tmp_path: Path, refuse: Callable[..., None]
 ) -> None:
     path = write_study(tmp_path)
     results = prepare_and_split(path)
     for image in results.rglob("train/*.png"):
         damage(image)
-    assert_refused(cli("train", path, "--results", results, *RUN), message, ".png", "replace the file")
+    refuse(["train", path, "--results", results, *RUN], message, ".png", "replace the file")
 
 
-def test_predict_and_evaluate_name_the_missing_step_before_them(prepared: Path) -> None:
+def test_predict_and_evaluate_name_the_missing_step_before_them(prepared: Path, refuse: Callable[..., None]) -> None:
     words = (prepared / "tiny.yaml", "--results", prepared / "empty")
-    assert_refused(cli("predict", *words, *RUN), "pais-bench prepare")
+    refuse(["predict", *words, *RUN], "pais-bench prepare")
     words = (prepared / "tiny.yaml", "--results", prepared / "results")
-    assert_refused(cli("predict", *words, *RUN[:-1], "mean_teacher"), "checkpoint.pt", "pais-bench train")
-    assert_refused(cli("evaluate", *words, *RUN[:-1], "mean_teacher"), "predictions.json", "missing")
+    refuse(["predict", *words, *RUN[:-1], "mean_teacher"], "checkpoint.pt", "pais-bench train")
+    refuse(["evaluate", *words, *RUN[:-1], "mean_teacher"], "predictions.json", "missing")
 
 
 def test_the_six_commands_make_a_table(prepared: Path) -> None:
@@ -209,17 +224,20 @@ def test_the_six_commands_make_a_table(prepared: Path) -> None:
     assert (prepared / "results/reports/tiny/main_table.tex").exists()
 
 
-def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Path) -> None:
+def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(
+    tmp_path: Path, refuse: Callable[..., None]
+) -> None:
     changes: dict[str, Any] = {
         "training": {**study()["training"], "matmul_precision": "medium"},
         "methods": {"supervised": {}},
     }
     path = write_study(tmp_path, also_evaluate=["student-last", "teacher-best"], **changes)
     results, run = ("--results", prepare_and_split(path)), (*RUN[:-1], "supervised")
-    assert matmul_precision_after("train", path, *results, *run) == "medium"
-    assert matmul_precision_after("predict", path, *results, *run, "--workers", 1) == "medium"
-    for checkpoint in ("teacher-last", "student-last", "teacher-best"):
-        succeed("predict", path, *results, *run, "--checkpoint", checkpoint)
+    assert matmul_precision_after(["train", path, *results, *run]) == "medium"
+    checkpoints = "teacher-last", "student-last", "teacher-best"
+    predict = ["predict", path, *results, *run, "--workers", 1, "--checkpoint"]
+    assert matmul_precision_after(*([*predict, checkpoint] for checkpoint in checkpoints)) == "medium"
+    for checkpoint in checkpoints:
         assert main(["evaluate", str(path), *map(str, (*results, *run)), "--checkpoint", checkpoint]) == 0
     assert main(["report", str(path), *map(str, results)]) == 0
     (folder,) = (tmp_path / "results/runs/shapes/10pct-fold1/torchvision-mask_rcnn").iterdir()
@@ -234,10 +252,9 @@ def test_the_checkpoints_of_a_study_are_kept_predicted_and_reported(tmp_path: Pa
     assert (metrics["model"], metrics["checkpoint"]) == ("teacher", "best")
     table = (tmp_path / "results/reports/tiny/checkpoints.md").read_text()
     assert "| network | method | labels | teacher-last | student-last | teacher-best |" in table
-    done = cli("predict", path, *results, *run, "--checkpoint", "student-best")
-    assert_refused(done, "--checkpoint student-best: not in study")
+    refuse(["predict", path, *results, *run, "--checkpoint", "student-best"], "--checkpoint student-best: not in study")
     path = write_study(tmp_path, report={"model": "student", "checkpoint": "best"}, **changes)
-    assert_refused(cli("predict", path, *results, *run), "best-student.pt: missing; it is kept while training alone")
+    refuse(["predict", path, *results, *run], "best-student.pt: missing; it is kept while training alone")
 
 
 def test_examples_show_the_checkpoint_that_the_study_reports(tmp_path: Path) -> None:
