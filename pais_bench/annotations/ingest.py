@@ -57,7 +57,8 @@ class Converted(NamedTuple):
     """Hold the tables of a subset, its classes sorted by id, what a repair did, and notes of a line.
 
     A class has id and name, and where it is stuff isthing, 0.
-    annotations are the records as they are stored | emptied are the ids of images whose objects lost their masks, all.
+    annotations are the records as they are stored | emptied are the ids of images that had annotations, all of which a
+    repair dropped for their masks.
     """
 
     tables: dict[str, pa.RecordBatch]

@@ -15,7 +15,7 @@ CPU_STEPS, GPU_STEPS = (600, 1500), (2000, 180_000)
 GB_PER_IMAGE = 2.0
 """Memory of a training image of 800 x 1333 px, assumed."""
 STEP_SECONDS = {"small": 0.32, "mobilenet_v2": 0.57}
-"""Seconds of a step on one core of a Xeon: 7 images of 96 px, and 4 of 160 px."""
+"""Seconds of a step on one core: 7 images of 96 px, and 4 of 160 px (docs/benchmarks.md)."""
 STEP_PIXELS = {"small": 7 * 96**2, "mobilenet_v2": 4 * 160**2}
 PAIS_OF_MASK_RCNN: dict[str, Any] = {
     "unlabelled_weight": 0.6,

@@ -83,21 +83,16 @@ class ConverterBase(ABC):
 
         Raises BenchError where it is missing, or may be several.
         """
-        for candidate in (labels.parent / name, labels.parent / "images" / name):
+        bare = Path(name).name
+        for candidate in (labels.parent / name, labels.parent / bare, labels.parent / "images" / name):
             if candidate.is_file():
                 return candidate
-        bare = Path(name).name
         for spelling in (name, bare):
             (file,) = self.files.find([spelling])
             if file is not None:
                 return self.folder / file
-        raise BenchError(
-            f"{labels}: its photo {name} is missing{self.hint(bare)}; put it beside this file, or leave it out"
-        )
-
-    def hint(self, name: str) -> str:
-        """Return in parentheses what may be meant by a name that no file below the folder has alone, or nothing."""
-        return f" ({hint})" if (hint := self.files.hint(name)) else ""
+        several = f" ({hint})" if (hint := self.files.hint(bare)) else ""
+        raise BenchError(f"{labels}: its photo {name} is missing{several}; put it beside this file, or leave it out")
 
     @abstractmethod
     def subsets(self) -> Mapping[str, Sequence[Any]]:

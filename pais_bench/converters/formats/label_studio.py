@@ -70,17 +70,17 @@ class Converter(ConverterBase):
     def read(self, item: Entry) -> Photo:
         """Read the regions of a task; those without a mask are left out."""
         size = _size(item)
-        labels = {one.get("id"): names for one in item.results if (names := _labels(one))}
+        labels = {str(one.get("id")): names for one in item.results if (names := _labels(one))}
         objects, left_out = [], []
         for position, one in enumerate(item.results, start=1):
             kind, place = str(one.get("type")).removesuffix("labels"), f"{item.place}: result {position}"
             if kind in WITHOUT_MASK:
                 left_out.append(LeftOut(WITHOUT_MASK[kind], place))
             elif kind in AREAS:
-                names = labels.get(one.get("id"), [])
+                names = labels.get(str(one.get("id")), [])
                 if len(names) != 1:
                     raise BenchError(f"{place}: its labels are {', '.join(names) or 'none'}; give it one")
-                objects.append(Object(names[0], _segmentation(kind, one["value"], size, place)))
+                objects.append(Object(names[0], _segmentation(kind, one.get("value", {}), size, place)))
         return Photo(item.photo, size, objects, left_out)
 
     def _photo_of(self, path: Path, task: Mapping[str, Any], place: str) -> Path:
@@ -150,7 +150,7 @@ def _segmentation(kind: str, value: Mapping[str, Any], size: Size, place: str) -
             return ellipse((value["x"] * across, value["y"] * down), radii, value.get("rotation") or 0, size)
         else:
             return mask_of(_unpack(value["rle"], 4 * size[0] * size[1])[3::4].reshape(size) > 127)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         pass
     raise BenchError(f"{place}: a {kind} without its numbers; draw it as a polygon of three points or more")
 

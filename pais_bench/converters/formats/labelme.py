@@ -74,24 +74,16 @@ class Converter(ConverterBase):
         return Photo(photo, size, objects, left_out)
 
     def _photo_of(self, path: Path, content: Mapping[str, Any]) -> Path:
-        """Return the photo of a JSON file: at its path, beside the file, or the one of its name below the folder.
-
-        Raises BenchError where there is none.
-        """
+        """Return the photo of a JSON file; raise BenchError where it is missing, also if the file holds a copy."""
         named = str(content.get("imagePath") or "").replace("\\", "/")
-        name = Path(named).name
-        for candidate in (path.parent / named, path.parent / name):
-            if named and candidate.is_file():
-                return candidate
-        (file,) = self.files.find([name]) if name else (None,)
-        if file is not None:
-            return self.folder / file
-        hint = self.hint(name) if name else ""
-        kept = "; the JSON file holds a copy as imageData, which labelme_export_json writes"
-        raise BenchError(
-            f"{path}: its photo {named or 'has no imagePath and'} is missing{hint}; put it beside the JSON file"
-            f"{kept if content.get('imageData') else ''}"
-        )
+        if not named:
+            raise BenchError(f"{path}: has no imagePath; save it with Labelme again")
+        try:
+            return self.find_photo(path, named)
+        except BenchError as error:
+            if not content.get("imageData"):
+                raise
+            raise BenchError(f"{error}; it holds a copy as imageData, which labelme_export_json writes") from None
 
 
 def _has_shapes(path: Path) -> bool:
