@@ -156,6 +156,8 @@ def test_a_steadier_method_behind_the_best_is_named_where_its_gain_alone_is_more
         "At 10 % labels, steady is better than sup, by more than luck.",
         f"{BEST}; may be luck (p = 0.200, 3 folds); better than sup by more than luck: steady.",
     ]
+    both = pd.concat([gain_test("pais", 2.5, 3, 0.02), gain_test("steady", 2.0, 3, 0.01)])
+    assert said(cells, both)[0] == "At 10 % labels, pais and steady are better than sup, by more than luck."
 
 
 def test_the_gain_of_the_held_out_labels_is_said_and_not_ranked() -> None:

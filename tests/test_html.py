@@ -225,6 +225,13 @@ def test_a_run_that_differs_from_the_others_has_a_warning(changes: dict[str, Any
     assert first == second == [] and warning in third
 
 
+@pytest.mark.parametrize(("labelled", "warns"), [(12, True), (13, False), (14, False), (15, True)])
+def test_a_percent_that_is_no_whole_number_of_images_has_no_warning(labelled: int, warns: bool) -> None:
+    split = {**USUAL["split"], "percent": 5, "pool": 275, "effective_percent": 100 * labelled / 275}
+    (warnings,) = run_warnings([{**USUAL, "split": split}], pd.DataFrame())
+    assert bool(warnings) == warns
+
+
 def test_a_run_of_two_splits_without_pseudo_labels_or_without_a_file_has_a_warning() -> None:
     other = {**USUAL, "split": {**USUAL["split"], "sha256": "t"}}
     elsewhere = {**USUAL, "split": {**USUAL["split"], "fold": 2, "sha256": "u"}}

@@ -206,6 +206,9 @@ def test_convergence_has_the_mean_and_range_of_steps_that_all_folds_reached(tmp_
     assert tuple(pais.iloc[1][["images_seen", "seconds"]]) == (120, 5)
     student = points[(points["method"] == "pais") & (points["model"] == "student")]
     assert student["AP"].iloc[1] == pytest.approx(3.25)
+    five = make_study(folds=(1, 2, 3, 4, 5))
+    labels = [str(entry.get_label()) for entry in convergence.legend_entries(five, pais)]
+    assert labels == ["pais", "teacher", "student", "range of 2 folds"]
 
 
 @pytest.mark.parametrize(

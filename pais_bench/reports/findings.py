@@ -154,9 +154,9 @@ def _said(findings: Sequence[Finding], singular: str, plural: str) -> str:
     for finding in findings:
         places.setdefault(finding.method, []).append(f"{finding.percent:g}")
     where = {method: f"at {_names(percents, len(percents))} % labels" for method, percents in places.items()}
-    if len(where) == 1:
-        ((method, place),) = where.items()
-        return f"{place.capitalize()}, {method} {singular}"
+    first = next(iter(where.values()))
+    if set(where.values()) == {first}:
+        return f"{first.capitalize()}, {_names(list(where))} {singular if len(where) == 1 else plural}"
     return f"{_names([f'{method} ({place})' for method, place in where.items()])} {plural}"
 
 

@@ -52,8 +52,9 @@ def _warnings(
         yield "other runs of this percent and fold were trained with another split"
     if note := _value(content, "split", "note"):
         yield f"split: {note}"
-    percent, effective = _value(content, "split", "percent"), _value(content, "split", "effective_percent")
-    if percent and effective and abs(effective - percent) > 0.02 * percent:
+    percent, effective, pool = (_value(content, "split", key) for key in ("percent", "effective_percent", "pool"))
+    one_image = 100 / pool if pool else 0  # of few images, no whole number of them is the percent
+    if percent and effective and abs(effective - percent) >= max(0.02 * percent, one_image):
         yield f"{effective:.3g} % of the images are labelled, not {percent:g} %"
     if content.get("digest") in without_pseudo_labels:
         yield "no pseudo-label was kept in the second half of the training"

@@ -148,6 +148,21 @@ def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
     return [moved[index] for index in range(len(heights))]
 
 
+def method_handles(study: Study, points: pd.DataFrame) -> list[Line2D | Patch]:
+    """Return the legend's handles of the methods that have points; of all where none has."""
+    drawn = set(points["method"]) & set(study.methods) or set(study.methods)
+    return [mark.handle(method) for method, mark in marks(study).items() if method in drawn]
+
+
+def folds_of(points: pd.DataFrame) -> str:
+    """Return how many folds the means are over, such as "3 folds" or "2 to 5 folds"; empty where none is over two."""
+    folds = points["folds"].dropna().astype(int)
+    least, most = folds[folds > 1].min(), folds.max()
+    if not most > 1:
+        return ""
+    return f"{most} folds" if least == most else f"{least} to {most} folds"
+
+
 def legend(figure: Figure, handles: list[Line2D | Patch], title: str | None = None) -> None:
     """Add one legend above all panels, in as few rows as its labels allow; further rows make the figure higher."""
     labels = [str(handle.get_label()) for handle in handles]

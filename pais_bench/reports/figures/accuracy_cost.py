@@ -9,14 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from pais_bench.reports.chart import Chart
 from pais_bench.reports.charts import accuracy_cost as charts
 from pais_bench.reports.external_rows import no_log_note, rows_without_log
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import add_note, ap_span, draw, empty, in_unit, legend, marks, shrunken
+from pais_bench.reports.style import add_note, ap_span, draw, empty, in_unit, legend, marks, method_handles, shrunken
 from pais_bench.study.study import Study
 
 FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom")
@@ -81,7 +80,7 @@ def _paint(figure: Figure, study: Study, points: pd.DataFrame) -> None:
     if not points.empty:
         panels[0].set_xlim(left=0, right=1.1 * points["time"].max() or 1)
         panels[0].set_ylim(*ap_span(points["AP"], points["AP_std"]))
-    entries: list[Line2D | Patch] = [mark.handle(name) for name, mark in marks(study).items()]
+    entries = method_handles(study, points)
     for entry in entries:
         entry.set_linestyle("")
     if len(study.networks) > 1:

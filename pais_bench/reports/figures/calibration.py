@@ -15,7 +15,7 @@ from pais_bench.reports.charts import calibration as charts
 from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.pseudo_label_log import NOT_COMPARED, late_pseudo_labels
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import GREY, draw, legend, marks
+from pais_bench.reports.style import GREY, draw, legend, marks, method_handles
 from pais_bench.study.study import Study
 
 PANELS = {
@@ -84,7 +84,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
         for axes, (name, (predicted, true, _)) in zip(panels[row], PANELS.items(), strict=True):
             _panel(axes, study, points[(points["network"] == network) & (points["of"] == name)])
             axes.set(xlabel=predicted, ylabel=true, title=network if len(networks) > 1 else "")
-    legend(figure, [mark.handle(name) for name, mark in marks(study).items() if (points["method"] == name).any()])
+    legend(figure, method_handles(study, points))
 
 
 def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:

@@ -18,7 +18,19 @@ from pais_bench.reports.charts import convergence as charts
 from pais_bench.reports.external_rows import no_log_note, rows_without_log
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import GREY, Mark, add_note, draw, empty, in_unit, legend, marks, shrunken
+from pais_bench.reports.style import (
+    GREY,
+    Mark,
+    add_note,
+    draw,
+    empty,
+    folds_of,
+    in_unit,
+    legend,
+    marks,
+    method_handles,
+    shrunken,
+)
 from pais_bench.study.study import Study
 
 BAND = 0.18
@@ -106,7 +118,7 @@ def _paint(figure: Figure, study: Study, points: pd.DataFrame, against: str) -> 
     if not points.empty:
         panels[0, 0].set_ylim(bottom=0)
         panels[0, 0].set_xlim(left=0)
-    legend(figure, _entries(study))
+    legend(figure, legend_entries(study, points))
 
 
 def _panel(axes: Axes, study: Study, points: pd.DataFrame, against: str) -> None:
@@ -131,11 +143,12 @@ def _line(axes: Axes, points: pd.DataFrame, mark: Mark, against: str) -> None:
         axes.fill_between(points[against], low, high, color=mark.colour, alpha=BAND, linewidth=0)
 
 
-def _entries(study: Study) -> list[Line2D | Patch]:
-    entries: list[Line2D | Patch] = [mark.handle(method) for method, mark in marks(study).items()]
+def legend_entries(study: Study, points: pd.DataFrame) -> list[Line2D | Patch]:
+    """Return the legend of what was drawn."""
+    entries = method_handles(study, points)
     if study.report.model == "teacher":
         entries.append(Line2D([], [], color="black", label="teacher"))
         entries.append(Line2D([], [], color="black", label="student", **STUDENT))
-    if len(study.split.folds) > 1:
-        entries.append(Patch(color=GREY, alpha=BAND, linewidth=0, label=f"range of {len(study.split.folds)} folds"))
+    if folds := folds_of(points):
+        entries.append(Patch(color=GREY, alpha=BAND, linewidth=0, label=f"range of {folds}"))
     return entries

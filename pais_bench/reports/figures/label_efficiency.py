@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from pais_bench.reports import published
@@ -20,7 +19,20 @@ from pais_bench.reports.charts import label_efficiency as charts
 from pais_bench.reports.external_rows import external_labels
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import GREY, Mark, ap_span, beside, draw, empty, legend, marks, shrunken, spread_apart
+from pais_bench.reports.style import (
+    GREY,
+    Mark,
+    ap_span,
+    beside,
+    draw,
+    empty,
+    folds_of,
+    legend,
+    marks,
+    method_handles,
+    shrunken,
+    spread_apart,
+)
 from pais_bench.study.study import Study
 
 DASHED: Any = {"linewidth": 0.9, "linestyle": (0, (4, 2)), "markersize": 3}
@@ -120,14 +132,14 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
         panels[0].set_ylim(*ap_span(points["AP"].astype(float), points["AP_std"]))
     for axes, network in zip(panels, networks, strict=True):
         _label_others(axes, study, points[(points["network"] == network) & labelled])
-    folds = len(study.split.folds)
-    entries: list[Line2D | Patch] = [mark.handle(method) for method, mark in marks(study).items()]
+    entries = method_handles(study, points)
     if (points["external"] != "").any():
         entries.append(Mark("black", "o").handle("another codebase ‡"))
         entries[-1].set(**OTHER, markeredgecolor="black")
     if (points["paper"] != "").any():
         entries.append(Line2D([], [], color="black", label="published", **DASHED))
-    legend(figure, entries, f"mean ± s.d. of {folds} folds" if folds > 1 else None)
+    folds = folds_of(points)
+    legend(figure, entries, f"mean ± s.d. of {folds}" if folds else None)
 
 
 def _scale(axes: Axes, percents: list[float]) -> None:

@@ -16,7 +16,7 @@ from pais_bench.reports.chart import Chart
 from pais_bench.reports.charts import panoptic_efficiency as charts
 from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import ap_span, beside, draw, empty, legend, marks
+from pais_bench.reports.style import ap_span, beside, draw, empty, folds_of, legend, marks, method_handles
 from pais_bench.study.study import Study
 
 CELL = ["network", "method", "classes", "percent"]
@@ -72,9 +72,8 @@ def _paint(figure: Figure, study: Study, networks: list[str], means: list[str], 
     for axes in panels[-1]:
         axes.set_xlabel("labelled images (%)")
     panels[0, 0].set_ylim(*ap_span(points["PQ"], points["PQ_std"]))
-    folds = len(study.split.folds)
-    entries: Any = [mark.handle(method) for method, mark in marks(study).items()]
-    legend(figure, entries, f"mean ± s.d. of {folds} folds" if folds > 1 else None)
+    folds = folds_of(points)
+    legend(figure, method_handles(study, points), f"mean ± s.d. of {folds}" if folds else None)
 
 
 def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:
