@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 import yaml
 from tiny import study
 
+from pais_bench.cli.main import main
 from pais_bench.study.load import load_study
 
 ROOT = Path(__file__).parent.parent
@@ -116,7 +118,10 @@ def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_ot
 
     (tmp_path / "alone").mkdir()
     alone = Controllers(tmp_path / "alone")
-    assert alone.run("only", str(alone.folder / "run.json")) == 0, alone.output("only")
+    for name in ("datasets", "splits"):
+        shutil.copytree(controllers.results / name, alone.results / name)
+    run = ["--results", str(alone.results), "--percent", "10", "--fold", "1", "--network", "mask_rcnn"]
+    main(["train", str(alone.path), *run, "--method", "supervised", "--threads", "1"])
     (state, log), (expected_state, expected_log) = controllers.trained(), alone.trained()
     assert log == expected_log and [line["step"] for line in log if line["event"] == "step"] == list(
         range(1, STEPS + 1)

@@ -165,7 +165,7 @@ def test_a_failed_run_is_listed_with_the_end_of_its_log_and_its_command(
 
 
 def test_a_failed_grid_ends_with_its_failures(tmp_path: Path) -> None:
-    methods = {"supervised": {}, "steep": {"name": "supervised", "training": {"lr": 1e30, "warmup_steps": 0}}}
+    methods = {"steep": {"name": "supervised", "training": {"lr": 1e30, "warmup_steps": 0}}}
     path = write_study(tmp_path, methods=methods)
     options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--cores", "1", "--keep-going"]
     config = [f"study={path}", f"results={tmp_path}/results", f"python={sys.executable}"]
