@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from streets import draw_tree
 
 if TYPE_CHECKING:
     from forked import Training
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of two processes with two threads each, all wait for each other in busy loops
 
 ROOT = Path(__file__).parent.parent
 SLOWEST = ("test_tutorials.py", "test_cli.py", "test_end_to_end.py", "test_controllers.py")
