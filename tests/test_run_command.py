@@ -176,13 +176,14 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(
 
 
 def test_a_job_that_fails_is_named_with_its_exit_code_and_its_log(tmp_path: Path) -> None:
-    """Let the data be refused by prepare, so that no training starts."""
+    """Let the data be refused by prepare, so that no training starts, in an interpreter that is not built first."""
     (tmp_path / "data/train").mkdir(parents=True)
     (tmp_path / "data/train.json").write_text('{"images": 3}')
     names = {"train_annotations": "train.json", "train_images": "train"}
     options = names | {name.replace("train", "val"): value for name, value in names.items()}
     write_study(tmp_path, dataset={"name": "coco", "label": "mine", "root": "data", "options": options})
-    done = subprocess.run(command("tiny.yaml"), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    words = command("tiny.yaml", "--", "--config", f"python={sys.executable}")
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     fault, end = done.stderr.splitlines()[-2:]
     assert fault.startswith("pais-bench prepare: error: ") and "train.json" in fault
