@@ -227,6 +227,26 @@ def write_label_studio(root: Path) -> Masks:
     return scene()
 
 
+def write_rle_csv(root: Path) -> Masks:
+    """Write photos by name without suffix, their runs by rows, one that is absent, and a sample submission."""
+    for subset in ("train", "val"):
+        lines = ["id,annotation,width,height,cell_type"]
+        for seed, (key, objects) in enumerate(scene().items()):
+            if not key.startswith(subset):
+                continue
+            save_photo(root / subset / f"{key.split('/')[1]}.png", seed)
+            lines += [f"{key.split('/')[1]},{runs(mask.T)},{W},{H},{label}" for label, mask in objects]
+        (root / f"{subset}.csv").write_text("\n".join([*lines, "absent,1 3,60,40,leaf"]) + "\n")
+    (root / "sample_submission.csv").write_text("id,predicted\na,1 1\n")
+    return scene()
+
+
+def runs(mask: np.ndarray) -> str:
+    """Return the runs of a mask, whose pixels are counted from 1 by columns; those of its transpose are by rows."""
+    edges = np.flatnonzero(np.diff(np.pad(mask.T.ravel().astype(int), 1)))
+    return " ".join(f"{start + 1} {end - start}" for start, end in edges.reshape(-1, 2).tolist())
+
+
 def result(kind: str, labels: list[str], **value: Any) -> dict[str, Any]:
     value |= {kind if kind.endswith("labels") else "labels": labels}
     size = {"original_width": W, "original_height": H, "image_rotation": 0}
@@ -255,6 +275,7 @@ WRITERS: dict[str, Callable[[Path], Masks]] = {
     "cvat": write_cvat,
     "supervisely": write_supervisely,
     "label_studio": write_label_studio,
+    "rle_csv": write_rle_csv,
 }
 
 
@@ -844,6 +865,44 @@ def test_regions_of_label_studio_are_percents(tmp_path: Path, capsys: pytest.Cap
     for damaged in (pack(np.ones((H, W)))[:-3], pack(np.ones((H, W - 1))), ["x"], wide_bytes):
         brush = result("brushlabels", ["leaf"], format="rle", rle=damaged)
         assert "result 1: a brush without its numbers" in complain(capsys, save(brush))
+
+
+def test_runs_of_a_csv_are_counted_as_the_photos_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = tmp_path / "root", tmp_path / "out.json"
+    for seed, name in enumerate(("a", "b", "c")):
+        save_photo(root / "photos" / f"{name}.png", seed)
+    masks = [mask for _, mask in scene()["train/a"]]
+
+    def save(*rows: str, header: str = "ImageId,EncodedPixels", name: str = "labels.csv") -> Path:
+        (root / name).write_text("\n".join([header, *rows]) + "\n")
+        return root
+
+    save(*(f"photos/a.png,{runs(mask)}" for mask in masks), "b.png,")
+    assert find_format(root) == "rle_csv"
+    convert(root, out)
+    assert same(read(out)["photos/a.png"], [("object", mask) for mask in masks]) and read(out)["photos/b.png"] == []
+    printed = capsys.readouterr().out
+    assert "left out: 1 photos without a row" in printed
+    assert "the pixels of runs are counted by columns, which gives shorter outlines" in printed
+    assert "labels.csv: row 2: the run 2399 3 leaves the photo of 60 x 40 pixels" in complain(
+        capsys, save("a.png,2399 3")
+    )
+    assert "the run 0 5 leaves the photo" in complain(capsys, save("a.png,0 5"))
+    many = [f"a.png,{number} 2" for number in range(1, 300)]
+    assert "row 301: its runs are no pairs of start and length" in complain(capsys, save(*many, "a.png,1 2 3"))
+    sized = save("a.png,1 2,50,40", header="ImageId,EncodedPixels,Width,Height")
+    assert "50 x 40 pixels, but its photo" in complain(capsys, sized)
+    save_photo(root / "raw" / "a.jpg")
+    assert "its photo a may be photos/a.png or raw/a.jpg; keep one of them" in complain(capsys, save("a,1 2"))
+    save("raw/a.jpg,1 2", name="more.csv")
+    assert "is in " in complain(capsys, save("raw/a.jpg,1 2"))
+    (root / "more.csv").write_bytes(b"\xff\xfe no text")
+    Image.new("RGB", (30, 30)).save(root / "photos" / "square.png")
+    convert(save("square.png,1 30"), out, "--force")
+    assert "counted by columns, as Kaggle's are; square photos do not tell" in capsys.readouterr().out
+    assert read(out)["photos/square.png"][0][1][:, 0].all()
+    relative = save("a.png,5 7 2 4")  # each run counted from the end of the one before it
+    assert "no labels of a known format" in complain(capsys, relative)
 
 
 def test_results_of_yolo_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

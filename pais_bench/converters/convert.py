@@ -16,8 +16,10 @@ from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Pho
 from pais_bench.errors import BenchError
 from pais_bench.images.check import in_threads
 
-COCO, LABEL_IMAGES = "coco", "label_images"
-"""The format of coco_dialects, which is no plugin, as it keeps the records; and the one that gives way to others."""
+COCO = "coco"
+"""The format of coco_dialects, which is no plugin, as it keeps the records."""
+GIVE_WAY = ("label_images", "rle_csv")
+"""Formats that other labels are also written in: images of them by tools, a CSV beside the masks of a competition."""
 
 
 class UnknownFormat(BenchError):
@@ -40,14 +42,14 @@ def formats() -> list[str]:
 def find_format(folder: Path) -> str:
     """Return the format of a folder; raise UnknownFormat where there is none, BenchError where there are several.
 
-    It is coco only where there is no other, as COCO files may be those of an earlier conversion, and label_images only
-    where no tool's own labels are there, as tools write images of them too.
+    It is coco only where there is no other, as COCO files may be those of an earlier conversion, and those that give
+    way only where no other labels are there.
     """
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds photos and labels")
     found = [name for name in plugins.names("converters") if _converter(name).is_format(folder)]
-    if len(found) > 1:
-        found = [name for name in found if name != LABEL_IMAGES]
+    for name in GIVE_WAY:
+        found = [one for one in found if len(found) == 1 or one != name]
     if len(found) > 1:
         raise BenchError(f"{folder}: has labels of {' and '.join(found)}; choose one of them with --format")
     if found or coco_files(folder):
