@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from test_reports import GAIN, fabricate, half, make_study
 
-from pais_bench.errors import BenchError
+from pais_bench.errors import BenchError, NothingToShow
 from pais_bench.reports import published
+from pais_bench.reports.figures import label_efficiency
 from pais_bench.reports.tables import paper_ledger, records
 from pais_bench.study.run import Run
 from pais_bench.study.study import DatasetChoice, StudyMethod, StudyNetwork
@@ -69,12 +70,14 @@ def half_of(run: Run) -> float:
     return 0.5 if run.method.label == "pais" and run.split.fold == 2 or run.split.percent == 10 else 1
 
 
-def test_another_dataset_is_never_compared(tmp_path: Path) -> None:
-    study = make_study()
-    paper_ledger.Report().write(study, fabricate(study, tmp_path, half), tmp_path)
-    frame = pd.read_csv(tmp_path / "paper_ledger.csv")
-    assert frame["difference"].isna().all()
-    assert frame["not_comparable"].str.contains("dataset own data for coco").any()
+def test_data_that_no_paper_has_stand_beside_no_published_number(tmp_path: Path) -> None:
+    for number, (name, label) in enumerate([("shapes", "shapes"), ("coco", "my_photos")]):
+        study = make_study().model_copy(update={"dataset": DatasetChoice(name=name, label=label)})
+        results = fabricate(study, tmp_path / str(number), half)
+        for report in (paper_ledger.Report(), records.Report()):
+            with pytest.raises(NothingToShow, match=f"no paper of the ledger has numbers of {label}"):
+                report.frame(study, results)
+        assert (label_efficiency.Report().points(study, results)["paper"] == "").all()
 
 
 def test_the_records_stand_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +97,6 @@ def test_the_records_stand_beside_ours(tmp_path: Path, monkeypatch: pytest.Monke
     assert "| coco | 1 % | PL-DC, R-50: 25.2 | Guided Distillation, DINOv2-L: 34.1* | pais, small: 13.0 |" in text
     assert "| coco | 2 % | PL-DC, R-50: 29.2 | Guided Distillation, DINOv2-L: 38.2* | – |" in text
     assert "| ade20k | 10 % | – | CAST, DINOv2-S: 16.7* | – |" in text
-    other = make_study()
-    assert records.Report().frame(other, fabricate(other, tmp_path / "other"))["ours"].isna().all(), "other data"
 
 
 def test_an_ap50_is_compared_with_an_ap50(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
+from pais_bench.errors import NothingToShow
 from pais_bench.study.base import StrictConfig, parse
+from pais_bench.study.study import Study
 
 LEDGER = Path(__file__).parent / "published.yaml"
 
@@ -53,6 +55,18 @@ class Published(StrictConfig):
 def read(path: Path = LEDGER) -> tuple[Row, ...]:
     """Read the ledger; raise BenchError that names the file and the key of anything unknown or out of range."""
     return parse(Published, yaml.safe_load(path.read_text(encoding="utf-8")), str(path)).rows
+
+
+def has_numbers_of(study: Study) -> bool:
+    """Return whether a paper has numbers of the study's data; a label other than the plugin's name is own data."""
+    return study.dataset.label == study.dataset.name and any(row.dataset == study.dataset.name for row in read())
+
+
+def read_for(study: Study) -> tuple[Row, ...]:
+    """Read the ledger; raise NothingToShow for a study of data that no paper has, which compares with none of them."""
+    if not has_numbers_of(study):
+        raise NothingToShow(f"no paper of the ledger has numbers of {study.dataset.label}")
+    return read()
 
 
 def normalized(name: str) -> str:

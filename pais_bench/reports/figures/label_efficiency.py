@@ -88,7 +88,7 @@ def _has_label(points: pd.DataFrame) -> pd.Series:
 def _published(study: Study) -> pd.DataFrame:
     """Return the ledger's cells of the study's dataset, by the network whose detector they have."""
     rows = []
-    for row in published.read() if study.dataset.label == study.dataset.name else ():
+    for row in published.read() if published.has_numbers_of(study) else ():
         for network, options in study.networks.items():
             detectors = {published.normalized(name) for name in (row.detector, options.name or network)}
             if row.dataset != study.dataset.name or len(detectors) > 1:

@@ -28,10 +28,13 @@ class Report(TableReport):
     title = "Published and measured mask AP"
 
     def frame(self, study: Study, results: Results) -> pd.DataFrame:
-        """Return each published cell beside the study's of that method and percent; differences where comparable."""
+        """Return each published cell beside the study's of that method and percent; differences where comparable.
+
+        Raises NothingToShow for data that no paper has.
+        """
         measured = cells(study, results)
         rows = []
-        for row in published.read():
+        for row in published.read_for(study):
             name = normalized(row.method)
             labels = [label for label, method in study.methods.items() if normalized(method.name or label) == name]
             pairs = list(itertools.product(study.networks, labels)) or [("", "")]
@@ -84,7 +87,7 @@ def _reasons(study: Study, row: published.Row, network: str) -> list[str]:
     options = study.networks[network]
     backbone = str(options.options.get("backbone", "resnet50"))
     facts = {
-        "dataset": (row.dataset, study.dataset.name if study.dataset.label == study.dataset.name else "own data"),
+        "dataset": (row.dataset, study.dataset.name),
         "split family": (row.split_family, study.split.family),
         "detector": (row.detector, options.name or network),
         "backbone": (row.backbone, re.sub("^resnet", "r", backbone)),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pais_bench.reports.cells import cells
-from pais_bench.reports.published import LEGEND, MARKS, Cell, Row, normalized, read
+from pais_bench.reports.published import LEGEND, MARKS, Cell, Row, normalized, read_for
 from pais_bench.reports.results import Results
 from pais_bench.reports.table import Table, TableReport
 from pais_bench.study.study import Study
@@ -28,8 +28,11 @@ class Report(TableReport):
     title = "Highest published mask AP"
 
     def frame(self, study: Study, results: Results) -> pd.DataFrame:
-        """Return a row per dataset, percent and kind of backbone, with the study's best cell of that dataset."""
-        published = [(row, cell) for row in read() for cell in row.cells if cell.metric == "AP"]
+        """Return a row per dataset, percent and kind of backbone, with the study's best cell of that dataset.
+
+        Raises NothingToShow for data that no paper has.
+        """
+        published = [(row, cell) for row in read_for(study) for cell in row.cells if cell.metric == "AP"]
         places = sorted({(row.dataset, cell.percent) for row, cell in published}, key=lambda place: place[1])
         measured = cells(study, results).dropna(subset=["AP"])
         rows = []
@@ -70,7 +73,7 @@ def _record(published: Iterable[tuple[Row, Cell]], kind: str) -> dict[str, Any]:
 
 def _best_own(study: Study, measured: pd.DataFrame, dataset: str, percent: float) -> dict[str, Any]:
     """Return the study's highest cell of a percent where its data is the published dataset."""
-    same = study.dataset.label == study.dataset.name and normalized(study.dataset.name) == normalized(dataset)
+    same = normalized(study.dataset.name) == normalized(dataset)
     here = measured[measured["percent"] == percent] if same else measured[:0]
     if here.empty:
         return {"ours": math.nan}
