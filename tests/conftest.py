@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 os.environ["OMP_NUM_THREADS"] = "1"  # of two processes with two threads each, all wait for each other in busy loops
 
 ROOT = Path(__file__).parent.parent
-SLOWEST = ("test_tutorials.py", "test_cli.py", "test_end_to_end.py", "test_controllers.py")
-"""Files that take a minute or more, which no process should begin when the others are done."""
+SLOWEST = (
+    *("test_tutorials.py", "test_training.py", "test_end_to_end.py", "test_controllers.py", "test_pretend_device.py"),
+    *("test_ranks.py", "test_workflow.py", "test_cli.py"),
+)
+"""Files that take about a minute, which no process should begin when the others are done."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
