@@ -23,7 +23,7 @@ from pais_bench.reports.overview import Card
 from pais_bench.reports.style import write_csv
 from pais_bench.reports.table import Table, interval, mean_and_deviation, p_value, signed
 
-COLUMNS = ["rank", "method", "AP", "AP50", "folds", "gain", "95 % interval", "p", "test", "submitted by"]
+COLUMNS = ["rank", "method", "submitted by", "AP", "AP50", "folds", "gain", "95 % interval", "p", "test"]
 CSV_COLUMNS = [
     *("dataset", "backend", "network", "family", "percent", "label_noise", "rank_first", "rank_last"),
     *("method", "by", "checkpoint", "configuration", "folds", "AP", "AP_std", "AP50"),
@@ -97,7 +97,7 @@ def _table(section: Section, truth: Truth) -> Table:
     if any(set(row.folds) != section.folds for row in section.rows):
         notes.append(f"{LACKS} lacks folds that other rows have, so its mean is over other trainings than theirs.")
     rows = [_cells(row, section, names[_name(row)] > 1) for row in section.rows]
-    return Table(caption, COLUMNS, rows, 2, notes)
+    return Table(caption, COLUMNS, rows, 3, notes)
 
 
 def _name(row: Row) -> tuple[str, str]:
@@ -114,12 +114,12 @@ def _cells(row: Row, section: Section, ambiguous: bool) -> list[str]:
     method = _method(row) + (f" [{first.submission.configuration}]" if ambiguous else "")
     place = str(row.first) if row.first == row.last else f"{row.first}–{row.last}"
     folds = f"{len(row.folds)}{LACKS if set(row.folds) != section.folds else ''}"
-    known = [place, method, mean_and_deviation(row.AP.mean, row.AP.sd), f"{row.AP50:.1f}", folds]
+    known = [place, method, first.manifest.by or "–", mean_and_deviation(row.AP.mean, row.AP.sd), f"{row.AP50:.1f}"]
     tested = ["–", "–", "–", "–"]
     if not math.isnan(row.gain.value):
         tested = [signed(row.gain.value), interval(row.gain.low, row.gain.high), p_value(row.gain.p)]
         tested.append(f"{row.common} folds and images" if row.common >= MIN_FOLDS else "images")
-    return [*known, *tested, first.manifest.by or "–"]
+    return [*known, folds, *tested]
 
 
 def _values(row: Row) -> dict[str, Any]:
