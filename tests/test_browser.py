@@ -173,3 +173,23 @@ def test_a_name_of_the_legend_switches_its_lines_in_every_figure(folder: Path) -
     assert set(off) == {"false"} and set(on) == {"true"}
     assert plots > len(before), "figures behind tabs are drawn when they are shown"
     assert empty and low == 0
+
+
+PRINT = """
+const view = page.defaultView;
+await until(() => view.Plotly);
+const plots = [...page.querySelectorAll(".plot")];
+const shown = () => plots.filter((plot) => plot.clientWidth > 0);
+const fits = (plot) => Math.abs(plot.querySelector(".main-svg").clientWidth - plot.clientWidth) < 1.5;
+view.dispatchEvent(new view.Event("beforeprint"));
+const printed = [plots.length, shown().length, plots.every(fits), page.body.clientWidth];
+view.dispatchEvent(new view.Event("afterprint"));
+await until(() => shown().every(fits));
+return [...printed, shown().length, page.body.clientWidth];
+"""
+
+
+def test_a_sheet_of_paper_has_every_figure_in_its_width(folder: Path) -> None:
+    pytest.importorskip("plotly")
+    plots, printed, fitting, sheet, shown, window = evaluate(folder, PRINT)
+    assert plots == printed > shown > 0 and fitting and sheet < window

@@ -11,6 +11,7 @@ const start = async () => {
   for (const plot of plots) observer.observe(plot);
 };
 const charts = JSON.parse(document.getElementById("charts").textContent);
+const root = document.documentElement;
 const hiddenKeys = new Set();
 const drawn = new Set();
 const coarse = matchMedia("(pointer: coarse)");
@@ -23,7 +24,7 @@ const recoloured = (value, grey) => {
 };
 const draw = (plot) => {
   const panel = charts[plot.closest(".chart").dataset.chart][plot.dataset.panel];
-  const css = getComputedStyle(document.documentElement);
+  const css = getComputedStyle(root);
   const colour = (name) => css.getPropertyValue(name).trim();
   const axis = (own) => ({
     gridcolor: colour("--rule"), linecolor: colour("--pale"), tickcolor: colour("--pale"), ticks: "outside", ticklen: 4,
@@ -32,8 +33,9 @@ const draw = (plot) => {
   const traces = panel.traces.map((trace) => ({
     ...recoloured(trace, colour("--grey")), visible: !hiddenKeys.has(trace.legendgroup),
   }));
+  const sheet = root.classList.contains("printed") ? { width: plot.clientWidth, height: plot.clientHeight } : {};
   const layout = {
-    ...panel.layout, xaxis: axis(panel.layout.xaxis), yaxis: axis(panel.layout.yaxis),
+    ...panel.layout, ...sheet, xaxis: axis(panel.layout.xaxis), yaxis: axis(panel.layout.yaxis),
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 46, r: 10, t: 8, b: 42 },
     font: { family: css.fontFamily || "sans-serif", size: 11.5, color: colour("--ink") }, showlegend: false,
     hovermode: "closest", dragmode: coarse.matches ? false : "zoom", uirevision: true,
@@ -67,7 +69,9 @@ const observer = new IntersectionObserver((entries) => {
 addEventListener("load", () => setTimeout(() => start().catch((error) => plots.forEach((plot) => fail(plot, error)))));
 const redraw = () => [...drawn].forEach(attempt);
 dark.addEventListener("change", redraw);
-addEventListener("beforeprint", () => plots.forEach((plot) => { if (!drawn.has(plot)) attempt(plot); }));
+// A sheet of paper shows every tab, and has its own width, to which figures are drawn before it is laid out.
+addEventListener("beforeprint", () => { root.classList.add("printed"); plots.forEach(attempt); });
+addEventListener("afterprint", () => { root.classList.remove("printed"); redraw(); drawn.forEach(Plotly.Plots.resize); });
 
 // A name of a legend switches its lines in every figure of the page; two clicks show it alone.
 const switches = [...document.querySelectorAll(".legend button[data-key]")];
