@@ -877,12 +877,12 @@ def test_runs_of_a_csv_are_counted_as_the_photos_tell(tmp_path: Path, capsys: py
         (root / name).write_text("\n".join([header, *rows]) + "\n")
         return root
 
-    save(*(f"photos/a.png,{runs(mask)}" for mask in masks), "b.png,")
+    save(*(f"photos/a.png,{runs(mask)}" for mask in masks), "b.png,", "c.png,-1")
     assert find_format(root) == "rle_csv"
     convert(root, out)
     assert same(read(out)["photos/a.png"], [("object", mask) for mask in masks]) and read(out)["photos/b.png"] == []
     printed = capsys.readouterr().out
-    assert "left out: 1 photos without a row" in printed
+    assert "3 images, 2 of them without an object" in printed
     assert "the pixels of runs are counted by columns, which gives shorter outlines" in printed
     assert "labels.csv: row 2: the run 2399 3 leaves the photo of 60 x 40 pixels" in complain(
         capsys, save("a.png,2399 3")
@@ -899,7 +899,9 @@ def test_runs_of_a_csv_are_counted_as_the_photos_tell(tmp_path: Path, capsys: py
     (root / "more.csv").write_bytes(b"\xff\xfe no text")
     Image.new("RGB", (30, 30)).save(root / "photos" / "square.png")
     convert(save("square.png,1 30"), out, "--force")
-    assert "counted by columns, as Kaggle's are; square photos do not tell" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "counted by columns, as Kaggle's are; square photos do not tell" in printed
+    assert "left out: 4 photos without a row" in printed
     assert read(out)["photos/square.png"][0][1][:, 0].all()
     relative = save("a.png,5 7 2 4")  # each run counted from the end of the one before it
     assert "no labels of a known format" in complain(capsys, relative)

@@ -24,6 +24,8 @@ from pais_bench.images.pixels import Size
 RUNS = re.compile(r"\d+ +\d+( +\d+ +\d+)*")
 CLASSES = ("class", "classid", "classname", "label", "category", "categoryid", "categoryname", "celltype")
 """Names of columns of classes, in lower case and without underscores."""
+NO_OBJECT = ("", "-1")
+"""What stands for the runs of a photo without an object."""
 HEAD, LOOKED_AT = 200, 100
 """Rows that tell what a column is, and objects that tell how pixels are counted."""
 
@@ -105,7 +107,7 @@ class Converter(ConverterBase):
             height, width = map(as_integer, sides)
             stated = (height, width) if height and width else None
             photo = self.folder / files[0]
-            yield Entry(photo, photo_size(photo, path, stated), [row for row in drawn if row.runs])
+            yield Entry(photo, photo_size(photo, path, stated), [row for row in drawn if row.runs not in NO_OBJECT])
         if absent:
             self.notes.append(f"left out: {absent} photos that {path} names, and that are not there")
 
@@ -157,7 +159,7 @@ def _read(path: Path, rows: int | None = None) -> pd.DataFrame:
 def _runs_column(head: pd.DataFrame) -> str:
     """Return the column whose texts are runs that follow each other; empty where none is."""
     for name in head.columns:
-        texts = [text for text in head[name].str.strip() if text]
+        texts = [text for text in head[name].str.strip() if text not in NO_OBJECT]
         if texts and all(RUNS.fullmatch(text) and _in_order(text) for text in texts):
             return str(name)
     return ""
