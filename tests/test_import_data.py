@@ -583,6 +583,22 @@ def test_class_names_of_yolo_are_not_guessed(names: str, tmp_path: Path, capsys:
     assert " has the name " in sentence
 
 
+def test_the_yaml_of_yolo_may_be_in_a_sub_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_yolo(tmp_path / "root" / "export")
+    (tmp_path / "root" / "runs").mkdir()
+    (tmp_path / "root" / "runs" / "args.yaml").write_text("task: segment\nnames: cats\n")
+    convert(tmp_path / "root", tmp_path / "out" / "ours.json")
+    assert sorted(read(tmp_path / "out" / "ours-train.json")) == [
+        "export/images/train/a.jpg",
+        "export/images/train/b.jpg",
+    ]
+    write_yolo(tmp_path / "root" / "second")
+    expected = (
+        f"has data sets of {tmp_path}/root/export/data.yaml and {tmp_path}/root/second/data.yaml; give the folder"
+    )
+    assert expected in complain(capsys, tmp_path / "root")
+
+
 def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Name a test set that is absent, as Roboflow does, and leave out one folder and one photo of a list."""
     root = tmp_path / "root"

@@ -48,7 +48,7 @@ class Converter(ConverterBase):
 
     def subsets(self) -> Mapping[str, Sequence[Item]]:
         """Return the photos by subset; raise BenchError for labels whose photo is missing, and without class names."""
-        self._yaml = path = _find_yaml(self.folder)
+        self._yaml = path = _find_yaml(self.folder) or self._yaml_below()
         self._lists: set[Path] = set()
         content = _read_yaml(path) if path else {}
         self.classes = class_names(content["names"], path) if path else self._listed_names()
@@ -86,6 +86,14 @@ class Converter(ConverterBase):
                 scaled = [value * size[1 - index % 2] for index, value in enumerate(points)]
                 objects.append(Object(name, [scaled]))
         return Photo(item.photo, size, objects, left_out)
+
+    def _yaml_below(self) -> Path | None:
+        """Return the YAML file of the one sub-folder that has a data set; raise BenchError where several have."""
+        folders = sorted({path.parent for suffix in ("yaml", "yml") for path in self.folder.glob(f"**/*.{suffix}")})
+        found = [path for folder in folders if (path := _find_yaml(folder))]
+        if len(found) > 1:
+            raise BenchError(f"{self.folder}: has data sets of {found[0]} and {found[1]}; give the folder of one")
+        return found[0] if found else None
 
     def _photos(self, content: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
         """Return the photos of each key of the YAML."""
