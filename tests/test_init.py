@@ -354,8 +354,11 @@ def test_faulty_records_and_unused_files_are_reported(tmp_path: Path, capsys: py
     content = json.loads(path.read_text())
     content["annotations"][0]["category_id"] = 99
     path.write_text(json.dumps(content))
+    first, copy = (sorted((root / subset).glob("*.png"))[0] for subset in ("train", "valid"))
+    shutil.copy(first, copy)
     init(root, tmp_path / "study.yaml")
     printed = capsys.readouterr().out
+    assert f"byte for byte: 1, the first: train/{first.name} = valid/{copy.name}; remove" in printed
     assert f"not used: {root / 'test' / '_annotations.coco.json'}" in printed
     assert "image files that no subset names: 2;" in printed
     assert "dropped 1 record" in printed and "--repair && pais-bench run" in printed.splitlines()[-1]

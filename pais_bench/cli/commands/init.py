@@ -135,7 +135,7 @@ def _look(
         notes = [
             *conversion,
             *(
-                _renamed(line, drafts.values(), drafts)
+                _renamed(line, drafts.values(), drafts).replace(f"{root}/", "")
                 for line in lines
                 if line.startswith(("warning", "dropped", "changed"))
             ),
