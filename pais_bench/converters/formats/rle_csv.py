@@ -1,7 +1,8 @@
 """Read a CSV with a row for each object: the name of its photo and its mask as pairs of start and length, as Kaggle's.
 
-Columns are known by what is in them. Pixels are counted from 1, by columns or, in some competitions, by rows: which, is
-what gives the masks the shorter outlines. Runs of square photos are a mask either way, and are counted by columns.
+Columns of photos and runs are known by what is in them, those of classes and sizes by their names. Pixels are counted
+from 1, by columns or, in some competitions, by rows: which, is what gives the masks the shorter outlines. Runs of
+square photos are a mask either way, and are counted by columns.
 """
 
 from __future__ import annotations

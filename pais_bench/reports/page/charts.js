@@ -71,7 +71,11 @@ const redraw = () => [...drawn].forEach(attempt);
 dark.addEventListener("change", redraw);
 // A sheet of paper shows every tab, and has its own width, to which figures are drawn before it is laid out.
 addEventListener("beforeprint", () => { root.classList.add("printed"); plots.forEach(attempt); });
-addEventListener("afterprint", () => { root.classList.remove("printed"); redraw(); drawn.forEach(Plotly.Plots.resize); });
+addEventListener("afterprint", () => {
+  root.classList.remove("printed");
+  redraw();
+  drawn.forEach((plot) => Plotly.Plots.resize(plot));
+});
 
 // A name of a legend switches its lines in every figure of the page; two clicks show it alone.
 const switches = [...document.querySelectorAll(".legend button[data-key]")];
