@@ -24,6 +24,7 @@ down() {
 
 up() {
     port=$1
+    cpus=$(env -u OMP_NUM_THREADS nproc)  # nproc takes that number, which tests set to 1, for the number of cores
     mkdir -p "$home"/{bin,log,run,spool,state}
     chmod 755 "$home" "$home"/*
     # The node has an address, by which the processes of a training find each other. A fake GPU is any character device.
@@ -61,7 +62,7 @@ DefMemPerCPU=500
 KillWait=20
 MinJobAge=600
 ReturnToService=2
-NodeName=localhost NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=$(nproc) RealMemory=8000 Gres=gpu:2
+NodeName=localhost NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=$cpus RealMemory=8000 Gres=gpu:2
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
 CONF
     printf 'NodeName=localhost Name=gpu File=/dev/%s\n' null zero >"$home/gres.conf"
