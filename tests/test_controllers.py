@@ -68,7 +68,7 @@ class Controllers:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

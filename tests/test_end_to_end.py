@@ -15,18 +15,17 @@ import pytest
 import yaml
 from PIL import Image
 from snakemake import cli
-from tiny import NETWORK, study, write_study
+from tiny import NETWORK, SUPERVISED_AND_PAIS, study, write_study
 
 from pais_bench.study.load import STUDIES
 
 ROOT = Path(__file__).parent.parent
-METHODS = {name: study()["methods"][name] for name in ("supervised", "pais")}
 
 
 def run(path: Path) -> subprocess.CompletedProcess[str]:
     """Run a study in its own folder, with the interpreter of this test."""
     command = [sys.executable, "-m", "pais_bench", "run", path.name, "--", "--cores", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [*command, "--config", f"python={sys.executable}"],
         cwd=path.parent,
@@ -38,7 +37,7 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
 
 def test_shapes_end_to_end(tmp_path: Path) -> None:
     training = study()["training"] | {"burn_in": 2}
-    done = run(write_study(tmp_path, training=training, methods=METHODS))
+    done = run(write_study(tmp_path, training=training, methods=SUPERVISED_AND_PAIS))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[:2] == [
         "tiny: 2 runs; 0 trained, 0 predicted, 0 evaluated, 0 started",

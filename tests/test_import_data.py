@@ -584,19 +584,18 @@ def test_class_names_of_yolo_are_not_guessed(names: str, tmp_path: Path, capsys:
 
 
 def test_the_yaml_of_yolo_may_be_in_a_sub_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_yolo(tmp_path / "root" / "export")
-    (tmp_path / "root" / "runs").mkdir()
-    (tmp_path / "root" / "runs" / "args.yaml").write_text("task: segment\nnames: cats\n")
-    convert(tmp_path / "root", tmp_path / "out" / "ours.json")
+    root = tmp_path / "photos"
+    write_yolo(root / "export")
+    (root / "runs").mkdir()
+    (root / "runs" / "args.yaml").write_text("task: segment\nnames: cats\n")
+    convert(root, tmp_path / "out" / "ours.json")
     assert sorted(read(tmp_path / "out" / "ours-train.json")) == [
         "export/images/train/a.jpg",
         "export/images/train/b.jpg",
     ]
-    write_yolo(tmp_path / "root" / "second")
-    expected = (
-        f"has data sets of {tmp_path}/root/export/data.yaml and {tmp_path}/root/second/data.yaml; give the folder"
-    )
-    assert expected in complain(capsys, tmp_path / "root")
+    write_yolo(root / "second")
+    expected = f"has data sets of {root}/export/data.yaml and {root}/second/data.yaml; give the folder"
+    assert expected in complain(capsys, root)
 
 
 def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import tomllib
 from rich.console import Console
-from tiny import study, write_study
+from tiny import SUPERVISED_AND_PAIS, study, write_study
 
 from pais_bench.cli.main import main
 from pais_bench.study.load import load_study
@@ -27,7 +27,6 @@ from pais_bench.workflow import view
 from pais_bench.workflow.progress import Progress, RunProgress
 
 ROOT = Path(__file__).parent.parent
-METHODS = {name: study()["methods"][name] for name in ("supervised", "pais")}
 LONG = study()["training"] | {"steps": 1000, "milestones": [900], "evaluate_every": 500}
 
 
@@ -36,14 +35,14 @@ def command(*words: object) -> list[str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
 
 
 class Grid:
     """Hold a study of two runs whose files the test writes."""
 
     def __init__(self, folder: Path) -> None:
-        path = write_study(folder, methods=METHODS, training=LONG)
+        path = write_study(folder, methods=SUPERVISED_AND_PAIS, training=LONG)
         self.results = folder / "results"
         self.progress = Progress(load_study(path), self.results)
         self.supervised, self.pais = (self.results / run.folder for run in load_study(path).runs())

@@ -51,7 +51,7 @@ class Project:
     def snakemake(self, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake in the project, whose package comes before an installed one; stdout has stderr too."""
         command = (sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/local", *options)
-        environment = {**os.environ, "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", **variables}
+        environment = {**os.environ, "PYTHONPATH": str(self.root), **variables}
         return subprocess.run(
             command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

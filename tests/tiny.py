@@ -124,6 +124,10 @@ def study(**changes: Any) -> dict[str, Any]:
     }
 
 
+SUPERVISED_AND_PAIS = {name: study()["methods"][name] for name in ("supervised", "pais")}
+"""The least that a workflow compares."""
+
+
 def write_study(folder: Path, **changes: Any) -> Path:
     """Write the tiny study to a file."""
     path = folder / "tiny.yaml"
