@@ -74,6 +74,15 @@ def test_terms_are_of_the_closed_set_and_finite(backend: Any, images: Any, targe
     assert all(loss.dim() == 0 and torch.isfinite(loss) for loss in terms.values())
 
 
+def test_a_network_that_has_diverged_has_losses_that_say_so(backend: Any, images: Any, targets: Any) -> None:
+    with torch.no_grad():
+        for parameter in backend.parameters():
+            parameter.fill_(torch.nan)
+    total = sum(losses(backend, images, targets).values())
+    assert total.isnan()  # type: ignore[union-attr]
+    total.backward()  # type: ignore[union-attr]
+
+
 def without_gradient(backend: Any, images: Any, targets: Any) -> list[str]:
     sum(losses(backend, images, targets).values()).backward()  # type: ignore[union-attr]
     return [n for n, p in backend.named_parameters() if p.requires_grad and p.grad is None]

@@ -7,6 +7,7 @@ detectron2's own.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -82,8 +83,12 @@ class Backend(nn.Module):
             for image, target in zip(self.inputs(images, pad_to), targets, strict=True)
         ]
         self.model.supervise(targets, normalizer)
-        with EventStorage():  # detectron2 has to log into one; nothing reads it
-            losses = self.model(inputs)
+        try:
+            with EventStorage():  # detectron2 has to log into one; nothing reads it
+                losses = self.model(inputs)
+        except FloatingPointError:  # of proposals that are not finite: the trainer tells step, images and remedy
+            total = torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
+            losses = dict.fromkeys(TERMS, total * math.nan)
         return {term: losses[name] for name, term in TERMS.items()}
 
     def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:

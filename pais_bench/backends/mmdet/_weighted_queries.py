@@ -97,7 +97,8 @@ class WeightedQueryHead(Mask2FormerHead):
         They are f32[matched] and i64[matched].
         """
         _seed(cls_score.device, gt_instances)
-        targets = super()._get_targets_single(cls_score, mask_pred, gt_instances, img_meta)
+        # scipy would refuse NaN with an error of its own; their losses are NaN too, which the trainer tells
+        targets = super()._get_targets_single(cls_score.nan_to_num(), mask_pred.nan_to_num(), gt_instances, img_meta)
         labels, _, masks, matched, positive, negative, sampled = targets
         weights = cls_score.new_full((len(cls_score),), boxless_background(gt_instances.background))
         weights[positive] = gt_instances.class_weight[sampled.pos_assigned_gt_inds]
