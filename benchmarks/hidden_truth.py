@@ -6,7 +6,8 @@ A pseudo-label stands for the object that its mask overlaps best, by half or mor
 highest score. Parts: classes and masks (with boxes) of pseudo-labels that stand for an object become its own; mask_iou
 gives the method, which filters by the predicted one, the true IoU to weight by; false leaves out those that stand for
 none; missed adds the objects that none stands for, at weight 1; unseen gives regions
-on such objects, which are taught as background, no class loss. Without a part the method is as it is.
+on such objects, which are taught as background, no class loss; recall leaves out the images of which fewer than half of
+the objects are found. Without a part the method is as it is.
 --proposal-background sets the weight of unmatched anchors of unlabelled images apart from that of regions, for methods
 whose background is not 1. Prints mask AP and AP50 of the teacher after the last step, on the images of the study's
 evaluations while training.
@@ -32,7 +33,7 @@ from pais_bench.training import step
 from pais_bench.training.trainer import Trainer
 from pais_bench.types import Instances, Targets, Unlabelled
 
-PARTS = ("classes", "masks", "mask_iou", "false", "missed", "unseen")
+PARTS = ("classes", "masks", "mask_iou", "false", "missed", "unseen", "recall")
 
 
 def main() -> None:
@@ -70,7 +71,7 @@ def put_hidden_labels(parts: Sequence[str]) -> None:
     def with_truth(
         method: Any, detections: Any, scorers: Any, images: Sequence[Unlabelled], fabric: Fabric
     ) -> list[Targets]:
-        truths = [image.ground_truth for image in images]
+        truths = [image.ground_truth and image.ground_truth.to(fabric.device) for image in images]
         if "mask_iou" in parts:
             detections = [with_true_iou(one, truth) for one, truth in zip(detections, truths, strict=True)]
         targets = assign(method, detections, scorers, images, fabric)
@@ -84,6 +85,8 @@ def put(targets: Targets, truth: Instances, parts: Sequence[str]) -> Targets:
     instances = targets.instances
     of, missed = stand_for(instances, truth)
     matched = of >= 0
+    if "recall" in parts and len(missed) > int(matched.sum()):
+        return replace(select(targets, torch.zeros_like(matched)), background=0.0)
     taken = truth[of.clamp(min=0)] if len(truth) else instances
     if "classes" in parts:
         instances = replace(instances, labels=torch.where(matched, taken.labels, instances.labels))
@@ -101,8 +104,8 @@ def put(targets: Targets, truth: Instances, parts: Sequence[str]) -> Targets:
 def stand_for(instances: Instances, truth: Instances) -> tuple[Tensor, Instances]:
     """Return the object i64[N] that each pseudo-label stands for, -1 for none, and the objects that none stands for."""
     iou = pairwise_iou(instances, truth)
-    of = torch.full((len(instances),), -1)
-    free = torch.ones(len(truth), dtype=torch.bool)
+    of = torch.full((len(instances),), -1, device=iou.device)
+    free = torch.ones(len(truth), dtype=torch.bool, device=iou.device)
     for index in instances.scores.argsort(descending=True).tolist() if len(truth) else ():
         overlap, best = (iou[index] * free).max(0)
         if overlap >= 0.5:
