@@ -1,11 +1,14 @@
 """Measure one GPU with the networks and the recipe of studies/coco.yaml, on photos that are made on the spot.
 
 python benchmarks/gpu.py [--out FOLDER] [--minutes 8] [--workers N] [--views device|cpu] [--scale 1]
+    [--networks mask_rcnn knet mmdet/mask_rcnn ...] [--precisions 16-mixed ...] [--only-times]
 
 Prints a table and writes gpu.json: equality of losses with the CPU; images a second of a supervised step beside
 torchvision's own training loop, of mean_teacher and pais, of K-Net, in 32-true, 16-mixed and bf16-mixed; the share of
 the time that the step waits for its batch; peak memory; and K-Net's first 200 steps in 16-mixed. What does not fit into
-the minutes is left out and said. An image is one of the batch: 4 labelled, or 4 labelled and 12 (8) unlabelled.
+the minutes is left out and said. An image is one of the batch: 4 labelled, or 4 labelled and 12 (8) unlabelled. Of the
+networks of mmdet and detectron2, with their own configs and the recipe of Mask R-CNN, or of K-Net for Mask2Former,
+supervised steps are timed.
 
 Networks are random, so thresholds are set to those that 7 of 100 detections an image pass. On a machine without a
 package index the missing packages travel as wheels, of which the first command makes a folder (torch, torchvision,
@@ -20,7 +23,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -51,6 +56,7 @@ from pais_bench.types import Batch, Instances, Labelled, Targets
 
 PRECISIONS = ("16-mixed", "bf16-mixed", "32-true")
 METHODS = ("supervised", "mean_teacher", "pais")
+OF_FRAMEWORKS = ("mmdet/mask_rcnn", "mmdet/mask2former", "detectron2/mask_rcnn")
 CLASSES, IMAGES, OBJECTS, KEPT, CANDIDATES = 80, 160, 7, 7, 300
 """CANDIDATES: boxes of an image, over all classes, among which the teacher suppresses."""
 SECONDS, WARM = 8.0, 10
@@ -70,6 +76,8 @@ class Bench:
         make_photos(folder / "photos")
         self.backbone = folder / "resnet50.pth"
         torch.save(random_resnet50().state_dict(), self.backbone)
+        self.detectron_backbone = folder / "resnet50.pkl"
+        self.detectron_backbone.write_bytes(detectron_weights(random_resnet50()))
         self.study = self._study()
         plugin = plugins.load("datasets", "coco")
         plugin.Dataset(plugin.Options(), folder / "photos").prepare(folder / "store", "coco")
@@ -83,13 +91,21 @@ class Bench:
         # One size: cuDNN plans each shape at its first step (an H100: 0.5 s beside 0.13 s).
         sizes["min_size_train"] = (int(sizes["min_size_train"][1] * self.scale),) * 2
         sizes |= {key: int(sizes[key] * self.scale) for key in ("max_size_train", "min_size_test", "max_size_test")}
+        for other in OF_FRAMEWORKS:
+            backend, name = other.split("/")
+            recipe = values["networks"]["mask_rcnn" if name == "mask_rcnn" else "knet"]
+            values["networks"][_key(other)] = {**recipe, "backend": backend, "name": name, "options": {}}
+        # What its weights of the model zoo have in their first layer: without it a random network diverges.
+        of_detectron = values["networks"]["detectron2_mask_rcnn"]["options"]
+        of_detectron["overrides"] = {"MODEL.PIXEL_STD": [57.375, 57.12, 58.395]}
         for network in values["networks"].values():
-            network["options"] |= {"pretrained_backbone": self.backbone}
+            of_detectron = network["backend"] == "detectron2"
+            network["options"] |= {"pretrained_backbone": self.detectron_backbone if of_detectron else self.backbone}
         return Study(**values)
 
     def trainer(self, network: str, method: str, precision: str, **training: Any) -> Trainer:
         """Build a trainer of the recipe from its first step; its thresholds let KEPT detections an image pass."""
-        run = self.study.run(50, 1, network, method)
+        run = self.study.run(50, 1, _key(network), method)
         training = {"precision": precision, "log_every": 50, "warmup_steps": 1, **training}
         run = run.model_copy(update={"training": run.training.model_copy(update=training)})
         fabric = Fabric(accelerator="auto", devices=1, precision=precision)
@@ -141,6 +157,10 @@ class Bench:
         return False
 
 
+def _key(network: str) -> str:
+    return network.replace("/", "_")
+
+
 def _scores(trainer: Trainer, images: list[torch.Tensor]) -> torch.Tensor:
     """Return the scores of the teacher's detections in some images, the highest first."""
     with torch.no_grad(), trainer.fabric.autocast():
@@ -156,21 +176,26 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, torch.get_num_threads() - 1))
     parser.add_argument("--views", choices=("device", "cpu"), default="device")
     parser.add_argument("--scale", type=float, default=1, help="factor of the views' sizes, for a trial on a CPU")
+    networks = ("mask_rcnn", "knet")
+    parser.add_argument("--networks", nargs="+", choices=(*networks, *OF_FRAMEWORKS), default=networks)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    parser.add_argument("--only-times", action="store_true", help="without the losses and K-Net's first steps")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     context.quieten_fabric()
     deadline = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), arguments.out, deadline, arguments.workers, arguments.views, arguments.scale)
-        for network in ("mask_rcnn", "knet"):
-            bench.add(compare_losses(bench, network))
-        if bench.in_time("K-Net's first 200 steps in 16-mixed", 60):
-            bench.add(first_steps(bench, 200))
-        for precision in PRECISIONS:
-            if bench.in_time(f"torchvision's own loop, {precision}"):
+        if not arguments.only_times:
+            for network in networks:
+                bench.add(compare_losses(bench, network))
+            if bench.in_time("K-Net's first 200 steps in 16-mixed", 60):
+                bench.add(first_steps(bench, 200))
+        for precision in arguments.precisions:
+            if "mask_rcnn" in arguments.networks and bench.in_time(f"torchvision's own loop, {precision}"):
                 bench.add(time_torchvision(bench, precision))
-            for network in ("mask_rcnn", "knet"):
-                for method in METHODS:
+            for network in arguments.networks:
+                for method in METHODS[:1] if network in OF_FRAMEWORKS else METHODS:
                     if bench.in_time(f"{network}, {method}, {precision}"):
                         bench.add(time_steps(bench, network, method, precision))
         print_table(bench)
@@ -334,6 +359,19 @@ def random_resnet50() -> torch.nn.Module:
         if name.endswith("bn3"):
             torch.nn.init.constant_(module.weight, 0.2)
     return network
+
+
+def detectron_weights(network: torch.nn.Module) -> bytes:
+    """Return a pickle of a ResNet's weights under the names of detectron2."""
+    names = {r"^conv1": "stem.conv1", r"^bn1": "stem.conv1.norm", r"\.bn(\d)": r".conv\1.norm"}
+    names |= {r"downsample\.0": "shortcut", r"downsample\.1": "shortcut.norm"}
+    names |= {f"^layer{stage}": f"res{stage + 1}" for stage in range(1, 5)}
+    model = {}
+    for name, value in network.state_dict().items():
+        for pattern, other in names.items():
+            name = re.sub(pattern, other, name)
+        model[name] = value.numpy()
+    return pickle.dumps({"model": model, "__author__": "benchmarks/gpu.py", "matching_heuristics": True})
 
 
 def device_name() -> str:

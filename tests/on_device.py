@@ -1,9 +1,11 @@
-"""Train the tiny study with every method of the networks of torchvision, on a device and on the CPU beside it."""
+"""Train the tiny study with every method of every network, on a device and on the CPU beside it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +45,27 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
 PAIRS = [(n, m) for n in NETWORKS for m in METHODS if n.endswith("mask_rcnn") or m not in FOR_REGIONS]
+OF_FRAMEWORKS = [
+    *(("mmdet/mask_rcnn", m) for m in METHODS if m not in ("pl_dc", "mc_panda", "sam_refined")),  # no soft predictions
+    *(("mmdet/mask2former", m) for m in METHODS if m not in FOR_REGIONS),
+    *(("detectron2/mask_rcnn", m) for m in METHODS),
+]
+
+EVERY_REGION: dict[str, dict[str, Any]] = {
+    "torchvision/mask_rcnn": {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6},
+    "mmdet/mask_rcnn": {
+        "overrides": SMALLEST["mmdet/mask_rcnn"]["overrides"]
+        | {"train_cfg.rpn.sampler.num": 10**6, "train_cfg.rcnn.sampler.num": 10**6}
+    },
+    "detectron2/mask_rcnn": {
+        "overrides": SMALLEST["detectron2/mask_rcnn"]["overrides"]
+        | {"MODEL.RPN.BATCH_SIZE_PER_IMAGE": 4096, "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 4096}
+    },
+}
+"""Options that sample every anchor and region: another order of proposals is then another order of a sum.
+
+detectron2 divides a loss by these numbers, so they are not far above those that there are.
+"""
 
 
 class Budget(NamedTuple):
@@ -106,15 +129,33 @@ def build(run: Run, data: Path, folder: Path, fabric: Fabric) -> Trainer:
 
 
 def train(run: Run, data: Path, folder: Path, fabric: Callable[[], Fabric], stop: bool) -> list[dict[str, Any]]:
-    """Train with an evaluation, with a stop after the first step or without; return the log and a prediction.
-
-    Queries of an untrained K-Net match in several ways at the same cost: costs are rounded, so that two devices do not
-    choose by the last digit.
-    """
-    pairs = _matching._pairs
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_matching, "_pairs", lambda cost, *rest: pairs(cost.round(4), *rest))
+    """Train with an evaluation, with a stop after the first step or without; return the log and a prediction."""
+    with same_choices():
         return _train(run, data, folder, fabric, stop)
+
+
+@contextmanager
+def same_choices() -> Iterator[None]:
+    """Let two devices sample and match the same: draws are those of the CPU, and costs of a matching are rounded.
+
+    The generators of two devices draw differently from one seed. Queries of an untrained network match in several ways
+    at the same cost, and two devices would choose by the last digit.
+    """
+    rand, randperm, exponential = torch.rand, torch.randperm, torch.Tensor.exponential_
+    pairs, mmdet = _matching._pairs, sys.modules.get("mmdet.models.task_modules.assigners.hungarian_assigner")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "rand", lambda *size, device=None, **rest: rand(*size, **rest).to(device or "cpu"))
+        patch.setattr(torch, "randperm", lambda n, device=None, **rest: randperm(n, **rest).to(device or "cpu"))
+        patch.setattr(
+            torch.Tensor,
+            "exponential_",
+            lambda tensor: tensor.copy_(exponential(torch.empty_like(tensor, device="cpu"))),
+        )
+        patch.setattr(_matching, "_pairs", lambda cost, *rest: pairs(cost.round(4), *rest))
+        if mmdet is not None:
+            assign = mmdet.linear_sum_assignment
+            patch.setattr(mmdet, "linear_sum_assignment", lambda cost: assign(cost.numpy().round(3)))
+        yield
 
 
 def _train(run: Run, data: Path, folder: Path, fabric: Callable[[], Fabric], stop: bool) -> list[dict[str, Any]]:

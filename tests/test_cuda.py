@@ -1,9 +1,17 @@
-"""Train on a GPU, where there is one: its numbers are the CPU's, and the host waits as rarely as the budgets say."""
+"""Train on a GPU, where there is one: its numbers are the CPU's, and the host waits as rarely as the budgets say.
+
+Networks of mmdet and detectron2 are trained where these are installed, with operators for the GPU.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -14,8 +22,19 @@ import pytest
 import torch
 from forked import RUN, Training
 from lightning_fabric import Fabric
-from on_device import BUDGETS, NETWORKS, PAIRS, a_run, build, on_cpu, prepare, resnet50_options, train
-from tiny import write_study
+from on_device import (
+    BUDGETS,
+    EVERY_REGION,
+    OF_FRAMEWORKS,
+    PAIRS,
+    a_run,
+    build,
+    on_cpu,
+    prepare,
+    resnet50_options,
+    train,
+)
+from tiny import load_backend, write_study
 
 from pais_bench.annotations.store import Store
 from pais_bench.cli.main import main
@@ -23,12 +42,11 @@ from pais_bench.data.loader import BatchDataset
 from pais_bench.data.upload import tensors_on, upload_ahead
 from pais_bench.machine.gpu import check_torch, read_gpus
 from pais_bench.splits.draw import draw_split
+from pais_bench.training.preemption import INTERRUPTED
 from pais_bench.training.step import train_step
 
+ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU of CUDA here")
-
-EVERY_REGION = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}
-"""Options of Mask R-CNN that sample every anchor and region: two devices draw differently from one seed."""
 
 
 @pytest.fixture(scope="module")
@@ -51,40 +69,34 @@ def on_gpu(precision: str = "32-true") -> Fabric:
     return fabric
 
 
-@pytest.mark.parametrize(("network", "method"), PAIRS)
+@pytest.mark.parametrize(("network", "method"), [*PAIRS, *OF_FRAMEWORKS])
 def test_training_evaluation_resume_and_prediction_are_those_of_the_cpu(
     network: str, method: str, data: Path, tmp_path: Path
 ) -> None:
-    run = a_run(network, method, EVERY_REGION if network.endswith("mask_rcnn") else None)
+    load_backend(network)
+    run = a_run(network, method, EVERY_REGION.get(network))
     actual = train(run, data, tmp_path / "gpu", on_gpu, stop=True)
     expected = train(run, data, tmp_path / "cpu", on_cpu, stop=False)
     for mine, theirs in zip(actual, expected, strict=True):
         assert mine.keys() == theirs.keys() and mine["event"] == theirs["event"]
         if theirs["event"] == "step":
-            assert_same_losses(mine["loss"], theirs["loss"], theirs["step"], method)
+            assert all(map(math.isfinite, mine["loss"].values()))
+            labelled = [term for term in theirs["loss"] if term.startswith("labelled/")]
+            # after an update the last digits of a loss depend on the path taken, and pseudo-labels hang on thresholds
+            for term in theirs["loss"] if theirs["step"] == 1 else labelled:
+                bound = 1e-3 if theirs["step"] == 1 else 0.1
+                assert mine["loss"][term] == pytest.approx(theirs["loss"][term], rel=bound, abs=1e-5), term
         elif theirs["event"] == "prediction":
             assert len(mine["boxes"]) == len(theirs["boxes"])
 
 
-def assert_same_losses(actual: dict[str, float], expected: dict[str, float], step: int, method: str) -> None:
-    """Compare the losses of a step with those of the CPU; those of SAM's points differ, which the device draws."""
-    assert actual.keys() == expected.keys() and all(map(math.isfinite, actual.values()))
-    for term, loss in expected.items():
-        if step == 1 and (term.startswith("labelled/") or method != "sam_refined"):
-            assert actual[term] == pytest.approx(loss, rel=1e-3, abs=1e-3), term
-        elif term.startswith("labelled/"):
-            assert actual[term] == pytest.approx(loss, rel=0.1, abs=1e-3), term
-        elif step == 1:
-            assert actual[term] == pytest.approx(loss, rel=0.2, abs=0.01), term
-
-
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
-@pytest.mark.parametrize("method", ["supervised", "pais", "soft_teacher"])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "method"), [p for p in [*PAIRS, *OF_FRAMEWORKS] if p[1] in ("supervised", "pais", "soft_teacher")]
+)
 def test_mixed_precision_trains(network: str, method: str, precision: str, data: Path, tmp_path: Path) -> None:
-    if (network, method) not in PAIRS:
-        pytest.skip("the method is for networks with regions")
-    run = a_run(network, method, EVERY_REGION if network.endswith("mask_rcnn") else None, precision=precision)
+    load_backend(network)
+    run = a_run(network, method, EVERY_REGION.get(network), precision=precision)
     mixed = train(run, data, tmp_path / "mixed", lambda: on_gpu(precision), stop=True)
     full = train(run, data, tmp_path / "full", on_gpu, stop=False)
     assert [line["event"] for line in mixed] == [line["event"] for line in full]
@@ -138,6 +150,22 @@ def test_the_commands_train_predict_and_evaluate(tmp_path: Path, capfd: pytest.C
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "results").rglob("run.json"))
     assert torch.cuda.get_device_name() in json.dumps(record["hardware"])
     assert "set_float32_matmul_precision" not in capfd.readouterr().err  # Lightning's hint: it is a key of the study
+
+
+def test_sigterm_to_the_whole_process_group_saves_and_the_same_command_continues(tmp_path: Path) -> None:
+    training = Training(tmp_path, steps=200, log_every=1, checkpoint_every=200, evaluate_every=200)
+    command = [sys.executable, "-m", "pais_bench", "train", str(training.path), "--results", str(training.results)]
+    log = training.folder / "log.jsonl"
+    with (tmp_path / "stderr.txt").open("w") as stderr:
+        process = subprocess.Popen([*command, *RUN, "--workers", "2"], stderr=stderr, cwd=ROOT, start_new_session=True)
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 3):
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)  # as SLURM does before the time limit
+        assert process.wait(60) == INTERRUPTED, (tmp_path / "stderr.txt").read_text()
+    assert "saved and stopped after step" in (tmp_path / "stderr.txt").read_text()
+    assert 3 <= len(training.log()) < 200
+    assert main([*command[3:], *RUN, "--workers", "2"]) == 0
+    assert [line["step"] for line in training.log() if line["event"] == "step"] == list(range(1, 201))
 
 
 def test_too_little_memory_of_the_device_is_told_in_one_sentence(
