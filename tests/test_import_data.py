@@ -449,7 +449,9 @@ def test_photos_and_labels_that_do_not_match_are_named(tmp_path: Path, capsys: p
     assert main(["import-data", str(tmp_path / "masks"), "--out", str(tmp_path / "there.json")]) == 2
 
 
-def test_dialects_of_coco_are_rewritten_and_all_else_is_kept(tmp_path: Path) -> None:
+def test_dialects_of_coco_are_rewritten_and_all_else_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "root"
     for name in ("a", "b"):
         save_photo(root / "images" / f"{name}.jpg")
@@ -481,6 +483,23 @@ def test_dialects_of_coco_are_rewritten_and_all_else_is_kept(tmp_path: Path) -> 
     (root / "labels.json").write_text(json.dumps(content))
     convert(root, tmp_path / "out.json", "--force")
     assert json.loads((tmp_path / "out.json").read_text()) == content, "a crowd of another tool is one"
+    # LVIS has the address of a photo in the place of its name, and LIVECell its annotations by id.
+    for image in content["images"]:
+        image |= {"coco_url": f"http://a.host/{image.pop('file_name')}", "not_exhaustive_category_ids": [0]}
+    by_id = {str(one["id"]): one for one in content["annotations"]}
+    (root / "labels.json").write_text(json.dumps({**content, "annotations": by_id}))
+    capsys.readouterr()
+    convert(root, tmp_path / "out.json", "--force")
+    for image, name in zip(content["images"], ("a", "b"), strict=True):
+        image["file_name"] = f"images/{name}.jpg"
+    assert json.loads((tmp_path / "out.json").read_text()) == content
+    told = (
+        "annotations: records by id became a list",
+        "2 photos without file_name",
+        "LVIS names objects of some classes",
+    )
+    text = capsys.readouterr().out
+    assert all(part in text for part in told), text
 
 
 def write_instances(root: Path, values: np.ndarray, name: str = "a.png", format_: str = "label_images") -> None:

@@ -1,8 +1,9 @@
 """Rewrite COCO files of other tools where their dialect says something else than COCO: file names and crowds.
 
 Label Studio puts `/data/upload/N/` and eight hexadecimal digits in front of file names. CVAT gives every mask, in
-contrast to a polygon, iscrowd 1, which in COCO is a region of many objects. Everything else is kept as it is:
-`pais-bench prepare` reads the other dialects itself.
+contrast to a polygon, iscrowd 1, which in COCO is a region of many objects. LVIS names a photo by its address alone,
+coco_url. LIVECell has its annotations by id. Everything else is kept as it is: `pais-bench prepare` reads the other
+dialects itself.
 """
 
 from __future__ import annotations
@@ -57,15 +58,24 @@ def rewrite(folder: Path, ignored: Collection[Path]) -> dict[str, Rewritten]:
 
 def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
     content = read_json_file(path)
+    by_id = _list_records(content) if isinstance(content, dict) else []
     if not isinstance(content, dict) or not all(_are_records(content.get(key)) for key in LISTS):
         raise BenchError(
             f"{path}: images, annotations and categories are not lists of records; export it as COCO again"
         )
+    named = _name_by_address(content["images"])
     renamed = _rename(path, content["images"], listing)
     single = single_objects(content["annotations"])
     for annotation in single:
         annotation["iscrowd"] = 0
     lines = [f"{{path}}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
+    lines += [f"{path}: {' and '.join(by_id)}: records by id became a list"] if by_id else []
+    lines += [f"{path}: {named} photos without file_name have that of their coco_url"] if named else []
+    if any("not_exhaustive_category_ids" in image for image in content["images"]):
+        lines.append(
+            f"{path}: LVIS names objects of some classes of a photo alone; COCO's metrics, which are computed here, "
+            f"count a detection of any other object as false"
+        )
     lines += [f"{path}: {renamed} file names were replaced by those of the files"] if renamed else []
     lines += [f"{path}: {len(single)} masks of CVAT with iscrowd 1 are single objects, and have 0"] if single else []
     return Rewritten(json.dumps(content) + "\n", lines)
@@ -73,6 +83,22 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
 
 def _are_records(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(record, dict) for record in value)
+
+
+def _list_records(content: dict[str, Any]) -> list[str]:
+    """Make lists of the records that are by id, and return their keys."""
+    keys = [key for key in LISTS if isinstance(content.get(key), dict)]
+    for key in keys:
+        content[key] = list(content[key].values())
+    return keys
+
+
+def _name_by_address(images: Sequence[dict[str, Any]]) -> int:
+    """Give images without file_name the end of their coco_url, folder and name; return their number."""
+    unnamed = [image for image in images if "file_name" not in image and isinstance(image.get("coco_url"), str)]
+    for image in unnamed:
+        image["file_name"] = "/".join(PurePosixPath(image["coco_url"]).parts[-2:])
+    return len(unnamed)
 
 
 def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) -> int:
