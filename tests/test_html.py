@@ -207,6 +207,7 @@ USUAL: dict[str, Any] = {
     "hardware": {"device": "cpu"},
     "split": {"percent": 10, "fold": 1, "sha256": "s", "effective_percent": 10.05},
 }
+NO_LOG = pd.DataFrame(), pd.DataFrame()
 
 
 @pytest.mark.parametrize(
@@ -221,26 +222,38 @@ USUAL: dict[str, Any] = {
     ],
 )
 def test_a_run_that_differs_from_the_others_has_a_warning(changes: dict[str, Any], warning: str) -> None:
-    first, second, third = run_warnings([USUAL, USUAL, {**USUAL, **changes}], pd.DataFrame())
+    first, second, third = run_warnings([USUAL, USUAL, {**USUAL, **changes}], *NO_LOG)
     assert first == second == [] and warning in third
 
 
 @pytest.mark.parametrize(("labelled", "warns"), [(12, True), (13, False), (14, False), (15, True)])
 def test_a_percent_that_is_no_whole_number_of_images_has_no_warning(labelled: int, warns: bool) -> None:
     split = {**USUAL["split"], "percent": 5, "pool": 275, "effective_percent": 100 * labelled / 275}
-    (warnings,) = run_warnings([{**USUAL, "split": split}], pd.DataFrame())
+    (warnings,) = run_warnings([{**USUAL, "split": split}], *NO_LOG)
     assert bool(warnings) == warns
 
 
 def test_a_run_of_two_splits_without_pseudo_labels_or_without_a_file_has_a_warning() -> None:
     other = {**USUAL, "split": {**USUAL["split"], "sha256": "t"}}
     elsewhere = {**USUAL, "split": {**USUAL["split"], "fold": 2, "sha256": "u"}}
-    first, second, third = run_warnings([USUAL, other, elsewhere], pd.DataFrame())
+    first, second, third = run_warnings([USUAL, other, elsewhere], *NO_LOG)
     assert first == second == ["other runs of this percent and fold were trained with another split"] and third == []
     log = pd.DataFrame({"digest": ["11111111"] * 3, "step": [10, 60, 100], "kept_per_image": [3.0, 0.0, 0.0]})
-    without_pseudo_labels, unknown = run_warnings([USUAL, {}], log)
+    without_pseudo_labels, unknown = run_warnings([USUAL, {}], log, pd.DataFrame())
     assert without_pseudo_labels == ["no pseudo-label was kept in the second half of the training"]
     assert unknown == ["no run.json: its options and its versions are unknown"]
+
+
+@pytest.mark.parametrize(("end", "warns"), [(0.165, True), (0.166, True), (0.17, False)])
+def test_a_teacher_that_ends_no_better_than_its_burn_in_has_a_warning(end: float, warns: bool) -> None:
+    content = {**USUAL, "run": {"training": {"burn_in": 400, "steps": 1000}}}
+    log = pd.DataFrame({"digest": ["11111111"], "step": [1000], "kept_per_image": [3.0]})
+    values = {"step": [300, 400, 500, 1000], "AP": [0.3, 0.166, 0.186, end]}
+    curves = pd.DataFrame({"digest": "11111111", "model": "teacher", **values})
+    told = "its teacher ends at 16.[56] AP, after 16.6 at the end of its burn-in: its pseudo-labels taught nothing"
+    (warnings,) = run_warnings([content], log, curves)
+    assert bool(warnings) == warns and all(re.fullmatch(told, text) for text in warnings)
+    assert run_warnings([content], pd.DataFrame(), curves) == [[]], "a supervised run has no teacher"
 
 
 def test_a_run_has_its_options_split_versions_and_hardware(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Warn of what weakens the number of a run: other sources, versions, splits or hardware, or no pseudo-labels."""
+"""Warn of what weakens the number of a run: other sources, versions, splits or hardware, pseudo-labels of no use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pais_bench.evaluation.evaluate import in_percent
 from pais_bench.reports.pseudo_label_log import second_half
 
 Content = Mapping[str, Any]
@@ -20,17 +21,24 @@ _COMPARED: dict[tuple[str, ...], str] = {
 }
 
 
-def run_warnings(contents: Sequence[Content], pseudo_label_log: pd.DataFrame) -> list[list[str]]:
+def run_warnings(contents: Sequence[Content], pseudo_label_log: pd.DataFrame, curves: pd.DataFrame) -> list[list[str]]:
     """Return the warnings of every run of a study; the runs that differ from most of the others are warned of.
 
-    pseudo_label_log is that of Results.
+    pseudo_label_log and curves are those of Results.
     """
     without_pseudo_labels = _without_pseudo_labels(pseudo_label_log)
+    taught = set() if pseudo_label_log.empty else set(pseudo_label_log["digest"])
     usual = {key: _most_common(_value(content, *key) for content in contents) for key in _COMPARED}
     splits: dict[Any, set[Any]] = {}
     for content in contents:
         splits.setdefault(_cell(content), set()).add(_value(content, "split", "sha256"))
-    return [list(_warnings(content, usual, splits, without_pseudo_labels)) for content in contents]
+    warnings = []
+    for content in contents:
+        found = list(_warnings(content, usual, splits, without_pseudo_labels))
+        if content.get("digest") in taught and (text := _taught_nothing(content, curves)):
+            found.append(text)
+        warnings.append(found)
+    return warnings
 
 
 def _warnings(
@@ -66,6 +74,19 @@ def _without_pseudo_labels(log: pd.DataFrame) -> set[str]:
         return set()
     kept = second_half(log).groupby("digest")["kept_per_image"].max()
     return set(kept[kept == 0].index)
+
+
+def _taught_nothing(content: Content, curves: pd.DataFrame) -> str:
+    """Return the warning of a run whose teacher ends no better than its burn-in left it; empty where it is better."""
+    if curves.empty:
+        return ""
+    curve = curves[(curves["digest"] == content["digest"]) & (curves["model"] == "teacher")]
+    burn_in, steps = (_value(content, "run", "training", key) or 0 for key in ("burn_in", "steps"))
+    before, end = curve[curve["step"] <= burn_in]["AP"], curve[curve["step"] == steps]["AP"]
+    if before.empty or end.empty or end.iloc[-1] > before.iloc[-1]:
+        return ""
+    start, last = (in_percent(values.iloc[-1]) for values in (before, end))
+    return f"its teacher ends at {last} AP, after {start} at the end of its burn-in: its pseudo-labels taught nothing"
 
 
 def _most_common(values: Iterator[Any]) -> Any:

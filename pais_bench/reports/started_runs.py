@@ -20,7 +20,7 @@ def started_runs(results: Results) -> list[dict[str, Any]]:
     """Return what the page shows of each run; facts and options have dotted keys."""
     started = results.runs[results.runs["state"] != "missing"]
     contents = [_read(results.root / folder / "run.json") for folder in started["folder"]]
-    all_warnings = run_warnings(contents, results.pseudo_label_log)
+    all_warnings = run_warnings(contents, results.pseudo_label_log, results.curves)
     runs = []
     for (_, row), content, warnings in zip(started.iterrows(), contents, all_warnings, strict=True):
         facts = {
