@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--proposal-background", type=float, help="of torchvision/mask_rcnn (default: the method's)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    context.quieten_fabric()
     study, results = context.read_study(arguments), arguments.results
     run, stores = context.find_run(study, arguments), prepared.open_stores(study, results)
     split = context.read_checked_split(run.dataset, run.split, results, stores["train"])
