@@ -12,11 +12,15 @@ from pais_bench.init.summary import DataSummary
 EPOCHS = 40
 """Times that each labelled image of the largest percent is seen."""
 CPU_STEPS, GPU_STEPS = (600, 1500), (2000, 180_000)
-GB_PER_IMAGE = 2.0
-"""Memory of a training image of 800 x 1333 px, assumed."""
+GB_PER_IMAGE = {"bf16-mixed": 1.2, "32-true": 2.4}
+"""Memory of a training image of 800 x 1333 px: 1.0 on an H100 in bf16-mixed with 7 objects (docs/benchmarks.md), and a
+fifth for more of them; twice of it in 32-true, assumed."""
 STEP_SECONDS = {"small": 0.32, "mobilenet_v2": 0.57}
 """Seconds of a step on one core: 7 images of 96 px, and 4 of 160 px (docs/benchmarks.md)."""
 STEP_PIXELS = {"small": 7 * 96**2, "mobilenet_v2": 4 * 160**2}
+H100_SECONDS, H100_LEAST, H100_PIXELS = 0.035, 0.025, 1000 * 1333
+"""Seconds of an image of so many pixels on an H100 with resnet50, and the least that an image takes, as the host has to
+launch its kernels (docs/benchmarks.md)."""
 PAIS_OF_MASK_RCNN: dict[str, Any] = {
     "unlabelled_weight": 0.6,
     "score_threshold": 0.5,
@@ -37,11 +41,16 @@ def batches(device: Device, name: str, sides: tuple[int, int]) -> Choice:
         labelled, unlabelled = (3, 4) if name == "small" else (2, 2)
         reason = "batch norm needs 3 images" if name == "small" else "few, for a CPU; batch norm is frozen"
     else:
-        needed = GB_PER_IMAGE * sides[0] * sides[1] / (800 * 1333)
+        needed = GB_PER_IMAGE[precision(device)] * sides[0] * sides[1] / (800 * 1333)
         labelled = min(4, max(1, int(0.8 * device.memory / needed / 3)))
         unlabelled = 2 * labelled
-        reason = f"{needed:.1f} GB an image (assumed) of {device.memory:.0f} GB; --accumulate saves memory"
+        reason = f"{needed:.1f} GB an image (as on an H100) of {device.memory:.0f} GB; --accumulate saves memory"
     return Choice({"labelled_batch_size": labelled, "unlabelled_batch_size": unlabelled}, reason)
+
+
+def precision(device: Device) -> str:
+    """Return the precision of a device: bfloat16 where it has it."""
+    return "bf16-mixed" if device.gpu and device.capability >= (8, 0) else "32-true"
 
 
 def steps(summary: DataSummary, device: Device, largest: float, batch: int) -> Choice:
@@ -64,8 +73,8 @@ def optimiser(device: Device, name: str, pretrained: bool) -> Choice:
         "backbone_lr_factor": 0.25 if pretrained else 1.0,
         "grad_clip": 1.0 if device.gpu else 5.0,
     }
-    if device.gpu and device.capability >= (8, 0):
-        values["precision"] = "bf16-mixed"
+    if (half := precision(device)) != "32-true":
+        values["precision"] = half
     return Choice(values, f"a {'pretrained' if pretrained else 'random'} backbone, {name}")
 
 
@@ -92,24 +101,28 @@ def milestones(count: int, device: Device, pretrained: bool, val_images: int) ->
 def expected_time(
     device: Device, name: str, pixels: float, training: Mapping[str, Any], splits: int, methods: int
 ) -> str:
-    """Return in words how long a study takes, an order of magnitude; a GPU was not measured.
+    """Return in words how long a study takes, an order of magnitude; of a GPU, what it takes on an H100.
 
     pixels are those of a mean training view. All methods of a split begin with one burn-in, and one of them,
     supervised, has labelled images alone.
     """
-    if device.gpu or name not in STEP_SECONDS:
-        return f"{splits * methods} runs; `pais-bench plan` tells the hours once one run has begun"
-    image = STEP_SECONDS[name] * pixels / STEP_PIXELS[name]
+    runs = f"{splits * methods} runs"
+    if device.gpu:
+        image = max(H100_LEAST, H100_SECONDS * pixels / H100_PIXELS)
+    elif name in STEP_SECONDS:
+        image = STEP_SECONDS[name] * pixels / STEP_PIXELS[name]
+    else:
+        return f"{runs}; `pais-bench plan` tells the hours once one run has begun"
     labelled = image * training["labelled_batch_size"]
     both = labelled + image * training["unlabelled_batch_size"]
     burn_in, steps = training["burn_in"], training["steps"]
     seconds = splits * (burn_in * labelled + (steps - burn_in) * (labelled + (methods - 1) * both))
-    together = max(1, min(device.cores, splits * methods))
+    together = 1 if device.gpu else max(1, min(device.cores, splits * methods))
     minutes = seconds / together / 60
     duration = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.0f} min"
+    where = "one after another on an H100" if device.gpu else f"for {together} at a time"
     return (
-        f"{splits * methods} runs, about {duration} for {together} at a time; an order of magnitude, `pais-bench plan` "
-        f"tells more once one run has begun"
+        f"{runs}, about {duration} {where}; an order of magnitude, `pais-bench plan` tells more once one run has begun"
     )
 
 
