@@ -22,7 +22,7 @@ GPU_SIDES = ((24, 800), (12, 640), (0, 512))
 MOST_ENLARGED = 1.67
 """Factor by which views are larger than the photos at most on a GPU; COCO's usual 800 px of 480."""
 MOST_ENLARGED_CPU = 1.5
-"""The same on a CPU, for photos of tiny objects alone (docs/benchmarks.md has an example)."""
+"""The same on a CPU, for photos of tiny objects alone (docs/benchmarks/photos.md has an example)."""
 LEAST_LABELLED = 8
 RARE = 10
 """Labelled images of a class below which a draw without regard to class may miss it: e^-10 is 1 of 22,000."""

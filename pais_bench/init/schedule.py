@@ -13,14 +13,14 @@ EPOCHS = 40
 """Times that each labelled image of the largest percent is seen."""
 CPU_STEPS, GPU_STEPS = (600, 1500), (2000, 180_000)
 GB_PER_IMAGE = {"bf16-mixed": 1.2, "32-true": 2.4}
-"""Memory of a training image of 800 x 1333 px: 1.0 on an H100 in bf16-mixed with 7 objects (docs/benchmarks.md), and a
-fifth for more of them; twice of it in 32-true, assumed."""
+"""Memory of a training image of 800 x 1333 px: 1.0 on an H100 in bf16-mixed with 7 objects (docs/benchmarks/gpu.md),
+and a fifth for more of them; twice of it in 32-true, assumed."""
 STEP_SECONDS = {"small": 0.32, "mobilenet_v2": 0.57}
-"""Seconds of a step on one core: 7 images of 96 px, and 4 of 160 px (docs/benchmarks.md)."""
+"""Seconds of a step on one core: 7 images of 96 px, and 4 of 160 px (docs/benchmarks/)."""
 STEP_PIXELS = {"small": 7 * 96**2, "mobilenet_v2": 4 * 160**2}
 H100_SECONDS, H100_LEAST, H100_PIXELS = 0.035, 0.025, 1000 * 1333
 """Seconds of an image of so many pixels on an H100 with resnet50, and the least that an image takes, as the host has to
-launch its kernels (docs/benchmarks.md)."""
+launch its kernels (docs/benchmarks/gpu.md)."""
 PAIS_OF_MASK_RCNN: dict[str, Any] = {
     "unlabelled_weight": 0.6,
     "score_threshold": 0.5,
