@@ -44,7 +44,8 @@ def batches(device: Device, name: str, sides: tuple[int, int]) -> Choice:
         needed = GB_PER_IMAGE[precision(device)] * sides[0] * sides[1] / (800 * 1333)
         labelled = min(4, max(1, int(0.8 * device.memory / needed / 3)))
         unlabelled = 2 * labelled
-        reason = f"{needed:.1f} GB an image (as on an H100) of {device.memory:.0f} GB; --accumulate saves memory"
+        known = "as on an H100" if precision(device) == "bf16-mixed" else "assumed"
+        reason = f"{needed:.1f} GB an image ({known}) of {device.memory:.0f} GB; --accumulate saves memory"
     return Choice({"labelled_batch_size": labelled, "unlabelled_batch_size": unlabelled}, reason)
 
 
