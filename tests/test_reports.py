@@ -421,7 +421,8 @@ def test_an_oracle_is_shown_and_compared_with_none(tmp_path: Path) -> None:
     text = in_terminal(study, results)
     assert "10.5 ± 1.0 (−0.5)" in text
     assert "worse learns the held-out labels" in Report().table(study, results, Report().frame(study, results)).caption
-    assert style.marks(study)["worse"].colour == style.GREY
+    marks = style.marks(study)
+    assert (marks["base_line"].colour, marks["worse"].colour) == (style.GREY, style.LIGHT_GREY)
 
 
 def test_every_method_has_its_own_mark_and_the_supervised_is_grey() -> None:

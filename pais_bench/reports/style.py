@@ -24,7 +24,7 @@ from matplotlib.patches import Patch
 from pais_bench.reports.cells import baseline, bounds
 from pais_bench.study.study import Study
 
-GREY = "#595959"
+GREY, LIGHT_GREY = "#595959", "#8C8C8C"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """The palette of Okabe and Ito, Color Universal Design (2008), without black and yellow."""
 MARKERS = ("s", "^", "D", "v", "P", "X", "*")
@@ -79,8 +79,8 @@ class Mark:
 
 
 def marks(study: Study) -> dict[str, Mark]:
-    """Return the mark of every method, in the order of the study; supervised is a grey circle, oracle a grey plus."""
-    fixed = dict.fromkeys(bounds(study), Mark(GREY, "P"))
+    """Return the mark of every method, in the study's order; supervised is a grey circle, oracle a light grey plus."""
+    fixed = dict.fromkeys(bounds(study), Mark(LIGHT_GREY, "P"))
     if (supervised := baseline(study)) is not None:
         fixed[supervised] = Mark(GREY, "o")
     others = [label for label in study.methods if label not in fixed]
