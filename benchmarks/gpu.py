@@ -96,11 +96,11 @@ class Bench:
             recipe = values["networks"]["mask_rcnn" if name == "mask_rcnn" else "knet"]
             values["networks"][_key(other)] = {**recipe, "backend": backend, "name": name, "options": {}}
         # What its weights of the model zoo have in their first layer: without it a random network diverges.
-        of_detectron = values["networks"]["detectron2_mask_rcnn"]["options"]
-        of_detectron["overrides"] = {"MODEL.PIXEL_STD": [57.375, 57.12, 58.395]}
+        overrides = {"MODEL.PIXEL_STD": [57.375, 57.12, 58.395]}
+        values["networks"]["detectron2_mask_rcnn"]["options"] = {"overrides": overrides}
         for network in values["networks"].values():
-            of_detectron = network["backend"] == "detectron2"
-            network["options"] |= {"pretrained_backbone": self.detectron_backbone if of_detectron else self.backbone}
+            backbone = self.detectron_backbone if network["backend"] == "detectron2" else self.backbone
+            network["options"] |= {"pretrained_backbone": backbone}
         return Study(**values)
 
     def trainer(self, network: str, method: str, precision: str, **training: Any) -> Trainer:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from forked import RUN, Training
 from lightning_fabric import Fabric
 from on_device import (
@@ -45,7 +46,6 @@ from pais_bench.splits.draw import draw_split
 from pais_bench.training.preemption import INTERRUPTED
 from pais_bench.training.step import train_step
 
-ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU of CUDA here")
 
 
