@@ -169,6 +169,14 @@ def test_an_empty_split_is_named(tmp_path: Path, refuse: Callable[..., None]) ->
     refuse(["split", path, "--results", tmp_path, "--percent", 0.01, "--fold", 1], "0.01", "40")
 
 
+def test_a_percent_is_known_by_the_digits_that_its_folders_have(tmp_path: Path) -> None:
+    path = write_study(tmp_path, split={"percents": [33.3333333]})
+    succeed("prepare", path, "--results", tmp_path)
+    succeed("split", path, "--results", tmp_path, "--percent", "33.3333", "--fold", 1)
+    (split,) = tmp_path.rglob("33.3333pct-fold1.json")
+    assert json.loads(split.read_text())["percent"] == 33.3333333
+
+
 def test_a_missing_pretrained_backbone_is_named(prepared: Path, refuse: Callable[..., None]) -> None:
     options = {**NETWORK, "backbone": "resnet50", "pretrained_backbone": "absent.pth"}
     path = prepared / "pretrained.yaml"

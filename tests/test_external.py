@@ -180,6 +180,7 @@ def test_the_same_method_on_splits_of_two_families_is_two_rows(tmp_path: Path) -
         (["- 1"], "description_0.yaml: holds no mapping"),
         (["name: ["], "description_0.yaml: not valid YAML"),
         ([{}, {}], "description_0.yaml: 'name': study 'tiny' names 'gd_10' twice"),
+        ([{}, {"name": "again"}], "description_1.yaml: 'fold': 'gd_10' is fold 1 of the same network, method, split"),
         ([{"predictions": "nowhere.json"}], "nowhere.json: cannot be read"),
         ([{"name": "other"}], "no external predictions 'gd_10'; it has other"),
         ([], "no external predictions 'gd_10'; list the YAML that describes them under 'external'"),

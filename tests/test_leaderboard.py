@@ -461,6 +461,10 @@ def test_a_section_has_one_network_with_its_options_one_percent_and_one_family()
     assert len(sections) == 7 and all(len(section.rows) == 1 for section in sections)
     apart = rank([entry(run, 0.5), entry(run, 0.5, by="lab"), entry(runs_of("supervised")[1], 0.4)])
     assert [len(section.rows) for section in apart] == [3], "submitters are rows"
+    second_head = run.network.model_copy(update={"options": {**run.network.options, "mask_head": "noise_tolerant"}})
+    choice = run.method.model_copy(update={"name": "noisy_boundary", "label": "noisy_boundary", "options": {}})
+    beside = run.model_copy(update={"network": second_head, "method": choice})
+    assert [len(section.rows) for section in rank([entry(run, 0.5), entry(beside, 0.4)])] == [2], "a method's own head"
     longer = run.model_copy(update={"training": run.training.model_copy(update={"lr": 0.1})})
     (section,) = rank([entry(one, 0.5) for one in runs_of("pais")])
     assert [row.folds for row in section.rows] == [[1, 2, 3]], "folds are no rows"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from test_reports import GAIN, fabricate, half, make_study
 
+from pais_bench import plugins
 from pais_bench.errors import BenchError, NothingToShow
 from pais_bench.reports import published
 from pais_bench.reports.figures import label_efficiency
@@ -36,6 +37,10 @@ def test_cells_of_the_paper() -> None:
     assert cell("PL-DC", "Mask2Former", "cityscapes", 30).tag == "verified"
     assert cell("supervised", "Mask2Former", "coco", 100).tag == "secondary"
     assert len(published.read()) == 36
+    here = {published.normalized(name) for name in plugins.names("methods")}
+    unknown = {row.method for row in published.read() if published.normalized(row.plugin or row.method) not in here}
+    elsewhere = {"STAC", "CSD", "CCT", "Dual-branch", "Depth-Guided", "CAST"}
+    assert unknown == {*elsewhere, "CAST teacher, zero-shot", "CAST teacher, adapted"}, "no method of this project"
 
 
 def test_a_wrong_ledger_is_named(tmp_path: Path) -> None:
@@ -97,6 +102,9 @@ def test_the_records_stand_beside_ours(tmp_path: Path, monkeypatch: pytest.Monke
     assert "| coco | 1 % | PL-DC, R-50: 25.2 | Guided Distillation, DINOv2-L: 34.1* | pais, small: 13.0 |" in text
     assert "| coco | 2 % | PL-DC, R-50: 29.2 | Guided Distillation, DINOv2-L: 38.2* | – |" in text
     assert "| ade20k | 10 % | – | CAST, DINOv2-S: 16.7* | – |" in text
+    methods = {**study.methods, "pais": StudyMethod(name="oracle")}
+    records.Report().write(study.model_copy(update={"methods": methods}), results, tmp_path)
+    assert "base_line, small: 10.5 |" in (tmp_path / "records.md").read_text(), "oracle is no method"
 
 
 def test_an_ap50_is_compared_with_an_ap50(tmp_path: Path) -> None:

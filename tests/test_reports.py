@@ -24,6 +24,7 @@ from pais_bench.reports.results import Results
 from pais_bench.reports.tables import (
     ablation,
     checkpoints,
+    convergence_numbers,
     cost,
     method_pairs,
     panoptic_quality,
@@ -284,7 +285,25 @@ def test_cost_of_trained_runs(tmp_path: Path) -> None:
     assert "| network | method | labels | device | hours | images/s | memory (GiB) |\n" in text
     assert "| small | base_line | 1 % | cpu | 0.50 | 0.1 | 0.5 |" in text
     assert "| small | pais | 10 % | – | – | – | – |" in text
-    assert "4 of 6 cells lack folds." in text
+    assert "4 of 6 cells lack folds." in text and "pretrained teacher" not in text
+
+
+def test_a_network_with_methods_of_its_own_lacks_no_others_and_a_teacher_is_noted(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2), networks=("small", "other"))
+    networks = {**study.networks, "other": study.networks["other"].model_copy(update={"methods": ("base_line",)})}
+    methods = {**study.methods, "pais": StudyMethod(name="data_distillation", teacher="base_line")}
+    study = study.model_copy(update={"networks": networks, "methods": methods})
+    results = fabricate(study, tmp_path)
+    for report in (cost, convergence_numbers, protocols, significance, method_pairs):
+        report.Report().write(study, results, tmp_path)
+        text = (tmp_path / f"{report.__name__.rpartition('.')[2]}.md").read_text()
+        assert "lack folds" not in text and "| other | worse |" not in text, report
+        if report in (cost, convergence_numbers):
+            assert "Without the training of a pretrained teacher: pais (teacher: base_line)." in text
+    Report().write(study, results, tmp_path)
+    assert "| other | pais |" not in (tmp_path / "main_table.md").read_text()
+    significance_rows = pd.read_csv(tmp_path / "significance.csv")
+    assert set(significance_rows["network"]) == {"small"}
 
 
 def with_predictions(study: Study, root: Path, keep: dict[str, float]) -> Results:

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,22 @@ def test_without_an_object_every_number_is_a_dash(
         f"mask AP      – %  {files[2]}",
         "difference –: AP is undefined, as these images have no object to find",
     ]
+
+
+def test_one_image_has_no_interval(
+    generated: tuple[Record, list[Record]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gt, records = generated
+    image = Counter(one["image_id"] for one in gt["annotations"]).most_common(1)[0][0]
+    own = [one for one in records if one["image_id"] == image]
+    objects = [one for one in gt["annotations"] if one["image_id"] == image]
+    images = [one for one in gt["images"] if one["id"] == image]
+    contents = {"gt": {**gt, "images": images, "annotations": objects}, "all": own, "half": own[::2]}
+    paths = [tmp_path / f"{name}.json" for name in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        path.write_text(json.dumps(content))
+    assert main(["compare", *map(str, paths)]) == 0
+    assert capsys.readouterr().out.endswith("points, without an interval: one image says nothing of others\n")
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,16 @@ def read_study(arguments: Namespace) -> Study:
 
 
 def find_split(study: Study, arguments: Namespace) -> SplitChoice:
-    """Return the split that percent and fold name; raise BenchError for a value that is not in the study."""
-    _require_known(study, "percent", arguments.percent, study.split.percents)
-    _require_known(study, "fold", arguments.fold, study.split.folds)
+    """Return the split that percent and fold name; raise BenchError for a value that is not in the study.
+
+    A percent is known by the digits that the names of its folders have, 0.195312 for 0.1953125.
+    """
     grid = study.split
-    return SplitChoice(family=grid.family, percent=arguments.percent, fold=arguments.fold, label_noise=grid.label_noise)
+    known = {f"{percent:g}": percent for percent in grid.percents}
+    percent = known.get(f"{arguments.percent:g}", arguments.percent)
+    _require_known(study, "percent", percent, grid.percents)
+    _require_known(study, "fold", arguments.fold, grid.folds)
+    return SplitChoice(family=grid.family, percent=percent, fold=arguments.fold, label_noise=grid.label_noise)
 
 
 def find_run(study: Study, arguments: Namespace) -> Run:

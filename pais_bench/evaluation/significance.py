@@ -71,16 +71,18 @@ def detectable_on_images(sd: float, alpha: float = 0.05, power: float = 0.8) -> 
     return sd * float(special.ndtri(1 - alpha / 2) + special.ndtri(power))
 
 
-def holm(p_values: ArrayLike) -> Floats:
-    """Return p values corrected for their number; those that are NaN were no tests and stay NaN.
+def holm(p_values: ArrayLike, tests: int | None = None) -> Floats:
+    """Return p values corrected for the number of tests; those that are NaN stay NaN.
 
-    Source: Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 65-70.
+    tests counts the planned ones, so that p cannot rise by tests that are still to come; by default those that are not
+    NaN. Source: Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 65-70.
     """
     values = np.asarray(p_values, dtype=np.float64)
     tested = np.flatnonzero(~np.isnan(values))
     order = tested[np.argsort(values[tested], kind="stable")]
     result = np.full(values.shape, np.nan)
-    result[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1)))
+    factors = (len(order) if tests is None else tests) - np.arange(len(order))
+    result[order] = np.minimum(1, np.maximum.accumulate(values[order] * factors))
     return result
 
 

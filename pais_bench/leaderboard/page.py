@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pais_bench import __version__
 from pais_bench.annotations.store import write_text
 from pais_bench.evaluation.significance import MIN_FOLDS, SAMPLES
-from pais_bench.leaderboard.ranking import Row, Section
+from pais_bench.leaderboard.ranking import Row, Section, network_options
 from pais_bench.leaderboard.truth import Truth
 from pais_bench.reports.gains import LEVEL
 from pais_bench.reports.html import SOURCES, environment
@@ -83,7 +83,7 @@ def _title(section: Section) -> str:
 def _table(section: Section, truth: Truth) -> Table:
     """Return the table of a section."""
     run, names = section.run, Counter(_name(row) for row in section.rows)
-    options = ", ".join(f"{key} {json.dumps(value)}" for key, value in run.network.options.items())
+    options = ", ".join(f"{key} {json.dumps(value)}" for key, value in network_options(run).items())
     with_options = f"the options {options}" if options else "its default options"
     caption = f"Network {run.network.backend}/{run.network.name} with {with_options}."
     reason = truth.undrawable(run.split.family)

@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from pais_bench import plugins
 from pais_bench.evaluation import significance
 from pais_bench.evaluation.significance import MIN_FOLDS, Difference, Floats
 from pais_bench.leaderboard.entries import Entry
@@ -99,10 +101,17 @@ def rank(entries: Sequence[Entry]) -> list[Section]:
 
 def _section(run: Run) -> tuple[str, ...]:
     """Return what the rows of a section have in common, as a key that sorts percents as numbers."""
-    options = json.dumps(run.network.options, sort_keys=True)
+    options = json.dumps(network_options(run), sort_keys=True)
     network = (run.network.backend, run.network.label, run.network.name, options)
     noise = run.split.label_noise.model_dump_json() if run.split.label_noise else ""
     return (run.dataset, *network, run.split.family, noise, f"{run.split.percent:012.6f}")
+
+
+def network_options(run: Run) -> dict[str, Any]:
+    """Return the options of a run's network that are not of its method, such as a second mask head."""
+    methods = plugins.names("methods")
+    own = plugins.load("methods", run.method.name).Method.network_options if run.method.name in methods else {}
+    return {key: value for key, value in run.network.options.items() if key not in own}
 
 
 def _ranked(groups: Mapping[tuple[str, ...], list[Entry]]) -> tuple[Row, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pandas as pd
@@ -43,8 +42,7 @@ def cells(study: Study, results: Results) -> pd.DataFrame:
     fold, over the folds that have both; NaN for the supervised method itself.
     """
     done = results.runs[results.runs["state"] == "done"]
-    grid = itertools.product(study.networks, study.methods, study.split.percents)
-    return pd.DataFrame([_cell(study, done, *cell) for cell in grid], columns=COLUMNS)
+    return pd.DataFrame([_cell(study, done, *cell) for cell in study.cells()], columns=COLUMNS)
 
 
 def _cell(study: Study, done: pd.DataFrame, network: str, method: str, percent: float) -> dict[str, Any]:

@@ -68,10 +68,18 @@ def read(path: Path, study: Study) -> External:
 
 
 def read_all(study: Study) -> list[External]:
-    """Read every description that a study lists; raise BenchError where two have the same name."""
+    """Read every description that a study lists; raise BenchError where two have one name, or are one training."""
     descriptions = [read(path, study) for path in study.external]
     names = [description.name for description in descriptions]
     for path, name in zip(study.external, names, strict=True):
         if names.count(name) > 1:
             raise BenchError(f"{path}: 'name': study '{study.name}' names '{name}' twice; give each its own")
+    places: dict[tuple[object, ...], str] = {}
+    for path, one in zip(study.external, descriptions, strict=True):
+        place = (one.network, one.method, one.split_family, one.percent, one.fold)
+        if (other := places.setdefault(place, one.name)) != one.name:
+            raise BenchError(
+                f"{path}: 'fold': '{other}' is fold {one.fold} of the same network, method, split family and percent; "
+                f"give it a fold or a method of its own"
+            )
     return descriptions

@@ -31,7 +31,7 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
     Methods of other codebases follow where network and split family are the study's. Numbers are over the folds that
     have predictions of both methods, NaN where there are none. low, high, p are of the two-level bootstrap, which rules
     what is significant, from MIN_FOLDS folds on; those of _images are of the one over images. Holm corrects over the
-    methods of a network and percent.
+    methods of a network and percent, those that are still to be trained among them.
     """
     supervised, store = baseline(study), results.validation(study)
     if supervised is None:
@@ -40,12 +40,12 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
     rows = []
     for network, percent in itertools.product(study.networks, study.split.percents):
         paths = _paths(study, results, network, percent)
-        reference = paths.pop(supervised)
+        reference = paths.pop(supervised, {})
         for bound in bounds(study):
-            del paths[bound]
+            paths.pop(bound, None)
         numbers = {method: _gain(reference, predictions, bootstrap) for method, predictions in paths.items()}
         corrected, on_images = (
-            significance.holm([gain[name] for gain in numbers.values()]) for name in ("p", "p_images")
+            significance.holm([gain[name] for gain in numbers.values()], len(numbers)) for name in ("p", "p_images")
         )
         for (method, gain), p, p_images in zip(numbers.items(), corrected, on_images, strict=True):
             significant = gain["folds"] >= significance.MIN_FOLDS and bool(p < LEVEL)
@@ -56,7 +56,7 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
 
 def _paths(study: Study, results: Results, network: str, percent: float) -> dict[str, dict[int, Path]]:
     """Return the paths of the evaluated predictions by method and fold, whether they are present or not."""
-    paths: dict[str, dict[int, Path]] = {method: {} for method in study.methods}
+    paths: dict[str, dict[int, Path]] = {method: {} for method in study.methods_of(network)}
     done = comparable(study, results)
     for _, row in done[(done["network"] == network) & (done["percent"] == percent)].iterrows():
         path = results.external_path if row["external"] else results.path

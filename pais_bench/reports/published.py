@@ -27,9 +27,10 @@ class Cell(StrictConfig):
 
 
 class Row(StrictConfig):
-    """Hold the numbers of one method on one dataset with one network."""
+    """Hold the numbers of one method on one dataset with one network; plugin is its name here, where it is another."""
 
     method: str
+    plugin: str = ""
     detector: str
     backbone: str
     dataset: Literal["coco", "cityscapes", "ade20k"]
@@ -67,6 +68,11 @@ def read_for(study: Study) -> tuple[Row, ...]:
     if not has_numbers_of(study):
         raise NothingToShow(f"no paper of the ledger has numbers of {study.dataset.label}")
     return read()
+
+
+def labels_of(study: Study, method: str) -> list[str]:
+    """Return the labels of the study's methods that are one of a paper or another codebase, in any spelling."""
+    return [label for label, own in study.methods.items() if normalized(own.name or label) == normalized(method)]
 
 
 def normalized(name: str) -> str:

@@ -30,6 +30,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("s", "^", "D", "v", "P", "X", "*")
 LEAST_SPAN = 5.0
 """Points of AP that an axis spans at least, as two trainings of one method can differ by one or two."""
+HANDLE_WIDTH, LETTER_WIDTH = 0.45, 0.065
+"""Width in inches of a legend's mark with the space beside it, and of a letter of its label."""
 EMPTY_WIDTH = 0.5
 """Width of a column, and height of a row, of panels that have nothing to show, where 1 is that of the others."""
 
@@ -165,6 +167,9 @@ def folds_of(points: pd.DataFrame) -> str:
 
 def legend(figure: Figure, handles: list[Line2D | Patch], title: str | None = None) -> None:
     """Add one legend above all panels, in as few rows as its labels allow; further rows make the figure higher."""
+    longest = int((figure.get_figwidth() - HANDLE_WIDTH) / LETTER_WIDTH)
+    for handle in handles:
+        handle.set_label(fill(str(handle.get_label()), longest))
     labels = [str(handle.get_label()) for handle in handles]
     columns = next(
         columns
@@ -173,13 +178,15 @@ def legend(figure: Figure, handles: list[Line2D | Patch], title: str | None = No
     )
     rows = math.ceil(len(labels) / columns)
     columns = math.ceil(len(labels) / rows) if rows else 1
-    figure.set_figheight(figure.get_figheight() + 0.17 * max(rows - 1, 0))
+    broken = sum(label.count("\n") for label in labels)
+    figure.set_figheight(figure.get_figheight() + 0.17 * (max(rows - 1, 0) + broken))
     figure.legend(handles=handles, title=title, loc="outside upper center", ncols=columns, title_fontsize=8.5)
 
 
 def _legend_width(labels: Sequence[str], columns: int) -> float:
     """Return the width in inches of a legend of so many columns, each filled from above."""
-    return sum(0.45 + 0.065 * max(map(len, part)) for part in np.array_split(labels, columns))
+    widths = [max(map(len, "\n".join(part).split("\n"))) for part in np.array_split(labels, columns)]
+    return sum(HANDLE_WIDTH + LETTER_WIDTH * width for width in widths)
 
 
 def add_note(figure: Figure, text: str) -> None:

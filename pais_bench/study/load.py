@@ -114,7 +114,7 @@ def _check_plugins(study: Study, source: str) -> None:
             if name not in study.methods:
                 raise BenchError(f"{source}: networks.{label}.methods: there is no method '{name}' in this study")
         parse(Training, {**study.training.model_dump(), **network.training}, f"{source}: networks.{label}.training")
-        for name in network.methods or study.methods:
+        for name in study.methods_of(label):
             _check_pair(study, source, label, name)
 
 
@@ -146,7 +146,7 @@ def _check_pair(study: Study, source: str, network_label: str, label: str) -> No
 
 def _check_teachers(study: Study, source: str, network_label: str, label: str) -> None:
     """Raise BenchError where the chain of a method's teachers leaves the network's methods or ends in itself."""
-    available = study.networks[network_label].methods or study.methods
+    available = study.methods_of(network_label)
     chain = [label]
     while (teacher := study.methods[chain[-1]].teacher) is not None:
         if teacher not in available or teacher in chain:

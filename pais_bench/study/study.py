@@ -109,14 +109,27 @@ class Study(StrictConfig):
         model = self.report.model
         return model if self.report.checkpoint == "last" else f"{model} at its best evaluation"
 
+    def methods_of(self, network: str) -> list[str]:
+        """Return the labels of the methods that train a network."""
+        return list(self.networks[network].methods or self.methods)
+
+    def cells(self) -> list[tuple[str, str, float]]:
+        """Return network, method and percent of each cell of the grid, in this order."""
+        return [
+            (network, method, percent)
+            for network in self.networks
+            for method in self.methods_of(network)
+            for percent in self.split.percents
+        ]
+
     def runs(self) -> list[Run]:
         """Expand the grid, in the order percent, fold, network, method."""
         return [
-            self.run(percent, fold, label, method)
+            self.run(percent, fold, network, method)
             for percent in self.split.percents
             for fold in self.split.folds
-            for label, network in self.networks.items()
-            for method in network.methods or self.methods
+            for network in self.networks
+            for method in self.methods_of(network)
         ]
 
     def shared_burn_ins(self) -> dict[PurePosixPath, list[Run]]:

@@ -46,6 +46,9 @@ def run(arguments: Namespace) -> None:
     if math.isnan(difference.value):
         print("difference –: AP is undefined, as these images have no object to find")
         return
+    if len(gt["images"]) == 1:
+        print(f"difference {difference.value:+.2f} points, without an interval: one image says nothing of others")
+        return
     interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
     print(f"difference {difference.value:+.2f} points, 95 % interval {interval}, p = {difference.p:.3f}")
     detectable = significance.detectable_on_images(difference.sd)

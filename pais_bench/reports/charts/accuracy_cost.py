@@ -7,6 +7,7 @@ import pandas as pd
 from pais_bench.reports.chart import Chart, Panel, axis, legend, line, rounded
 from pais_bench.reports.external_rows import no_log_note
 from pais_bench.reports.style import ap_span, in_unit
+from pais_bench.reports.teachers import teacher_note
 from pais_bench.study.study import Study
 
 FILLS = ("", "-open", "-dot", "-open-dot")
@@ -15,7 +16,7 @@ FILLS = ("", "-open", "-dot", "-open-dot")
 
 def chart(study: Study, points: pd.DataFrame) -> Chart:
     """Return a panel per percent and a point per method and network; points are those of the figure."""
-    note, points = no_log_note(points), points[points["folds"] > 0]
+    note, points = f"{teacher_note(study)} {no_log_note(points)}".strip(), points[points["folds"] > 0]
     times, unit = in_unit(points["seconds"])
     points = points.assign(time=times)
     longest = 1.0 if points.empty else 1.15 * points["time"].max()

@@ -16,6 +16,7 @@ from pais_bench.reports.external_rows import no_log_note, rows_without_log
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import add_note, ap_span, draw, empty, in_unit, legend, marks, method_handles, shrunken
+from pais_bench.reports.teachers import teacher_note
 from pais_bench.study.study import Study
 
 FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom")
@@ -67,7 +68,7 @@ class Report(FigureReport):
 
 def _paint(figure: Figure, study: Study, points: pd.DataFrame) -> None:
     percents = study.split.percents
-    add_note(figure, no_log_note(points))
+    add_note(figure, f"{teacher_note(study)} {no_log_note(points)}".strip())
     points = points[points["folds"] > 0]
     times, unit = in_unit(points["seconds"])
     points = points.assign(time=times)

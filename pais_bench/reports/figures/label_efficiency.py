@@ -100,7 +100,7 @@ def _published(study: Study) -> pd.DataFrame:
                 if cell.percent in study.split.percents:
                     line = {
                         "network": network,
-                        "method": _own_method(study, row.method),
+                        "method": _own_method(study, row.plugin or row.method),
                         "paper": label,
                         "external": "",
                     }
@@ -109,10 +109,7 @@ def _published(study: Study) -> pd.DataFrame:
 
 
 def _own_method(study: Study, method: str) -> str:
-    """Return the study's label of a published method; empty where the study does not have it."""
-    normalized = published.normalized
-    labels = (label for label, own in study.methods.items() if normalized(own.name or label) == normalized(method))
-    return next(labels, "")
+    return next(iter(published.labels_of(study, method)), "")
 
 
 def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFrame) -> None:

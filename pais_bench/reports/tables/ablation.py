@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -34,8 +33,13 @@ class Report(TableReport):
         if not references:
             raise NothingToShow("the study has no method more than once")
         done = results.runs[results.runs["state"] == "done"]
-        grid = itertools.product(study.networks, references.items(), study.split.percents)
-        return pd.DataFrame([_row(study, done, network, *labels, percent) for network, labels, percent in grid])
+        return pd.DataFrame(
+            [
+                _row(study, done, network, label, references[label], percent)
+                for network, label, percent in study.cells()
+                if label in references
+            ]
+        )
 
     def table(self, study: Study, results: Results, frame: pd.DataFrame) -> Table:
         """Return a row per network and variant, a column per percent."""

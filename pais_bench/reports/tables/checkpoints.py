@@ -29,9 +29,7 @@ class Report(TableReport):
         rows = [
             [network, method, f"{percent:g} %"]
             + [mean_and_deviation(*values.get((network, method, percent, name), nothing)) for name in study.checkpoints]
-            for network, options in study.networks.items()
-            for method in options.methods or study.methods
-            for percent in study.split.percents
+            for network, method, percent in study.cells()
         ]
         caption = (
             f"Mask AP (%) on {study.dataset.label} by the checkpoint that predicts, mean ± sample standard deviation "

@@ -17,6 +17,7 @@ from pais_bench.reports.cells import baseline
 from pais_bench.reports.external_rows import NO_LOG
 from pais_bench.reports.results import Results
 from pais_bench.reports.table import Table, TableReport, interval, signed
+from pais_bench.reports.teachers import teacher_note
 from pais_bench.study.study import Study
 
 FRACTION = 0.9
@@ -45,7 +46,7 @@ class Report(TableReport):
             raise NothingToShow("no trained run has two evaluations in its log")
         rows = []
         for network, percent in itertools.product(study.networks, study.split.percents):
-            for method in study.networks[network].methods or study.methods:
+            for method in study.methods_of(network):
                 header = {"network": network, "percent": percent, "method": method}
                 own, references = curves.get((network, percent, method), {}), {}
                 if (
@@ -80,6 +81,8 @@ class Report(TableReport):
             notes.append(f"{missing} of {len(frame)} cells lack folds.")
         if len(results.external):
             notes.append(f"{NO_LOG}.")
+        if note := teacher_note(study):
+            notes.append(note)
         return Table(caption, columns, [_row(row) for row in frame.to_dict("records")], 3, notes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,7 @@ from pais_bench.reports.cells import in_cell
 from pais_bench.reports.external_rows import NO_LOG, external_labels
 from pais_bench.reports.results import Results
 from pais_bench.reports.table import Table, TableReport
+from pais_bench.reports.teachers import teacher_note
 from pais_bench.study.study import Study
 
 COLUMNS = {
@@ -32,9 +32,8 @@ class Report(TableReport):
         runs = results.runs.assign(images_seen=results.runs["digest"].map(images).astype(float))
         trained = runs[runs["wall_seconds"].notna()]
         external = results.external.assign(method=external_labels(results, results.external))
-        grid = itertools.product(study.networks, study.methods, study.split.percents)
         others = external[["network", "method", "percent"]].drop_duplicates().itertuples(index=False, name=None)
-        return pd.DataFrame([_cost(trained, *cell) for cell in [*grid, *others]])
+        return pd.DataFrame([_cost(trained, *cell) for cell in [*study.cells(), *others]])
 
     def table(self, study: Study, results: Results, frame: pd.DataFrame) -> Table:
         """Return the table; a dash where nothing was measured."""
@@ -55,6 +54,8 @@ class Report(TableReport):
         notes = [f"{missing} of {len(cells)} cells lack folds."] if missing else []
         if len(cells) < len(frame):
             notes.append(f"{NO_LOG}.")
+        if note := teacher_note(study):
+            notes.append(note)
         return Table(
             caption, ["network", "method", "labels", "device", *(COLUMNS[n][0] for n in names)], rows, 4, notes
         )

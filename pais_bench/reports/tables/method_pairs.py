@@ -28,18 +28,19 @@ class Report(TableReport):
         """Return mask AP of second minus first in percent 0..100, over the folds that have both; NaN where none has.
 
         Methods of other codebases follow where network and split family are the study's. p is of the paired t test,
-        p_holm is corrected over the pairs of a network and percent. Raises NothingToShow where no pair has two folds.
+        p_holm is corrected over the pairs of a network and percent, those that are still to be trained among them.
+        Raises NothingToShow where no pair has two folds.
         """
         done = comparable(study, results)
         rows = []
         for network, percent in itertools.product(study.networks, study.split.percents):
             in_cell = (done["network"] == network) & (done["percent"] == percent)
-            own = study.networks[network].methods or study.methods
+            own = study.methods_of(network)
             methods = [one for one in dict.fromkeys([*own, *done.loc[in_cell, "method"]]) if one not in bounds(study)]
             ap = {method: fold_metrics(done, network, method, percent)["AP"] for method in methods}
             pairs = list(itertools.combinations(methods, 2))
             numbers = [_pair((ap[second] - ap[first]).dropna()) for first, second in pairs]
-            corrected = significance.holm([pair["p"] for pair in numbers])
+            corrected = significance.holm([pair["p"] for pair in numbers], len(numbers))
             for (first, second), pair, p in zip(pairs, numbers, corrected, strict=True):
                 header = {"network": network, "percent": percent, "first": first, "second": second}
                 rows.append({**header, **pair, "p_holm": p})

@@ -35,8 +35,7 @@ class Report(TableReport):
         measured = cells(study, results)
         rows = []
         for row in published.read_for(study):
-            name = normalized(row.method)
-            labels = [label for label, method in study.methods.items() if normalized(method.name or label) == name]
+            labels = published.labels_of(study, row.plugin or row.method)
             pairs = list(itertools.product(study.networks, labels)) or [("", "")]
             for cell, (network, label) in itertools.product(row.cells, pairs):
                 ap = measured.loc[in_cell(measured, network, label, cell.percent), cell.metric]
@@ -57,7 +56,7 @@ class Report(TableReport):
         caption = (
             f"Mask AP (%) in papers and measured here ({study.dataset.label}, split family {study.split.family}, "
             f"{study.printed}). Protocol: COCO AP at IoU 0.50:0.95, or at 0.50 where AP50 is named. A difference is "
-            "given only where dataset, splits, detector and backbone agree."
+            "given only where dataset, splits, detector, backbone and clean labels agree."
         )
         columns = ["method", "network of the paper", "dataset", "labels", "network here", "paper", "here", "difference"]
         notes = [LEGEND] if rows else ["No method of the study is in the ledger."]
@@ -67,7 +66,7 @@ class Report(TableReport):
 def _row(study: Study, row: published.Row, cell: published.Cell, network: str, ap: pd.Series) -> dict[str, Any]:
     reasons = _reasons(study, row, network) if network else []
     return {
-        **row.model_dump(exclude={"cells"}),
+        **row.model_dump(exclude={"cells", "plugin"}),
         **cell.model_dump(exclude={"ap"}),
         "paper": cell.ap,
         "network": network if len(ap) else "",
@@ -91,6 +90,7 @@ def _reasons(study: Study, row: published.Row, network: str) -> list[str]:
         "split family": (row.split_family, study.split.family),
         "detector": (row.detector, options.name or network),
         "backbone": (row.backbone, re.sub("^resnet", "r", backbone)),
+        "labels": ("clean", study.split.label_noise.name if study.split.label_noise else "clean"),
     }
     differing = {name: pair for name, pair in facts.items() if normalized(pair[0]) != normalized(pair[1])}
     return [f"{name} {here} for {paper}" for name, (paper, here) in differing.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,9 +27,7 @@ class Report(TableReport):
     def frame(self, study: Study, results: Results) -> pd.DataFrame:
         """Return COLUMNS in percent in the order of study and protocols, then of other codebases."""
         external = results.external.assign(method=external_labels(results, results.external))
-        cells = [
-            (results.runs, *cell) for cell in itertools.product(study.networks, study.methods, study.split.percents)
-        ]
+        cells = [(results.runs, *cell) for cell in study.cells()]
         others = external[COLUMNS[:3]].drop_duplicates().itertuples(index=False, name=None)
         cells += [(external, *cell) for cell in others]
         return pd.DataFrame([row for cell in cells for row in _numbers(*cell)], columns=COLUMNS)

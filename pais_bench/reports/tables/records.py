@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pais_bench.reports.cells import cells
+from pais_bench.reports.cells import bounds, cells
 from pais_bench.reports.published import LEGEND, MARKS, Cell, Row, normalized, read_for
 from pais_bench.reports.results import Results
 from pais_bench.reports.table import Table, TableReport
@@ -28,13 +28,14 @@ class Report(TableReport):
     title = "Highest published mask AP"
 
     def frame(self, study: Study, results: Results) -> pd.DataFrame:
-        """Return a row per dataset, percent and kind of backbone, with the study's best cell of that dataset.
+        """Return a row per dataset, percent and kind of backbone, with the study's best method on that dataset.
 
         Raises NothingToShow for data that no paper has.
         """
         published = [(row, cell) for row in read_for(study) for cell in row.cells if cell.metric == "AP"]
         places = sorted({(row.dataset, cell.percent) for row, cell in published}, key=lambda place: place[1])
         measured = cells(study, results).dropna(subset=["AP"])
+        measured = measured[~measured["method"].isin(bounds(study))]
         rows = []
         for dataset in dict.fromkeys(row.dataset for row, _ in published):
             for percent in (percent for name, percent in places if name == dataset):
