@@ -331,6 +331,33 @@ def test_every_object_is_kept_and_prepare_reads_it(
     assert Store.open(tmp_path / "data", "train").objects().image_id.tolist() == [1, 1, 2]
 
 
+@pytest.mark.parametrize("format_", WRITERS)
+def test_hidden_files_links_and_the_place_of_the_folder_change_nothing(
+    format_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "photos"
+    WRITERS[format_](root)
+    convert(root, tmp_path / "out.json")
+    expected = read(tmp_path / "out-train.json")
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7 of macOS")
+        for folder in ("__MACOSX", ".ipynb_checkpoints"):
+            hidden = root / folder / path.relative_to(root)
+            hidden.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, hidden)
+        path.with_name(f"lost {path.name}").symlink_to(tmp_path / "nowhere")
+    (root / "folder.json").mkdir()
+    monkeypatch.chdir(root)
+    convert(Path("."), tmp_path / "again.json")
+    assert read(tmp_path / "again-train.json").keys() == expected.keys()
+    linked = tmp_path / "beside" / "a folder"
+    linked.parent.mkdir()
+    linked.symlink_to(root)
+    convert(linked.parent, tmp_path / "linked.json")
+    found = read(tmp_path / "linked-train.json")
+    assert all(same(found[f"a folder/{name}"], objects) for name, objects in expected.items())
+
+
 def write_shapes(root: Path, *shapes: dict[str, Any]) -> Path:
     """Write a photo and its Labelme file."""
     save_photo(root / "a.jpg")
@@ -625,7 +652,7 @@ def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys:
     (root / "labels" / "more").mkdir()
     (root / "labels" / "more" / "m.txt").write_text("0 0 0 1 0 1 1\n")
     (root / "labels" / "val" / "c.txt").unlink()
-    (root / "train.txt").write_text("./images/train/a.jpg\n")
+    (root / "train.txt").write_text("/content/of/another/machine/images/train/a.jpg\n")
     content = "{train: train.txt, val: images/val, test: ../test/images, names: [leaf, flower, stem]}"
     (root / "data.yaml").write_text(content)
     convert(root, tmp_path / "out.json")
@@ -635,6 +662,8 @@ def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys:
     assert not (tmp_path / "out-test.json").exists() and list(read(tmp_path / "out-train.json")) == [
         "images/train/a.jpg"
     ]
+    (root / "train.txt").write_text("images/train/gone.jpg\n")
+    assert f"train.txt: its photo images/train/gone.jpg is not below {root}; put it there" in complain(capsys, root)
 
 
 def test_text_files_beside_photos_are_labels_of_yolo(tmp_path: Path) -> None:
@@ -685,6 +714,21 @@ def test_lists_of_voc_are_read_line_by_line(tmp_path: Path, capsys: pytest.Captu
     assert list(read(tmp_path / "out-train.json")) == ["JPEGImages/a 1.jpg", "JPEGImages/b.jpg"]
     printed = capsys.readouterr().out
     assert "left out: 1 photos without a label image" in printed and "bird 2, tvmonitor 1; 18 classes" in printed
+    names = ["__ignore__", "_background_", *(f"class {number}" for number in range(1, 21))]
+    (root / "class_names.txt").write_text("\n".join(names))
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
+        (root / folder / "cam").mkdir()
+        next((root / folder).glob("a 1.*")).rename(
+            root / folder / "cam" / f"a 1{'.jpg' if folder[0] == 'J' else '.png'}"
+        )
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text('"cam/a 1"\nb\n')
+    convert(root, tmp_path / "out.json", "--force")
+    found = read(tmp_path / "out-train.json")
+    assert list(found) == ["JPEGImages/cam/a 1.jpg", "JPEGImages/b.jpg"]
+    assert {name for objects in found.values() for name, _ in objects} == {"class 3", "class 20"}
+    (root / "class_names.txt").write_text("leaf\nfruit\n")
+    assert "class_names.txt: its first class is 'leaf'; begin it with _background_" in complain(capsys, root)
+    (root / "class_names.txt").unlink()
     (root / "ImageSets" / "Segmentation" / "train.txt").write_bytes(b"a 1\n\xe9\n")
     assert "train.txt: not a text file in UTF-8" in complain(capsys, root)
 
@@ -697,6 +741,30 @@ def test_files_of_one_name_in_two_subsets_of_roboflow_stay_apart(tmp_path: Path)
     convert(tmp_path / "root", tmp_path / "out.json")
     for subset, part in (("train", "train"), ("valid", "val")):
         assert list(read(tmp_path / f"out-{part}.json")) == [f"{subset}/a.jpg"]
+
+
+def test_tasks_of_cvat_may_have_photos_of_one_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, words = tmp_path / "root", {"Train": "train", "Validation": "val"}
+    mask = rle.encode(np.asfortranarray(scene()["train/a"][0][1].astype(np.uint8)))
+    image = {"id": 1, "file_name": "a.jpg", "width": W, "height": H}
+    one = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 1, "attributes": {"occluded": False}}
+    one |= {"segmentation": {"size": [H, W], "counts": mask["counts"].decode()}, "area": int(rle.area(mask))}
+    content = {"images": [image], "annotations": [one], "categories": [{"id": 1, "name": "leaf"}]}
+    images = ""
+    for seed, subset in enumerate(words):
+        save_photo(root / "images" / subset / "a.jpg", seed)
+        (root / f"instances_{subset}.json").write_text(json.dumps(content))
+        shape_ = '<polygon label="leaf" points="1,2;9,2;5,11"></polygon>'
+        images += f'<image name="a.jpg" subset="{subset}" width="{W}" height="{H}">{shape_}</image>'
+    convert(root, tmp_path / "coco.json", "--format", "coco")
+    (root / "annotations.xml").write_text(f"<annotations>{images}</annotations>")
+    convert(root, tmp_path / "cvat.json")
+    for tool, (subset, part) in itertools.product(("coco", "cvat"), words.items()):
+        assert list(read(tmp_path / f"{tool}-{part}.json")) == [f"images/{subset}/a.jpg"]
+    (root / "instances_Train.json").rename(root / "all.json")
+    (root / "instances_Validation.json").unlink()
+    told = "(it may be images/Train/a.jpg or images/Validation/a.jpg); put them there"
+    assert told in complain(capsys, root, "--format", "coco")
 
 
 def test_colours_of_cvat_are_classes(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ GROUND = {"errors", "plugins", "provenance", "types"}
 LAW: dict[str, set[str]] = {
     "study": set(),
     "images": set(),
-    "annotations": set(),
+    "annotations": {"images"},
     "converters": {"annotations", "images"},
     "geometry": set(),
     "layers": set(),
@@ -35,7 +35,7 @@ LAW: dict[str, set[str]] = {
     "leaderboard": {"reports", "evaluation", "splits", "annotations", "study"},
     "training": {"data", "methods", "splits", "annotations", "evaluation", "layers", "study", "geometry"},
     "machine": {"study"},
-    "init": {"splits", "annotations", "images", "converters", "machine"},
+    "init": {"splits", "annotations", "images", "converters", "machine", "study"},
     "workflow": {"annotations", "study"},
     "cli": {"downloads", "training", "reports", "evaluation", "init", "splits", "annotations", "images", "study"}
     | {"loggers", "workflow", "machine", "leaderboard", "converters"},

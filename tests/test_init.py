@@ -244,6 +244,22 @@ def test_labels_of_other_formats_are_converted(tmp_path: Path, capsys: pytest.Ca
     init(tmp_path / "yolo", tmp_path / "both.yaml", "--format", "yolo")
 
 
+def test_study_and_results_may_lie_among_the_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = lay_out(tmp_path / "1e5", {"labels.json": (".", 24)})
+    monkeypatch.chdir(root)
+    assert main(["init", "."]) == 0
+    assert load_study(Path("study.yaml")).name == "1e5"
+    percent = str(load_study(Path("study.yaml")).split.percents[0])
+    assert main(["prepare", "study.yaml"]) == 0
+    for fold in ("1", "2"):  # what a command writes is no change of the photos
+        photo(root / "results" / "reports" / f"{fold}.png", 1)
+        assert main(["split", "study.yaml", "--percent", percent, "--fold", fold]) == 0
+    assert main(["init", ".", "--force"]) == 0
+    assert "no subset names" not in Path("study.yaml").read_text(), "pictures of results are no photos"
+    photo(root / "another.png", 1)
+    assert main(["split", "study.yaml", "--percent", percent, "--fold", "3"]) == 2
+
+
 def test_a_changed_file_is_divided_again(tmp_path: Path) -> None:
     """Write the study into the folder of the data, where a second init finds what the first has divided."""
     root = lay_out(tmp_path / "root", {"annotations.json": ("images", 10)})

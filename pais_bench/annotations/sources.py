@@ -1,7 +1,8 @@
 """Identify the files that a dataset is prepared from, so that edited ones and those of another root are noticed.
 
 Annotation files count by their content, images by name and size: reading COCO's 19 GB takes minutes, listing them half
-a second. Paths are relative to the root, and times do not count, so that a root may be moved or copied.
+a second. Other files beside them, as a study, do not count, nor does a results folder. Paths are relative to the root,
+and times do not count, so that a root may be moved or copied.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.store import MANIFEST, Store, write_text
+from pais_bench.images.files import RESULTS_MARK, image_suffixes
 from pais_bench.provenance import sha256_of
 
 HASHES = "sources.json"
@@ -54,8 +56,14 @@ def identify(sources: Sources, known: Mapping[str, list[Any]]) -> tuple[str, Has
             before = known.get(relative, [])
             sha256 = before[2] if before[:2] == state else sha256_of(sources.root / relative)
             hashes[relative] = [*state, sha256]
+    suffixes = {"", *image_suffixes()}
     sizes = {
-        name: [(file, status.st_size) for file, status in _files(str(sources.root / name))] for name in sources.images
+        name: [
+            (file, status.st_size)
+            for file, status in _files(str(sources.root / name))
+            if os.path.splitext(file)[1].lower() in suffixes
+        ]
+        for name in sources.images
     }
     content = [sorted((name, sha256) for name, (_, _, sha256) in hashes.items()), sorted(sizes.items())]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest(), hashes
@@ -112,7 +120,11 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
     if os.path.isfile(path):
         yield "", os.stat(path)
     for base, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not os.path.exists(os.path.join(base, name, RESULTS_MARK))
+        )
         for name in sorted(names):
             file = os.path.join(base, name)
             if not name.startswith(".") and os.path.exists(file):  # a link may lead nowhere

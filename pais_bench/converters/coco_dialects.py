@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.errors import BenchError
-from pais_bench.images.files import ImageFolder, role_of
+from pais_bench.images.files import ImageFolder, files_below, role_of
 
 LISTS = ("images", "annotations", "categories")
 PREFIX = re.compile(r"[0-9a-f]{8}-")
@@ -38,7 +38,7 @@ def is_coco(path: Path) -> bool:
 
 def coco_files(folder: Path) -> list[Path]:
     """Return the COCO files below a folder."""
-    return [path for path in sorted(folder.rglob("*.json")) if is_coco(path)]
+    return [path for path in files_below(folder, ".json") if is_coco(path)]
 
 
 def rewrite(folder: Path, ignored: Collection[Path]) -> dict[str, Rewritten]:
@@ -105,14 +105,18 @@ def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) 
     """Give every image the path of its file below the folder; return the number of changes."""
     names = [str(image.get("file_name")) for image in images]
     found: list[str | None] = [_beside(path, name, listing) for name in names]
+    if role := role_of(path.relative_to(listing.folder)):
+        of_role = ImageFolder(listing.folder, (file for file in listing.files if role_of(Path(file).parent) == role))
+        found = [file or other for file, other in zip(found, of_role.find(names), strict=True)]
     found = [file or other for file, other in zip(found, listing.find(names), strict=True)]
     if any(file is None for file in found):
         bare = listing.find([_without_prefix(name) for name in names])
         found = [file or other for file, other in zip(found, bare, strict=True)]
     if missing := [name for name, file in zip(names, found, strict=True) if file is None]:
+        several = f" ({hint})" if (hint := listing.hint(missing[0])) else ""
         raise BenchError(
             f"{path}: {len(missing)} of its {len(names)} photos are not below {listing.folder}, the first: {missing[0]}"
-            f"; put them there"
+            f"{several}; put them there"
         )
     for image, file in zip(images, found, strict=True):
         image["file_name"] = file

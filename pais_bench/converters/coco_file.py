@@ -41,7 +41,7 @@ class CocoFile:
 
     def __init__(self, path: Path, root: Path, classes: Classes, stack: ExitStack) -> None:
         """Open the two temporary files, which the stack closes and removes; file names are relative to the root."""
-        self.path, self.root, self.classes = path, root.resolve(), classes
+        self.path, self.root, self.classes = path, Path(os.path.abspath(root)), classes
         self.images, self.objects, self.empty = 0, Counter[str](), 0
         self._names: set[str] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,4 +112,6 @@ def _require_valid(segmentation: Any, photo: Photo) -> None:
 
 def _relative(path: Path, root: Path) -> str:
     """Return a path from the root, also where it is not below it; links are kept."""
-    return Path(os.path.relpath(os.path.abspath(path), root)).as_posix()
+    absolute = os.path.abspath(path)
+    inside = Path(absolute).is_relative_to(root)
+    return Path(os.path.relpath(absolute, root if inside else root.resolve())).as_posix()

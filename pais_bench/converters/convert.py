@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -47,6 +48,7 @@ def find_format(folder: Path) -> str:
     """
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds photos and labels")
+    folder = Path(os.path.abspath(folder))
     found = [name for name in plugins.names("converters") if _converter(name).is_format(folder)]
     for name in GIVE_WAY:
         found = [one for one in found if len(found) == 1 or one != name]
@@ -75,6 +77,7 @@ def convert(
     conversion wrote. Raises BenchError for a fault of the labels, for labels without an object, and for a file that is
     there already, unless force.
     """
+    folder = Path(os.path.abspath(folder))
     if format_ == COCO:
         return _convert_coco(folder, out, force, ignored)
     converter = _converter(format_)(folder, class_name)

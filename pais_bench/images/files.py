@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
@@ -17,6 +18,9 @@ from PIL import Image
 from pais_bench.errors import BenchError
 
 FORWARD = "/"
+RESULTS_MARK = ".pais-bench-results"
+"""A file of the results folder, which may lie among the photos and whose own pictures are none of them."""
+UNPACKED_BY_MACOS = "__MACOSX"
 ROLE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
 
 
@@ -26,16 +30,16 @@ class ImageFolder:
     The folder is listed once, because looking for every file is slow on a network drive.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """List the folder; a loop of links is followed once."""
+    def __init__(self, folder: Path, files: Iterable[str] | None = None) -> None:
+        """List the folder, or take some of its files; a loop of links is followed once."""
         self.folder = folder
-        self.files = frozenset(_walk(folder))
+        self.files = frozenset(_walk(folder) if files is None else files)
 
     def find(self, names: Sequence[str]) -> list[str | None]:
         """Return the file of each name, relative to the folder where it lies below it; None where there is none.
 
         A name that is no path to a file is given the one file that it may mean (`_guesses`), unless the path of another
-        name leads to it, or another name may mean it too.
+        name leads to it, or another name may mean it too. No name may mean a hidden file.
         """
         found = [self._reached(name) for name in names]
         guesses = {name: self._guesses(name) for name, file in zip(names, found, strict=True) if file is None}
@@ -90,7 +94,7 @@ class ImageFolder:
     def _by_path(self) -> dict[str, list[str]]:
         """Map the key of every path to the files that have it."""
         index: dict[str, list[str]] = {}
-        for file in self.files:
+        for file in itertools.filterfalse(_is_hidden, self.files):
             index.setdefault(_key(file), []).append(file)
         return index
 
@@ -98,20 +102,36 @@ class ImageFolder:
     def _by_end(self) -> dict[str, list[str]]:
         """Map the key of every end of a path, from the file's own name on, to the files that end so."""
         index: dict[str, list[str]] = {}
-        for file in self.files:
+        for file in itertools.filterfalse(_is_hidden, self.files):
             parts = _key(file).split(FORWARD)
             for start in range(1, len(parts)):
                 index.setdefault(FORWARD.join(parts[start:]), []).append(file)
         return index
 
 
+def files_below(folder: Path, *suffixes: str) -> list[Path]:
+    """Return the files below a folder that have one of these suffixes in any case, sorted.
+
+    Linked sub-folders are included; hidden files and what macOS puts beside files in archives do not count.
+    """
+    return sorted(folder / file for file in _walk(folder) if _suffix(file) in suffixes and not _is_hidden(file))
+
+
+def folders_below(folder: Path, *names: str) -> list[Path]:
+    """Return the folders below a folder that have one of these names, sorted, as files_below counts them."""
+    paths = (prefix.removesuffix(FORWARD) for prefix, _ in _scan(folder))
+    return sorted(folder / path for path in paths if posixpath.basename(path) in names and not _is_hidden(path))
+
+
 def image_files(folder: Path) -> list[str]:
-    """Return the image files below a folder by suffix, relative to it and sorted; hidden ones do not count."""
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
-    names = ((file, posixpath.basename(file)) for file in ImageFolder(folder).files)
-    return sorted(
-        file for file, name in names if posixpath.splitext(name)[1].lower() in suffixes and not name.startswith(".")
-    )
+    """Return the image files below a folder by suffix, relative to it and sorted, as files_below counts them."""
+    suffixes = image_suffixes()
+    return sorted(file for file in _walk(folder) if _suffix(file) in suffixes and not _is_hidden(file))
+
+
+def image_suffixes() -> set[str]:
+    """Return the suffixes of the image formats that can be read."""
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
 
 
 def image_subsets(folder: Path) -> dict[str, list[Path]]:
@@ -140,22 +160,42 @@ def role_of(path: PurePath) -> str:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Yield the files below a folder, relative to it, and follow links to folders that are not above themselves."""
+    """Yield the files below a folder, relative to it; a link that leads nowhere is no file."""
+    for prefix, entries in _scan(folder):
+        yield from (f"{prefix}{entry.name}" for entry in entries if entry.is_file())
+
+
+def _scan(folder: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Yield a folder and all below it: its path relative to the first, with a slash at the end, and what it holds.
+
+    Links to folders that are not above themselves are followed; a results folder below is passed over, and a folder
+    that is not there holds nothing.
+    """
     stack: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
     while stack:
         prefix, above = stack.pop()
         try:
             with os.scandir(folder / prefix) as listing:
                 entries = list(listing)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         except PermissionError as error:
             raise BenchError(f"{folder / prefix}: may not be listed; ask for the right to read it") from error
-        for entry in entries:
-            if entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
-                if real not in above:
-                    stack.append((f"{prefix}{entry.name}/", (*above, real)))
-            else:
-                yield f"{prefix}{entry.name}"
+        if prefix and any(entry.name == RESULTS_MARK for entry in entries):
+            continue
+        yield prefix, entries
+        for entry in filter(os.DirEntry.is_dir, entries):
+            real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
+            if real not in above:
+                stack.append((f"{prefix}{entry.name}/", (*above, real)))
+
+
+def _suffix(file: str) -> str:
+    return posixpath.splitext(file)[1].lower()
+
+
+def _is_hidden(file: str) -> bool:
+    return any(part.startswith(".") or part == UNPACKED_BY_MACOS for part in file.split(FORWARD))
 
 
 def _spellings(name: str) -> list[str]:

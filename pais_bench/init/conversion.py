@@ -41,7 +41,9 @@ def convert_folder(
         earlier = {path.resolve() for path in paths}
         converted = convert(folder, format_, CLASS_NAME, out, False, progress, ignored=earlier)
         contents = {subset: read_json_file(path) for subset, path in converted.files.items()}
-        lines = [line.replace(f"{scratch}/", "") for line in converted.lines]
+        lines = list(converted.lines)
+        for subset, path in converted.files.items():  # which are not the files that are written
+            lines = [line.replace(f"{path}: ", f"{subset or 'labels'}: ", 1) for line in lines]
     notes = [f"The labels are of the format {format_}; `pais-bench import-data` converts them alone.", *lines]
     parts = _parts(folder, contents, notes)
     part = Part(folder, folder)

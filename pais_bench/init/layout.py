@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.coco_dialects import single_objects
 from pais_bench.errors import BenchError
-from pais_bench.images.files import ImageFolder, role_of
+from pais_bench.images.files import ImageFolder, files_below, role_of
 
 OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 """What COCO's own files begin with that hold no instances."""
@@ -76,7 +75,7 @@ def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
 
 def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list[str]]:
     """Return the COCO instances files below a folder, each with the file names of its images."""
-    paths = [path for path in _below(folder, DEPTH) if path.suffix.lower() == ".json"]
+    paths = _below(folder, ".json")
     candidates = [path for path in paths if not path.name.startswith(OTHER_TASKS) and path.resolve() not in ignored]
     largest = sorted(candidates, key=lambda path: -path.stat().st_size)[:LARGEST]
     found: dict[Path, list[str]] = {}
@@ -96,9 +95,7 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
         return found
     if faults:
         raise faults[0]
-    others = sorted(
-        {OTHER_FORMATS[suffix] for path in _below(folder, DEPTH) if (suffix := path.suffix) in OTHER_FORMATS}
-    )
+    others = sorted({OTHER_FORMATS[path.suffix.lower()] for path in _below(folder, *OTHER_FORMATS)})
     seen = f" ({len(paths)} JSON files are not of that format)" if paths else ""
     seen += f" (some files look like {', '.join(others)})" if others else ""
     remedy = "export the annotations as COCO JSON, or in another format that `pais-bench import-data` reads"
@@ -123,14 +120,9 @@ def _only(folder: Path, roles: dict[str, list[Path]], role: str) -> Path:
     )
 
 
-def _below(folder: Path, depth: int) -> list[Path]:
-    """Return the files up to a depth of folders; hidden ones do not count."""
-    files: list[Path] = []
-    for base, folders, names in os.walk(folder, followlinks=True):
-        above = len(Path(base).relative_to(folder).parts)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and above + 1 < depth)
-        files += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
-    return files
+def _below(folder: Path, *suffixes: str) -> list[Path]:
+    """Return the files of these suffixes up to DEPTH."""
+    return [path for path in files_below(folder, *suffixes) if len(path.relative_to(folder).parts) <= DEPTH]
 
 
 class _Folders:

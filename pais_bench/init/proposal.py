@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pais_bench.init import network, rules, schedule
 from pais_bench.init.device import Device
 from pais_bench.init.rules import Choice
 from pais_bench.init.summary import DataSummary
+from pais_bench.study.yaml_file import to_flow
 
 WIDTH = 110
 
@@ -78,8 +77,8 @@ def to_yaml(name: str, dataset: Mapping[str, Any], found: Sequence[str], proposa
     """Return the text of a study file. found are lines about the data, dataset the values of its section."""
     lines = [*_comment(f"Written by `pais-bench init`; docs/reference/data.md has the rules. {proposal.time}.")]
     lines += [line for fact in found for line in _comment(fact)]
-    lines += ["", f"name: {_flow(name)}", f"title: {_flow(name)}", "", "dataset:"]
-    lines += [f"  {key}: {_flow(value)}" for key, value in dataset.items()]
+    lines += ["", f"name: {to_flow(name)}", f"title: {to_flow(name)}", "", "dataset:"]
+    lines += [f"  {key}: {to_flow(value)}" for key, value in dataset.items()]
     for section in ("split", "input", "training"):
         lines += ["", f"{section}:", *_section(getattr(proposal, section), "  ")]
     lines += ["", "networks:", "  mask_rcnn:", "    backend: torchvision", "    options:"]
@@ -92,16 +91,10 @@ def _section(choices: Sequence[Choice], indent: str) -> Iterator[str]:
     for choice in choices:
         yield from _comment(choice.reason, indent)
         for key, value in choice.values.items():
-            yield f"{indent}{key}: {_flow(value)}"
+            yield f"{indent}{key}: {to_flow(value)}"
 
 
 def _comment(text: str, indent: str = "") -> list[str]:
     """Return a text as comment lines."""
     wrapper = textwrap.TextWrapper(WIDTH - len(indent) - 2, break_long_words=False, break_on_hyphens=False)
     return [f"{indent}# {line}" for line in wrapper.wrap(text)]
-
-
-def _flow(value: Any) -> str:
-    """Return a value as YAML in one line."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
-    return text.removesuffix("...\n").strip()

@@ -1,4 +1,4 @@
-"""Read a YAML file as its author means it: UTF-8, no repeated key, and numbers and switches as in YAML 1.2.
+"""Read and write YAML as its author means it: UTF-8, no repeated key, and numbers and switches as in YAML 1.2.
 
 PyYAML reads YAML 1.1, in which 010 is 8, 1:30 is 90, `no` is false and 7e-4 is a text.
 """
@@ -27,6 +27,18 @@ def read_yaml(path: Path) -> Any:
         raise BenchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise BenchError(f"{path}: not valid YAML: nested too deeply") from error
+
+
+def to_flow(value: Any) -> str:
+    """Return a value as YAML in one line, which read_yaml and readers of YAML 1.1 take for the same value."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True
+    )
+    return text.removesuffix("...\n").strip()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quote texts that a reader of YAML 1.1 or 1.2 resolves as something else."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -65,4 +77,5 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))

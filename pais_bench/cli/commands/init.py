@@ -231,9 +231,13 @@ def _write(output: Path, text: str, divided: Mapping[Path, str]) -> None:
             load_study(draft)
         except BenchError as error:
             raise BenchError(str(error).replace(str(draft), str(output))) from error
-    for path, content in divided.items():
-        write_text(path, content)
-    write_text(output, text)
+    try:
+        for path, content in [*divided.items(), (output, text)]:
+            write_text(path, content)
+    except PermissionError as error:
+        raise BenchError(
+            f"{output}: may not be written there; let --output name a file in a folder of yours"
+        ) from error
 
 
 def _print_summary(

@@ -8,6 +8,7 @@ from pais_bench import plugins
 from pais_bench.annotations import sources
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context, prepared
+from pais_bench.images.files import RESULTS_MARK
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -36,5 +37,6 @@ def run(arguments: Namespace) -> None:
         progress=context.print_progress,
         verify_images=arguments.verify_images,
     )
+    (arguments.results / RESULTS_MARK).touch()
     sources.record(folder, origin, hashes)
     context.print_progress(f"{folder}: prepared")

@@ -169,14 +169,20 @@ def mask_of(mask: np.ndarray) -> Any:
     return describe_mask(mask)["segmentation"]
 
 
-def photos_by_stem(folder: Path, exclude: Iterable[Path] = ()) -> dict[str, Path]:
+def photos_by_stem(folder: Path) -> dict[str, Path]:
     """Return the image files directly in a folder by their name without suffix; raise BenchError for two of one."""
+    return _without_suffix(folder, (name for name in image_files(folder) if "/" not in name))
+
+
+def photos_by_path(folder: Path) -> dict[str, Path]:
+    """Return the image files below a folder by their path there without suffix; raise BenchError for two of one."""
+    return _without_suffix(folder, image_files(folder))
+
+
+def _without_suffix(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    excluded = set(exclude)
-    for name in image_files(folder):
+    for name in names:
         path = folder / name
-        if "/" in name or path in excluded:
-            continue
-        if (other := found.setdefault(path.stem, path)) != path:
+        if (other := found.setdefault(Path(name).with_suffix("").as_posix(), path)) != path:
             raise BenchError(f"{path}: {other.name} has the same name but for its suffix; remove one of the two")
     return found

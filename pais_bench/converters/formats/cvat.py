@@ -17,7 +17,7 @@ import numpy as np
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, join, paste
 from pais_bench.errors import BenchError
-from pais_bench.images.files import role_of
+from pais_bench.images.files import files_below, role_of
 from pais_bench.images.pixels import Size
 
 WITHOUT_MASK = {"box": "boxes, which have no mask", "points": "points, which are no areas"}
@@ -40,19 +40,20 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether one of the first XML files lists images."""
-        return any(map(_is_cvat, sorted(folder.rglob("*.xml"))[:20]))
+        return any(map(_is_cvat, files_below(folder, ".xml")[:20]))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the images by subset, which they name, or their path, or that of their file."""
         found: dict[str, list[Entry]] = {}
         unlabelled = 0
-        for path in filter(_is_cvat, sorted(self.folder.rglob("*.xml"))):
+        for path in filter(_is_cvat, files_below(self.folder, ".xml")):
             for element in _images(path):
                 name = str(element.get("name"))
                 if len(element):
                     place = f"{path}: image {name}"
                     role = next(filter(None, map(role_of, self._roles(path, element))), "")
-                    found.setdefault(role, []).append(Entry(self.find_photo(path, name), element, place))
+                    photo = self._photo_of(path, element.get("subset") or "", name)
+                    found.setdefault(role, []).append(Entry(photo, element, place))
                 else:
                     unlabelled += 1
         if unlabelled:
@@ -75,6 +76,11 @@ class Converter(ConverterBase):
             groups.setdefault((label, group if group != "0" else position), []).append(_part(shape, size, place))
         objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
         return Photo(item.photo, size, objects, left_out)
+
+    def _photo_of(self, path: Path, subset: str, name: str) -> Path:
+        """Return the photo of an image: that of its subset, whose tasks number their photos anew, or find_photo's."""
+        own = path.parent / "images" / subset / name
+        return own if subset and own.is_file() else self.find_photo(path, name)
 
     def _roles(self, path: Path, element: Element) -> list[Path]:
         """Return what may name the subset of an image, the most certain first."""

@@ -20,7 +20,7 @@ from pais_bench.converters.coco_dialects import PREFIX
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat
 from pais_bench.errors import BenchError
-from pais_bench.images.files import role_of
+from pais_bench.images.files import files_below, role_of
 from pais_bench.images.pixels import Size
 
 AREAS = ("polygon", "ellipse", "brush")
@@ -44,13 +44,13 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether one of the first JSON files has results of Label Studio."""
-        return any(map(_is_label_studio, sorted(folder.rglob("*.json"))[:20]))
+        return any(map(_is_label_studio, files_below(folder, ".json")[:20]))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the photos by subset, which the path of their file names; raise BenchError for two annotations."""
         found: dict[str, list[Entry]] = {}
         unlabelled = 0
-        for path in filter(_is_label_studio, sorted(self.folder.rglob("*.json"))):
+        for path in filter(_is_label_studio, files_below(self.folder, ".json")):
             for task in _tasks(path):
                 place = f"{path}: task {task.get('id')}"
                 finished = [

@@ -19,7 +19,7 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, join, paste, read_png
 from pais_bench.errors import BenchError
-from pais_bench.images.files import image_files, role_of
+from pais_bench.images.files import files_below, image_files, role_of
 from pais_bench.images.pixels import Size
 
 LINES = {"point": "points", "points": "points", "line": "lines", "linestrip": "lines"}
@@ -32,11 +32,11 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether one of the first JSON files has shapes."""
-        return any(map(_has_shapes, sorted(folder.rglob("*.json"))[:20]))
+        return any(map(_has_shapes, files_below(folder, ".json")[:20]))
 
     def subsets(self) -> Mapping[str, Sequence[Path]]:
         """Return the JSON files by subset."""
-        paths = sorted(self.folder.rglob("*.json"))
+        paths = files_below(self.folder, ".json")
         found: dict[str, list[Path]] = {}
         for path in filter(_has_shapes, paths):
             found.setdefault(role_of(path.relative_to(self.folder).parent), []).append(path)

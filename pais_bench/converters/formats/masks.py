@@ -22,7 +22,7 @@ from pais_bench.converters.formats.base import (
     read_values,
 )
 from pais_bench.errors import BenchError
-from pais_bench.images.files import role_of
+from pais_bench.images.files import folders_below, role_of
 
 
 class Converter(ConverterBase):
@@ -43,14 +43,14 @@ class Converter(ConverterBase):
         """Return the photos by subset; raise BenchError unless every folder of masks has one photo."""
         self.classes = {1: self.class_name}
         found: dict[str, list[Item]] = {}
-        for masks in sorted(_mask_folders(self.folder)):
+        for masks in _mask_folders(self.folder):
             photos = list(photos_by_stem(masks.parent / "images").values())
             if len(photos) != 1:
                 raise BenchError(f"{masks.parent / 'images'}: {len(photos)} photos; leave the one that {masks} is of")
             labels = sorted(photos_by_stem(masks).values())
             found.setdefault(role_of(masks.parent.relative_to(self.folder)), []).append(Item(photos[0], labels))
         labelled = sum(map(len, found.values()))
-        if others := len(list(self.folder.glob("**/images"))) - labelled:
+        if others := len(folders_below(self.folder, "images")) - labelled:
             self.notes.append(f"left out: {others} folders with photos but no masks")
         return found
 
@@ -72,7 +72,7 @@ class Converter(ConverterBase):
 
 def _mask_folders(folder: Path) -> Iterator[Path]:
     """Yield the folders of masks that have a folder of images beside them."""
-    return (path for path in folder.glob("**/masks") if path.is_dir() and (path.parent / "images").is_dir())
+    return (path for path in folders_below(folder, "masks") if (path.parent / "images").is_dir())
 
 
 def _read_mask(path: Path) -> np.ndarray:

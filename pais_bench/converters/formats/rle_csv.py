@@ -19,7 +19,7 @@ import pandas as pd
 from pais_bench.annotations.complete import as_integer
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
 from pais_bench.errors import BenchError
-from pais_bench.images.files import image_files, role_of
+from pais_bench.images.files import files_below, image_files, role_of
 from pais_bench.images.pixels import Size
 
 RUNS = re.compile(r"\d+ +\d+( +\d+ +\d+)*")
@@ -138,7 +138,7 @@ def _are_by_rows(entries: Sequence[Entry]) -> bool | None:
 
 def _tables(folder: Path) -> list[Path]:
     """Return the CSVs below a folder, those of a competition's sample submission left out."""
-    return sorted(path for path in folder.rglob("*.csv") if "submission" not in path.name.lower())
+    return [path for path in files_below(folder, ".csv") if "submission" not in path.name.lower()]
 
 
 def _head(path: Path) -> pd.DataFrame | None:

@@ -17,7 +17,7 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, flat, join, paste, read_png, without_holes
 from pais_bench.errors import BenchError
-from pais_bench.images.files import role_of
+from pais_bench.images.files import files_below, role_of
 from pais_bench.images.pixels import Size
 
 WITHOUT_MASK = {"rectangle": "boxes, which have no mask", "point": "points, which are no areas"}
@@ -73,7 +73,8 @@ class Converter(ConverterBase):
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("ann/*.json") if (path.parent.parent / "img").is_dir())
+    files = (path for path in files_below(folder, ".json") if path.parent.name == "ann")
+    return [path for path in files if (path.parent.parent / "img").is_dir()]
 
 
 def _is_supervisely(path: Path) -> bool:

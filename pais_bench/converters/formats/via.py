@@ -16,7 +16,7 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat
 from pais_bench.errors import BenchError
-from pais_bench.images.files import role_of
+from pais_bench.images.files import files_below, role_of
 from pais_bench.images.pixels import Size
 
 NAMES = ("class", "label", "category", "name", "type")
@@ -42,13 +42,13 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether one of the first JSON files has regions of VIA."""
-        return any(map(_is_via, sorted(folder.rglob("*.json"))[:20]))
+        return any(map(_is_via, files_below(folder, ".json")[:20]))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the photos by subset, which the path of their VIA file names."""
         found: dict[str, list[Entry]] = {}
         unlabelled = 0
-        for path in filter(_is_via, sorted(self.folder.rglob("*.json"))):
+        for path in filter(_is_via, files_below(self.folder, ".json")):
             for name, regions in _photos(path):
                 if regions:
                     place = f"{path}: {name}"

@@ -1,8 +1,9 @@
 """Read Pascal VOC's masks: SegmentationObject has the number of the object at each pixel, SegmentationClass its class.
 
 ImageSets/Segmentation/SUBSET.txt lists the photos of JPEGImages. A labelmap.txt (`name:r,g,b::` a line, as CVAT writes
-it) gives classes by the colours of SegmentationClass; else they are VOC's 20 by palette index. Void, 255 or its colour,
-is of no object: VOC draws it around each.
+it) gives classes by the colours of SegmentationClass, a class_names.txt (a name a line from the background on, as
+Labelme's script writes it) by palette index; else they are VOC's 20. Void, 255 or its colour, is of no object: VOC
+draws it around each.
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ from pais_bench.converters.formats.base import (
     Photo,
     mask_of,
     photo_size,
-    photos_by_stem,
+    photos_by_path,
     read_lines,
     read_values,
 )
 from pais_bench.errors import BenchError
-from pais_bench.images.files import role_of
+from pais_bench.images.files import files_below, folders_below, image_files, role_of
 
 NAMES = "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant"
 VOC_CLASSES = (*NAMES.split(), "sheep", "sofa", "train", "tvmonitor")
 """VOC's classes, from palette index 1 on."""
 VOID_INDEX, VOID_COLOUR = 255, (224, 224, 192)
+QUOTE = '"'
+"""What CVAT puts around a name with a space."""
 
 
 class Converter(ConverterBase):
@@ -40,18 +43,21 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether a folder SegmentationObject is below."""
-        return next(folder.glob("**/SegmentationObject"), None) is not None
+        return bool(_object_folders(folder))
 
     def subsets(self) -> Mapping[str, Sequence[Item]]:
         """Return the photos of each list; without lists all photos that have objects."""
-        roots = sorted(path.parent for path in self.folder.glob("**/SegmentationObject"))
-        if len(roots) != 1:
-            names = ", ".join(map(str, roots)) or "none"
-            raise BenchError(f"{self.folder}: not one folder with SegmentationObject ({names}); give one of them")
-        self._colours = _read_labelmap(roots[0] / "labelmap.txt")
-        self.classes = dict(enumerate([name for name, _ in self._colours] or VOC_CLASSES, start=1))
-        photos, labels = photos_by_stem(roots[0] / "JPEGImages"), photos_by_stem(roots[0] / "SegmentationObject")
-        lists = {path.stem: list(filter(None, map(str.strip, read_lines(path)))) for path in _lists(roots[0])}
+        folders = _object_folders(self.folder)
+        if len(folders) != 1:
+            names = ", ".join(map(str, folders)) or "none"
+            raise BenchError(f"{self.folder}: not one folder SegmentationObject ({names}); give the folder above one")
+        objects, root = folders[0], folders[0].parent
+        class_folder = root / objects.name.replace("Object", "Class")
+        self._colours = _read_labelmap(root / "labelmap.txt")
+        names_here = [name for name, _ in self._colours] or _read_class_names(root / "class_names.txt")
+        self.classes = dict(enumerate(names_here or VOC_CLASSES, start=1))
+        photos, labels = photos_by_path(root / "JPEGImages"), photos_by_path(objects)
+        lists = _lists(root)
         if lists and (others := len(set(labels).difference(*lists.values()))):
             self.notes.append(f"left out: {others} label images that no list of ImageSets/Segmentation has")
         if others := len(set(photos).difference(labels, *lists.values())):
@@ -60,9 +66,9 @@ class Converter(ConverterBase):
         for subset, stems in (lists or {"": sorted(labels)}).items():
             for stem in stems:
                 if stem not in photos or stem not in labels:
-                    lacking = "JPEGImages" if stem not in photos else "SegmentationObject"
-                    raise BenchError(f"{roots[0] / lacking}: has no {stem} of {subset or 'its masks'}; put it there")
-                pair = [labels[stem], roots[0] / "SegmentationClass" / labels[stem].name]
+                    lacking = root / "JPEGImages" if stem not in photos else objects
+                    raise BenchError(f"{lacking}: has no {stem} of {subset or 'its masks'}; put it there")
+                pair = [labels[stem], class_folder / labels[stem].relative_to(objects)]
                 found.setdefault(role_of(Path(subset)), []).append(Item(photos[stem], pair))
         return found
 
@@ -97,12 +103,18 @@ class Converter(ConverterBase):
         return ids
 
 
-def _lists(root: Path) -> list[Path]:
-    """Return the lists of photos; one of train and val together only where these are not there."""
-    paths = {path.stem: path for path in sorted(root.glob("ImageSets/Segmentation/*.txt"))}
-    if "train" in paths and "val" in paths:
-        paths.pop("trainval", None)
-    return list(paths.values())
+def _object_folders(folder: Path) -> list[Path]:
+    """Return the folders of objects below a folder; Labelme's script once had arrays in the one of VOC's name."""
+    return [path for path in folders_below(folder, "SegmentationObject", "SegmentationObjectPNG") if image_files(path)]
+
+
+def _lists(root: Path) -> dict[str, list[str]]:
+    """Return the photos of each list; one of train and val together counts only where these are not there."""
+    files = {path.stem: path for path in files_below(root / "ImageSets" / "Segmentation", ".txt")}
+    if "train" in files and "val" in files:
+        files.pop("trainval", None)
+    lines = {name: [line.strip().strip(QUOTE) for line in read_lines(path)] for name, path in files.items()}
+    return {name: list(filter(None, photos)) for name, photos in lines.items()}
 
 
 def _read_labelmap(path: Path) -> list[tuple[str, tuple[int, ...]]]:
@@ -116,6 +128,15 @@ def _read_labelmap(path: Path) -> list[tuple[str, tuple[int, ...]]]:
     except ValueError as error:
         raise BenchError(f"{path}: {error}; give a line name:r,g,b:: for each class") from error
     return [(name, colour) for name, colour in pairs if any(colour)]
+
+
+def _read_class_names(path: Path) -> list[str]:
+    """Return the names of the classes from palette index 1 on; background is no class."""
+    lines = [line.strip() for line in read_lines(path)] if path.is_file() else []
+    names = [name for name in lines if name and name != "__ignore__"]
+    if names and names[0] != "_background_":
+        raise BenchError(f"{path}: its first class is '{names[0]}'; begin it with _background_, then a class a line")
+    return names[1:]
 
 
 def _numbers(path: Path) -> np.ndarray:

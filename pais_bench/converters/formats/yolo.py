@@ -26,7 +26,7 @@ from pais_bench.converters.formats.base import (
     read_lines,
 )
 from pais_bench.errors import BenchError
-from pais_bench.images.files import image_files, role_of
+from pais_bench.images.files import ImageFolder, files_below, image_files, role_of
 
 KEYS = ("train", "val", "test")
 TOLERANCE = 0.01
@@ -41,7 +41,7 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether a YAML has names and train, some `labels` text files, or photos text files and class names."""
-        if _find_yaml(folder) is not None or next(folder.glob("**/labels/**/*.txt"), None) is not None:
+        if _find_yaml(folder) is not None or _in_labels(folder):
             return True
         beside = ((folder / name).with_suffix(".txt") for name in image_files(folder))
         return any((folder / name).is_file() for name in NAMES) and any(path.is_file() for path in beside)
@@ -89,7 +89,7 @@ class Converter(ConverterBase):
 
     def _yaml_below(self) -> Path | None:
         """Return the YAML file of the one sub-folder that has a data set; raise BenchError where several have."""
-        folders = sorted({path.parent for suffix in ("yaml", "yml") for path in self.folder.glob(f"**/*.{suffix}")})
+        folders = sorted({path.parent for path in files_below(self.folder, ".yaml", ".yml")})
         found = [path for folder in folders if (path := _find_yaml(folder))]
         if len(found) > 1:
             raise BenchError(f"{self.folder}: has data sets of {found[0]} and {found[1]}; give the folder of one")
@@ -109,7 +109,7 @@ class Converter(ConverterBase):
             entries = content.get(key) or []
             for entry in entries if isinstance(entries, list) else [entries]:
                 place = _locate(root, str(entry))
-                listed = _expand(place) if place else []
+                listed = _expand(place, root) if place else []
                 self._lists |= {place} if place else set()
                 if not listed and key != "test":
                     where = f"no photo in {place}" if place else f"no such file or folder: {entry}"
@@ -131,21 +131,21 @@ class Converter(ConverterBase):
         """Say how many text files of labels the YAML reaches no photo of, and how many photos have none."""
         items = [item for subset in found.values() for item in subset]
         used = {path for item in items for path in item.labels}
-        below = {path.parent for path in used} | {path.parent for path in self.folder.glob("**/labels/**/*.txt")}
-        others = sorted(
+        below = {path.parent for path in [*used, *_in_labels(self.folder)]}
+        others = [
             path
-            for folder in below
-            for path in folder.glob("*.txt")
-            if path not in used and path.name not in NAMES and path not in self._lists
-        )
+            for path in files_below(self.folder, ".txt")
+            if path.parent in below and path not in used and path.name not in NAMES and path not in self._lists
+        ]
         if others:
             self.notes.append(f"left out: {len(others)} text files that no photo has, the first: {others[0]}")
         if without := sum(not item.labels for item in items):
             self.notes.append(f"{without} photos have no text file, and are taken as photos without an object")
 
     def _listed_names(self) -> dict[int, str]:
+        files = files_below(self.folder, ".txt", ".names")
         for name in NAMES:
-            for path in sorted(self.folder.glob(f"**/{name}")):
+            for path in (path for path in files if path.name == name):
                 return listed_names(path)
         raise BenchError(f"{self.folder}: no class names; write them into {self.folder / 'classes.txt'}, one a line")
 
@@ -162,17 +162,19 @@ class Converter(ConverterBase):
         """Raise BenchError for text files that belong to no photo, and for two photos of one text file."""
         folders = {(item.photo.parent, _labels_of(item.photo).parent) for items in found.values() for item in items}
         known = {labels for _, labels in folders}
-        others = {path.parent for path in self.folder.glob("**/labels/**/*.txt")} - known if not self._yaml else set()
+        others = {path.parent for path in _in_labels(self.folder)} - known if not self._yaml else set()
         for photos, labels in sorted([*folders, *((self.folder, labels) for labels in others)]):
             stems = photos_by_stem(photos) if labels in known else {}
-            for path in sorted(labels.glob("*.txt")):
+            for path in (path for path in files_below(labels, ".txt") if path.parent == labels):
                 if path.stem not in stems and path.name not in NAMES and labels != photos:
                     raise BenchError(f"{path}: the photo of these labels is missing; put it back, or remove the labels")
 
 
 def _find_yaml(folder: Path) -> Path | None:
     """Return the YAML file of a data set directly in a folder."""
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+    for path in sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern) if path.is_file()):
+        if path.name.startswith("."):
+            continue
         content = _read_yaml(path) if b"names" in path.read_bytes() else {}  # other files may be no plain YAML
         if "names" in content and set(KEYS) & set(content):
             return path
@@ -223,14 +225,29 @@ def _locate(root: Path, entry: str) -> Path | None:
     return None
 
 
-def _expand(path: Path) -> list[Path]:
-    """Return the images below a folder, or those that a text file lists."""
+def _expand(path: Path, root: Path) -> list[Path]:
+    """Return the images below a folder, or those that a text file lists; raise BenchError for one that is missing.
+
+    Lines are paths from the list, or from root, or those of another machine.
+    """
     if path.is_dir():
         return [path / name for name in image_files(path)]
     if path.suffix != ".txt":
         return [path]
-    listed = [line.strip() for line in read_lines(path) if line.strip()]
-    return [Path(os.path.normpath(path.parent / line)) for line in listed]
+    lines = [line.strip() for line in read_lines(path) if line.strip()]
+    listed = [Path(os.path.normpath(path.parent / line)) for line in lines]
+    if all(photo.is_file() for photo in listed):
+        return listed
+    found = ImageFolder(root).find(lines)
+    for line, file in zip(lines, found, strict=True):
+        if file is None:
+            raise BenchError(f"{path}: its photo {line} is not below {root}; put it there, or remove the line")
+    return [root / file for file in found if file is not None]
+
+
+def _in_labels(folder: Path) -> list[Path]:
+    """Return the text files below folders `labels`."""
+    return [path for path in files_below(folder, ".txt") if "labels" in path.relative_to(folder).parts[:-1]]
 
 
 def _labels_of(photo: Path) -> Path:
