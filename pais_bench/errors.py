@@ -34,6 +34,7 @@ MESSAGES = {
     "can't allocate memory": MEMORY,
     "could not create a primitive": MEMORY,  # oneDNN's message
     "out of memory": "out of memory of the device; raise --accumulate or --devices, or lower input.max_size_train",
+    "connection closed by peer": "another process of this training ended first; its message says why",
     "dataloader worker": "a loader process was killed, by the limit of memory as a rule; ask for more of it, "
     "or lower --workers",
 }
@@ -46,5 +47,7 @@ def describe_fault(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in REMEDIES:
         prefix = f"{error.filename}: " if error.filename else ""
         return f"{prefix}{(error.strerror or str(error)).lower()}; {REMEDIES[error.errno]}"
+    if isinstance(error.__context__, OSError) and error.__context__.errno in REMEDIES:
+        return describe_fault(error.__context__)  # torch's writer raises another error while it handles this one
     text = str(error).lower()
     return next((sentence for words, sentence in MESSAGES.items() if words in text), None)

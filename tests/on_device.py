@@ -42,11 +42,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "pl_dc": {"options": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]}},
     "mc_panda": {"options": {"score_threshold": 0.0, "certainty": 0.1}},
     "sam_refined": {"options": ALL | {"mask_iou_threshold": 0.0, "points": 3, "sam": "sam"}},
+    "s4m": {"options": ALL | {"guided_steps": 1, "pixels": 0, "points": 3, "sam": "sam"}, "teacher": "supervised"},
+    "oracle": {},
 }
+NEED_SOFT_PREDICTIONS = {"pl_dc", "mc_panda", "s4m", "sam_refined"}
 FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
 PAIRS = [(n, m) for n in NETWORKS for m in METHODS if n.endswith("mask_rcnn") or m not in FOR_REGIONS]
 OF_FRAMEWORKS = [
-    *(("mmdet/mask_rcnn", m) for m in METHODS if m not in ("pl_dc", "mc_panda", "sam_refined")),  # no soft predictions
+    *(("mmdet/mask_rcnn", m) for m in METHODS if m not in NEED_SOFT_PREDICTIONS),
     *(("mmdet/mask2former", m) for m in METHODS if m not in FOR_REGIONS),
     *(("detectron2/mask_rcnn", m) for m in METHODS),
 ]

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tiny import NETWORK, study, write_study
 
@@ -125,15 +126,23 @@ FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"split": {"percents": [0]}}, ("'split.percents.0'", "greater than 0", "got 0")),
     ({"split": {"percents": [101]}}, ("'split.percents.0'", "less than or equal to 100")),
     ({"split": {"percents": []}}, ("'split.percents'",)),
+    ({1: 3}, ("'1'", "keys should be strings")),
+    (
+        {"dataset": {"name": "coco", "root": "~nobody-is-called-so/a"}},
+        ("~nobody-is-called-so/a: there is no",),
+    ),
+    ({"methods": {"pais": {"training": {"burn_in": 4}}}}, ("methods.pais: burn_in 4 of 4 steps leaves none",)),
     ({"report": {"model": "pupil"}}, ("'report.model'", "'teacher' or 'student'")),
 ]
 
 
 @pytest.mark.parametrize(("change", "parts"), FAULTS, ids=[" ".join(parts)[:40] for _, parts in FAULTS])
 def test_a_faulty_study_is_named_by_file_and_key(
-    tmp_path: Path, change: dict[str, Any], parts: tuple[str, ...], refuse: Callable[..., None]
+    tmp_path: Path, change: dict[Any, Any], parts: tuple[str, ...], refuse: Callable[..., None]
 ) -> None:
-    refuse(["report", write_study(tmp_path, **change), "--results", tmp_path], "tiny.yaml", *parts)
+    path = write_study(tmp_path)
+    path.write_text(yaml.safe_dump(study() | change))
+    refuse(["report", path, "--results", tmp_path], *parts)
 
 
 def test_a_missing_or_broken_study_is_named(tmp_path: Path, refuse: Callable[..., None]) -> None:

@@ -25,6 +25,7 @@ from pais_bench.splits.draw import make_split
 from pais_bench.splits.family import LabelledSet
 from pais_bench.splits.split import Split, images_with_objects
 from pais_bench.study.run import InputOptions, Run
+from pais_bench.study.split import LabelNoise
 from pais_bench.study.study import Study
 from pais_bench.types import Batch, Instances
 
@@ -88,6 +89,22 @@ def test_an_image_that_is_larger_than_its_views_is_not_sent(store: Store) -> Non
     small.run = small.run.model_copy(update={"input": InputOptions(min_size_train=(16, 24), max_size_train=32)})
     batch = small.pack(0, views_on_device=True)
     assert all(view.recipe is None for one in batch.unlabelled for view in (one.weak, one.strong))
+
+
+def test_thresholds_are_fitted_to_the_labels_that_noise_left(store: Store) -> None:
+    noisy = dataset(store)
+    dropped = tuple(one["id"] for one in store.annotations(noisy.split.ids[0]))
+    noisy.split = noisy.split.model_copy(update={"label_noise": LabelNoise(missing=50), "dropped": dropped})
+    first, *others = map(len, noisy.labels())
+    assert first == 0 < sum(others)
+
+
+@pytest.mark.parametrize(("length", "count"), [(300, 200), (7, 7), (7, 9), (240, 32), (1, 5), (0, 5)])
+def test_a_sample_is_spread_over_all(length: int, count: int) -> None:
+    chosen = loader.evenly_spread(length, count)
+    assert len(chosen) == min(length, count) == len(set(chosen)) and chosen == sorted(chosen)
+    gaps = np.diff([*chosen, length])
+    assert not chosen or (chosen[0] == 0 and gaps.max() - gaps.min() <= 1)
 
 
 def test_held_out_labels_are_read_for_logged_steps_only_and_change_no_view(store: Store) -> None:
@@ -166,6 +183,14 @@ def test_labelled_images_without_an_object_are_left_out_of_batches_alone(store: 
     assert left.pools[1] == whole.pools[1] == store.image_ids[3:], "they are no unlabelled images either"
     assert len(left.labels()) == len(whole.labels()) == 3
     of_crowd = tuple(ann["id"] for ann in store.annotations(crowd))
+    *others, stuff = records["categories"]
+    one_each = {ann["image_id"]: ann for ann in records["annotations"]}
+    one_each[empty] = {**one_each[empty], "category_id": stuff["id"]}
+    values = {**records, "annotations": [*one_each.values()], "categories": [*others, {**stuff, "isthing": 0}]}
+    write_store(tmp_path / "stuff", "mine", {"train": Subset("file.json", folder, **values)})
+    of_stuff = Store.open(tmp_path / "stuff", "train")
+    assert images_with_objects(whole.split, of_stuff, with_stuff=False) == (crowd, last)
+    assert images_with_objects(whole.split, of_stuff) == (empty, crowd, last)
     assert images_with_objects(whole.split, store) == (empty, crowd, last)
     assert images_with_objects(whole.split.model_copy(update={"dropped": of_crowd}), store) == (empty, last)
 

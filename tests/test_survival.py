@@ -314,8 +314,9 @@ def test_of_many_that_take_over_a_stale_lock_one_gets_it(
 def test_a_file_size_limit_loses_no_step(training: Training, whole: Training) -> None:
     assert training.train(before=until_step(training, 1)) == INTERRUPTED
     size = (training.folder / "checkpoint.pt").stat().st_size
-    assert training.train(before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))) == 2
-    training.assert_refused("file too large; raise the limit of a file's size")
+    for limit in (size // 2, size - 64):  # torch's writer has errors of its own for the second
+        assert training.train(before=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) == 2
+        training.assert_refused("file too large; raise the limit of a file's size")
     assert not (training.folder / "checkpoint.tmp").exists()
     assert_ends_like(training, whole)
 

@@ -18,7 +18,7 @@ from tiny import SMALLEST, load_backend, study, write_study
 from torch.amp import GradScaler
 
 from pais_bench import plugins
-from pais_bench.annotations.store import Store
+from pais_bench.annotations.store import Store, Subset, write_store
 from pais_bench.errors import BenchError
 from pais_bench.layers.normalizers import batch_normalizer
 from pais_bench.methods import _sam
@@ -331,8 +331,10 @@ def test_a_finished_run_trains_no_more(stores: dict[str, Store], tmp_path: Path)
     build_trainer(a_run(), stores, tmp_path).fit()
     before = (tmp_path / "log.jsonl").read_text()
     again = build_trainer(a_run(), stores, tmp_path)
+    before_again = again.trained_by
     again.fit()
     assert again.step == 4 and (tmp_path / "log.jsonl").read_text() == before
+    assert again.trained_by == before_again and before_again.keys() == {"commit", "versions", "hardware"}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(stores: dict[str, Store], tmp_path: Path) -> None:
@@ -358,6 +360,13 @@ def test_the_pretrained_teacher_labels_first_and_the_ema_teacher_later(
     trainer._evaluate = lambda: {}
     trainer.fit()
     assert used == ["pretrained_teacher"] * 2 + ["teacher"] * 2
+    burnt_in = build_trainer(a_run("guided_distillation", burn_in=2), stores, tmp_path / "burnt_in")
+    used.clear()
+    teacher_at = burnt_in.models.teacher_at
+    burnt_in.models.teacher_at = lambda step, method: used.append(step) or teacher_at(step, method)
+    burnt_in._evaluate = lambda: {}
+    burnt_in.fit()
+    assert used == [-2, -1, 0, 1], "guided steps are counted from the end of the burn-in"
 
 
 def test_a_missing_pretrained_teacher_is_an_error(stores: dict[str, Store], tmp_path: Path) -> None:
@@ -532,6 +541,20 @@ def test_a_stopped_run_keeps_the_same_best_checkpoints(stores: dict[str, Store],
         assert all(torch.equal(mine[model][key], value) for key, value in theirs[model].items())
         loaded = predict.load_trained(run, (True,) * 8, tmp_path / "parts", f"{model}-best")
         assert all(torch.equal(value, theirs[model][key]) for key, value in loaded.state_dict().items())
+    last = a_run(steps=2, evaluate_every=2)
+    stopped = build_trainer(last, stores, tmp_path / "last", models)
+    stopped._evaluate = lambda: stopped._stop_evaluation(0)
+    stopped.stopping = True
+    with pytest.raises(Interrupted):
+        stopped.fit()
+    build_trainer(last, stores, tmp_path / "last", models).fit()
+    assert torch.load(tmp_path / "last" / "best-teacher.pt", weights_only=True)["step"] == 2
+    records = stores["val"].coco_dict()
+    records["annotations"] = [one for one in records["annotations"] if one["image_id"] == stores["val"].image_ids[-1]]
+    write_store(tmp_path / "last_image", "mine", {"val": Subset("file.json", tmp_path, **records)})
+    first, val = a_run(evaluate_images=1), Store.open(tmp_path / "last_image", "val")
+    with pytest.raises(BenchError, match=r"none of the 1 images that it is evaluated on has an object"):
+        build_trainer(first, {**stores, "val": val}, tmp_path / "none", models)
     build_trainer(run, stores, tmp_path / "without").fit()
     assert not list((tmp_path / "without").glob("best-*"))
     with pytest.raises(BenchError, match=r"best-teacher.pt: missing; it is kept while training alone"):

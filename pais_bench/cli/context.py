@@ -8,8 +8,8 @@ import os
 import sys
 import time
 import warnings
-from argparse import ArgumentParser, Namespace
-from collections.abc import Collection
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,17 @@ from pais_bench.study.load import load_study, shipped
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.study.split import SplitChoice
 from pais_bench.study.study import Study
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return the type of an argument that is an integer from a number on."""
+
+    def integer(text: str) -> int:
+        if (value := int(text)) < least:
+            raise ArgumentTypeError(f"{value} is too few; give {least} or more")
+        return value
+
+    return integer
 
 
 def add_study(parser: ArgumentParser) -> None:
@@ -55,7 +66,7 @@ def add_checkpoint(parser: ArgumentParser) -> None:
 
 def add_torch(parser: ArgumentParser) -> None:
     """Add threads, locked versions and accelerator of torch; none of them changes what is computed."""
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default: 1)")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="CPU threads of torch (default: 1)")
     parser.add_argument("--locked", metavar="NAME", help="refuse other versions than envs/NAME.txt pins")
     parser.add_argument("--accelerator", default="auto", help="cpu, cuda, mps, or auto (default)")
 
@@ -63,7 +74,7 @@ def add_torch(parser: ArgumentParser) -> None:
 def add_workers(parser: ArgumentParser) -> None:
     """Add the loader processes."""
     workers = "loader processes; changes no number (default: the CPUs given less one with a GPU, 0 without)"
-    parser.add_argument("--workers", type=int, help=workers)
+    parser.add_argument("--workers", type=at_least(0), help=workers)
 
 
 def count_workers(arguments: Namespace, device: str, devices: int = 1) -> int:

@@ -72,9 +72,9 @@ def read_instances(store: Store, image_id: int, split: Split | None = None) -> I
     return to_instances(size, *map(torch.from_numpy, (classes, boxes, flips)))
 
 
-def read_boxes(store: Store, image_id: int, with_stuff: bool = True) -> Instances:
-    """Read an image's instances in its original pixels, with masks bool[N,0,0]."""
-    _, classes, boxes, _ = read_labels(store, image_id, with_stuff=with_stuff)
+def read_boxes(store: Store, image_id: int, split: Split | None = None, with_stuff: bool = True) -> Instances:
+    """Read an image's instances in its original pixels, as read_labels does, with masks bool[N,0,0]."""
+    _, classes, boxes, _ = read_labels(store, image_id, split, with_stuff=with_stuff)
     one = torch.ones(len(classes))
     empty = torch.zeros((len(classes), 0, 0), dtype=torch.bool)
     return Instances(torch.from_numpy(boxes), torch.from_numpy(classes), empty, scores=one, mask_iou=one)

@@ -36,6 +36,12 @@ LABELLED, UNLABELLED = 0, 1
 CPU = torch.device("cpu")
 
 
+def evenly_spread(length: int, count: int) -> list[int]:
+    """Return at most count indices of 0..length-1, evenly spread, the first one among them."""
+    chosen = min(length, count)
+    return [index * length // chosen for index in range(chosen)]
+
+
 class BatchDataset(Dataset[Batch]):
     """Map a step to the batch of one rank: its share of the total batch sizes; labelled images alone in the burn-in.
 
@@ -61,7 +67,8 @@ class BatchDataset(Dataset[Batch]):
         unlabelled = tuple(image_id for image_id in store.image_ids if image_id not in labelled)
         self.unlabelled_in_train = len(unlabelled)
         check_batch_sizes(run.training, world)
-        in_batches = images_with_objects(split, store) if run.training.filter_empty_gt else split.ids
+        filtered = run.training.filter_empty_gt
+        in_batches = images_with_objects(split, store, self.with_stuff) if filtered else split.ids
         self.pools = in_batches, unlabelled + (extra.image_ids if extra else ())
 
     def __getitem__(self, step: int) -> Batch:
@@ -105,15 +112,20 @@ class BatchDataset(Dataset[Batch]):
         batches = load_packed(pack, steps, workers, pin_memory=cuda)
         return upload_ahead(batches, device) if cuda else (batch.unpack(device) for batch in batches)
 
+    @property
+    def has_unlabelled(self) -> bool:
+        """Return whether there are unlabelled images to learn from."""
+        return bool(self.pools[UNLABELLED])
+
     def unlabelled_sample(self, count: int) -> Iterator[View]:
         """Yield test views of at most count unlabelled images, evenly spread: always the same ones."""
         pool = self.pools[UNLABELLED]
-        for index in range(0, len(pool), max(1, len(pool) // count))[:count]:
+        for index in evenly_spread(len(pool), count):
             yield augment.test(read_image(self._store_of(UNLABELLED, index), pool[index]), self.run.input)
 
     def labels(self) -> list[Instances]:
-        """Return the ground truth of every labelled image in its original pixels, with masks bool[N,0,0]."""
-        return [read_boxes(self.store, image_id, self.with_stuff) for image_id in self.split.ids]
+        """Return the labels of every labelled image, noise included, in its original pixels; masks are bool[N,0,0]."""
+        return [read_boxes(self.store, image_id, self.split, self.with_stuff) for image_id in self.split.ids]
 
     def _positions(self, step: int, size: int, together: int = 1) -> list[int]:
         """Return this rank's positions of a step's images: so many in a row, then as many for each other rank."""

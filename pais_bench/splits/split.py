@@ -111,13 +111,17 @@ def check_split(split: Split, store: Store, choice: SplitChoice) -> None:
         )
 
 
-def images_with_objects(split: Split, store: Store) -> tuple[int, ...]:
-    """Return the ids of the labelled images that have an object, no crowd region, which label noise left them."""
+def images_with_objects(split: Split, store: Store, with_stuff: bool = True) -> tuple[int, ...]:
+    """Return the ids of the labelled images that have an object, no crowd region, which label noise left them.
+
+    Without stuff a region of stuff is no object.
+    """
     objects, dropped = store.objects(), set(split.dropped or ())
-    with_objects = set(objects.image_id[~objects.crowd].tolist())
+    learnt = [id_ for (id_, _), thing in zip(store.categories, store.isthing, strict=True) if thing or with_stuff]
+    with_objects = set(objects.image_id[~objects.crowd & np.isin(objects.category_id, learnt)].tolist())
     if dropped:
         kept = [ann for image_id in split.ids for ann in store.annotations(image_id) if ann["id"] not in dropped]
-        with_objects = {ann["image_id"] for ann in kept if not ann["iscrowd"]}
+        with_objects = {ann["image_id"] for ann in kept if not ann["iscrowd"] and ann["category_id"] in learnt}
     return tuple(image_id for image_id in split.ids if image_id in with_objects)
 
 

@@ -102,7 +102,7 @@ def rising(ends: tuple[float, float]) -> tuple[float, float]:
 def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
     """Validate values against a model; raise one BenchError that lists every fault by its key."""
     try:
-        return model(**values)
+        return model.model_validate(dict(values))
     except ValidationError as error:
         raise BenchError(f"{source}: {'; '.join(_sentences(error, model))}") from error
 

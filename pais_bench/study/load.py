@@ -69,10 +69,18 @@ def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]
     for key, name in (("dataset", "root"), ("split", "source")):
         section = values.get(key)
         if isinstance(section, dict) and isinstance(section.get(name), str):
-            section[name] = str(folder / Path(section[name]).expanduser())
+            section[name] = str(_located(folder, section[name]))
     if isinstance(values.get("external"), list):
-        values["external"] = [str(folder / Path(str(path)).expanduser()) for path in values["external"]]
+        values["external"] = [str(_located(folder, path)) for path in values["external"]]
     return values
+
+
+def _located(folder: Path, path: object) -> Path:
+    """Return a path of a study file in a folder; raise BenchError where ~ is of a user that is not on this machine."""
+    try:
+        return folder / Path(str(path)).expanduser()
+    except RuntimeError as error:
+        raise BenchError(f"{path}: there is no such user here; give the path of the folder") from error
 
 
 def _merge(base: Mapping[str, Any], values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
@@ -124,6 +132,12 @@ def _check_pair(study: Study, source: str, network_label: str, label: str) -> No
     plugin = plugins.load("methods", method.name or label).Method
     training = {**study.training.model_dump(), **network.training, **method.training}
     parse(Training, training, f"{source}: methods.{label}.training")
+    limits = study.training.model_copy(update={**network.training, **method.training})
+    if plugin.uses_unlabelled and limits.burn_in >= limits.steps:
+        raise BenchError(
+            f"{source}: methods.{label}: burn_in {limits.burn_in} of {limits.steps} steps leaves none with unlabelled "
+            f"images; lower training.burn_in"
+        )
     name = _network_name(network, network_label)
     for option, value in sorted(plugin.network_options.items()):
         if option not in plugins.option_names("backends", name):
@@ -166,11 +180,11 @@ def _resolve(study: Study, path: Path) -> Study:
         for label, method in study.methods.items()
     }
     options = _defaults("datasets", study.dataset.name, study.dataset.options, f"{path}: dataset")
-    root = study.dataset.root and (path.parent / study.dataset.root.expanduser())
+    root = study.dataset.root and _located(path.parent, study.dataset.root)
     dataset = study.dataset.model_copy(update={"options": options, "root": root})
-    source = study.split.source and (path.parent / study.split.source.expanduser())
+    source = study.split.source and _located(path.parent, study.split.source)
     split = study.split.model_copy(update={"source": source})
-    external = tuple(path.parent / description.expanduser() for description in study.external)
+    external = tuple(_located(path.parent, description) for description in study.external)
     return study.model_copy(update={"methods": methods, "dataset": dataset, "split": split, "external": external})
 
 

@@ -41,7 +41,7 @@ class Models:
     updates: int = 0
 
     def teacher_at(self, step: int, method: MethodBase) -> Any:
-        """Return the network that gives the pseudo-labels of a step."""
+        """Return the network that gives the pseudo-labels of a step, counted from the end of the burn-in."""
         pretrained = self.pretrained_teacher is not None and step < method.pretrained_teacher_steps
         return self.pretrained_teacher if pretrained else self.teacher
 

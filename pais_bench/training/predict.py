@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
+from pais_bench.data.loader import evenly_spread
 from pais_bench.data.views import load_views
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.average_precision import evaluate_fast
@@ -114,8 +116,13 @@ class Validation:
         """Choose the images."""
         self.run, self.store = run, store
         count = run.training.evaluate_images or len(store.image_ids)
-        stride = max(1, len(store.image_ids) // count)
-        self.image_ids = store.image_ids[::stride][:count]
+        self.image_ids = [store.image_ids[index] for index in evenly_spread(len(store.image_ids), count)]
+
+    @property
+    def has_objects(self) -> bool:
+        """Return whether one of the images has an object."""
+        objects = self.store.objects()
+        return bool(np.isin(objects.image_id[~objects.crowd], self.image_ids).any())
 
     @cached_property
     def ground_truth(self) -> GroundTruth:

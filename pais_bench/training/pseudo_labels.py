@@ -30,7 +30,8 @@ def detect(
     detections have soft masks and class probabilities.
     """
     if method.learns_held_out_labels:
-        return [image.ground_truth for image in images if image.ground_truth is not None], []
+        device = fabric.device  # a batch has them on the CPU, for the log
+        return [image.ground_truth.to(device) for image in images if image.ground_truth is not None], []
     views = [image.weak.image for image in images]
     with fabric.autocast():
         if method.needs_box_scorer:

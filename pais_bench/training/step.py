@@ -52,7 +52,7 @@ def train_step(
     lr = set_learning_rate(models.optimizer, run.training, batch.step)
     momentum = ema_momentum(batch.step, run.training.ema_decay)
     update_teacher(models.teacher, models.student, momentum)
-    teacher = models.teacher_at(batch.step, method)
+    teacher = models.teacher_at(batch.step - run.training.burn_in, method)
     progress = progress_at(batch.step, run.training)
     pad_labelled, pad_weak, pad_strong = max_view_sizes(batch, fabric.device)
 

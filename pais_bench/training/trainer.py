@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 
-from pais_bench import plugins
+from pais_bench import plugins, provenance
 from pais_bench.annotations.store import Store
 from pais_bench.data.loader import BatchDataset
 from pais_bench.errors import BenchError
@@ -64,6 +65,11 @@ class Trainer:
         self.run, self.folder, self.fabric = run, folder, fabric
         self.micro_batches, self.views_on = micro_batches, views_on
         self.validation = Validation(run, stores["val"])
+        if best and not self.validation.has_objects:
+            raise BenchError(
+                f"{run.folder}: none of the {len(self.validation.image_ids)} images that it is evaluated on has an "
+                f"object, so that no checkpoint is the best; raise training.evaluate_images, or report the last one"
+            )
         check_batch_sizes(run.training, fabric.world_size, micro_batches)
         rank, extra = fabric.global_rank, stores.get("unlabelled")
         self.dataset = BatchDataset(run, stores["train"], split, rank, fabric.world_size, extra)
@@ -78,6 +84,7 @@ class Trainer:
         self.step, self.seconds, self.stopping = 0, 0.0, False
         self.skipped_steps, self.skipped_in_a_row = 0, 0
         self.workers, self.results, self.begun_with = 0, results, burn_in
+        self.trained_by: dict[str, Any] = {}
         self.log, self.best = LogWriter(folder / "log.jsonl"), BestCheckpoints(folder, best)
         self.checkpoint, self.guard = folder / "checkpoint.pt", guard
         self.fault = self._resume()
@@ -90,8 +97,11 @@ class Trainer:
         """
         training, fabric = self.run.training, self.fabric
         self.workers = workers
-        if self.step and not any_rank(fabric, fabric.is_global_zero and self.log.holds("evaluation", self.step)):
-            self._evaluate_if_due(progress)
+        evaluated = self.step == 0 or any_rank(
+            fabric, fabric.is_global_zero and self.log.holds("evaluation", self.step)
+        )
+        if not evaluated and self._evaluate_if_due(progress):
+            self._save()  # what this evaluation found best
         for batch in self.dataset.loader(
             self.step,
             workers,
@@ -118,11 +128,18 @@ class Trainer:
         if fabric.is_global_zero:
             previous(self.checkpoint).unlink(missing_ok=True)
 
-    def _evaluate_if_due(self, progress: Progress) -> None:
-        """Evaluate if this step is due; a run that is stopped meanwhile saves, and evaluates when it continues."""
+    def describe(self) -> dict[str, Any]:
+        """Return commit, versions and hardware of this process, as run.json has them of what trained."""
+        device = self.fabric.device.type
+        name = torch.cuda.get_device_name() if device == "cuda" else device
+        hardware = provenance.hardware(name, self.fabric.world_size, torch.get_num_threads())
+        return {"commit": provenance.commit(), "versions": provenance.versions(), "hardware": hardware}
+
+    def _evaluate_if_due(self, progress: Progress) -> bool:
+        """Evaluate if this step is due, and return whether it was; a run that is stopped meanwhile saves."""
         training = self.run.training
         if self.step % training.evaluate_every and self.step != training.steps:
-            return
+            return False
         self._require_finite_weights()
         line: dict[str, Any] | None = None
         with contextlib.suppress(_EvaluationStopped):
@@ -133,12 +150,13 @@ class Trainer:
         evaluation = {"event": "evaluation", "step": self.step, **(line or {})}
         self.best.update(evaluation, {"teacher": self.models.teacher, "student": self.models.student})
         self._write(evaluation, progress)
+        return True
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluate student and teacher on the validation set; the first rank alone has their AP."""
         training = self.run.training
         images_seen = self.step * training.labelled_batch_size
-        if self.method.uses_unlabelled:
+        if self.method.uses_unlabelled and self.dataset.has_unlabelled:
             images_seen += max(0, self.step - training.burn_in) * training.unlabelled_batch_size
         line: dict[str, Any] = {"seconds": round(self.seconds, 3), "images_seen": images_seen}
         networks = {"student": self.models.student, "teacher": self.models.teacher}
@@ -177,8 +195,10 @@ class Trainer:
     def _save(self) -> None:
         self._require_finite_weights()
         if self.fabric.is_global_zero:
+            self.trained_by = self.describe()
             state = {
                 "digest": self.run.digest,
+                "trained_by": self.trained_by,
                 "step": self.step,
                 "seconds": self.seconds,
                 "skipped_steps": self.skipped_steps,
@@ -204,7 +224,7 @@ class Trainer:
         if state is not None:
             self._load(state)
             self.method.load_state_dict(state.get("method", {}))
-            self.begun_with = state.get("begun_with", "")
+            self.begun_with, self.trained_by = state.get("begun_with", ""), state.get("trained_by", {})
             evaluated = self.step > self.run.training.evaluate_every
             self.best.resume(self.step, evaluated, lambda path: read_checkpoint(path, self.run))
         elif self.begun_with and self.run.burn_in:

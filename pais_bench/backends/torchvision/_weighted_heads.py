@@ -139,7 +139,7 @@ class WeightedRoIHeads(RoIHeads):
             [background_weights(t.background, one).to(t.class_weight) for t, one in zip(targets, boxes, strict=True)]
         )
         weight = weight.index_copy(0, positive, torch.cat([t.class_weight for t in targets])[owner])
-        own_class = box.reshape(len(box), -1, 4)[positive, regions.labels[positive]]
+        own_class = box.reshape(len(box), box.shape[1] // 4, 4)[positive, regions.labels[positive]]
         expected = self.box_coder.encode_single(
             torch.cat([t.instances.boxes for t in targets])[owner], regions.boxes[positive]
         )

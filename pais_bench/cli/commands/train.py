@@ -33,10 +33,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     burn_in = "train the burn-in of the run alone, for all runs that begin with it"
     parser.add_argument("--burn-in", action="store_true", help=burn_in)
     context.add_torch(parser)
-    parser.add_argument("--devices", type=int, default=1, help="devices per node (default: 1)")
-    parser.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
+    parser.add_argument("--devices", type=context.at_least(1), default=1, help="devices per node (default: 1)")
+    parser.add_argument("--nodes", type=context.at_least(1), default=1, help="nodes (default: 1)")
     accumulate = "micro-batches of a device's batch: less memory, the same step (default: the study's, or 1)"
-    parser.add_argument("--accumulate", type=int, help=accumulate)
+    parser.add_argument("--accumulate", type=context.at_least(1), help=accumulate)
     context.add_workers(parser)
     views_on = "what makes views: cpu, device, or auto: the device where it is a GPU (default: the study's, or auto)"
     parser.add_argument("--views-on", choices=get_args(ViewsOn), help=views_on)
@@ -85,7 +85,7 @@ def run(arguments: Namespace) -> int:
             context.print_progress(f"{name}: {error}{'; SLURM has requeued the job' if requeued else ''}")
             return INTERRUPTED
         if fabric.is_global_zero:
-            _write_run(folder, run, trainer, split, fabric, arguments.threads, content)
+            _write_run(folder, run, trainer, split, content)
             context.print_progress(f"{name}: trained; {_count_trained(study, results)}")
     return 0
 
@@ -123,21 +123,18 @@ def _launch(arguments: Namespace, run: Run) -> Fabric:
     return fabric
 
 
-def _write_run(
-    folder: Path, run: Run, trainer: Trainer, split: Split, fabric: Fabric, threads: int, content: str | None
-) -> None:
-    import torch
-
-    device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else fabric.device.type
+def _write_run(folder: Path, run: Run, trainer: Trainer, split: Split, content: str | None) -> None:
+    """Write run.json; of a run that was trained before, and took no step here, it says what trained it then."""
+    trained_by = trainer.trained_by or trainer.describe()
     record = {
         "run": run.model_dump(mode="json"),
         "digest": run.digest,
-        "commit": provenance.commit(),
-        "versions": provenance.versions(),
+        "commit": trained_by["commit"],
+        "versions": trained_by["versions"],
         "split": split.summary(),
         "classes": read_classes(dataset_folder(trainer.results, run.dataset)),
         "data": content,
-        "hardware": provenance.hardware(device, fabric.world_size, threads),
+        "hardware": trained_by["hardware"],
         "begun_with": trainer.begun_with,
         "wall_seconds": round(trainer.seconds, 3),
         "steps": trainer.step,
