@@ -68,8 +68,8 @@ def learns_stuff(network: str) -> bool:
 def _fields(path: Path, class_name: str) -> set[str]:
     """Return the annotated fields of a class and of its base classes that are imported from this package."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    modules = {
-        alias.name: node.module
+    imported = {
+        alias.asname or alias.name: (node.module, alias.name)
         for node in tree.body
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pais_bench.")
         for alias in node.names
@@ -79,10 +79,13 @@ def _fields(path: Path, class_name: str) -> set[str]:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
             lines = (line.target for line in node.body if isinstance(line, ast.AnnAssign))
             fields |= {target.id for target in lines if isinstance(target, ast.Name)}
-            for base in (base.id for base in node.bases if isinstance(base, ast.Name)):
-                module = modules.get(base)
+            for base in map(ast.unparse, node.bases):
+                first, _, attribute = base.partition(".")
+                module, name = imported.get(first, ("", first))
+                if attribute:  # the class of an imported module
+                    module, name = f"{module}.{name}", attribute
                 source = _PACKAGE.parent / f"{module.replace('.', '/')}.py" if module else path
-                fields |= _fields(source, base)
+                fields |= _fields(source, name) if source.is_file() else set()
     return fields
 
 

@@ -23,7 +23,8 @@ from pais_bench.study.resources import resources_for
 from pais_bench.study.run import suffix
 from pais_bench.study.split import IMPORTED
 
-SOURCE, RES = str(config.get("study", "demo")), str(config.get("results", "results"))
+SOURCE = str(config.get("study", "demo"))
+RES = os.path.normpath(str(config.get("results", "results")))
 if set("{}") & set(RES):
     raise WorkflowError(
         f"results={RES}: Snakemake takes braces for wildcards; choose a folder without them"

@@ -428,6 +428,12 @@ def test_every_number_has_its_protocol(tmp_path: Path) -> None:
         "| small | pais | 1 % | cityscapesScripts AP | 5.0 | – | – |",
     ]
     assert "cityscapesScripts AP,AP,1,5.0" in (tmp_path / "protocols.csv").read_text()
+    measured = study.model_copy(update={"metrics": ("coco", "boundary")})
+    fewer = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in fewer.items() if key != "boundary"}))
+    protocols.Report().write(measured, Results.of(measured, tmp_path), tmp_path)
+    note = "1 of 5 finished runs were evaluated without boundary; remove their metrics.json, and"
+    assert note in (tmp_path / "protocols.md").read_text()
 
 
 def test_an_oracle_is_shown_and_compared_with_none(tmp_path: Path) -> None:

@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 import tomllib
 from rich.console import Console
+from snakemake.cli import parse_config
 from tiny import SUPERVISED_AND_PAIS, study, write_study
 
+from pais_bench.cli.commands import run as run_command
 from pais_bench.cli.main import main
 from pais_bench.study.load import load_study
 from pais_bench.workflow import view
+from pais_bench.workflow.controller import Controller
 from pais_bench.workflow.progress import Progress, RunProgress
 
 ROOT = Path(__file__).parent.parent
@@ -162,6 +165,7 @@ def test_top_prints_the_runs_and_the_gpus_of_this_machine(tmp_path: Path) -> Non
     [
         (["--profile", "nowhere"], "--profile nowhere: no folder with a config.yaml; name local, slurm, or such"),
         (["--", "--config", "results=x"], "--config results=x: name the study and --results before `--`"),
+        (["--results", "set #2"], "set #2: Snakemake takes what follows ' #' for a comment"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_a_sentence(
@@ -172,6 +176,24 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("pais-bench run: error: ") and message in line
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["20251127_2", "007", "1.10", "1e5", "true", "results", "/data/a b/r", "it's", "x.yaml"]
+)
+def test_a_path_is_no_number_to_snakemake(name: str) -> None:
+    (value,) = parse_config([f"results={run_command._plain(name)}"]).values()
+    assert os.path.normpath(value) == name
+
+
+def test_two_runs_of_a_study_have_logs_of_their_own(tmp_path: Path) -> None:
+    log = tmp_path / "tiny.log"
+    first = Controller(["sh", "-c", "echo one; sleep 1; echo two"], log)
+    second = Controller(["sh", "-c", "echo 'pais-bench train: error: refused'"], log)
+    assert (second.wait(20), first.wait(20)) == (0, 0)
+    assert first.last_lines(5) == ["one", "two"] and second.errors() == ["pais-bench train: error: refused"]
+    assert Controller(["true"], log).wait(20) == 0
+    assert log.read_text() == "", "it is written anew"
 
 
 def test_a_job_that_fails_is_named_with_its_exit_code_and_its_log(tmp_path: Path) -> None:

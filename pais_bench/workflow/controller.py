@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that are passed on: the Ctrl-C of a terminal, its end, and a polite kill."""
@@ -25,11 +27,14 @@ class Controller:
     """
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
-        """Start the command; log is the file of its output, written anew."""
-        self.log = log
+        """Start the command; log is the file of its output, or one beside it with this process's number in its name.
+
+        It is written anew; the other is for where another run is writing it.
+        """
         self.signals: list[signal.Signals] = []
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        with _open_own(log) as output:
+            self.log = Path(output.name)
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -64,3 +69,17 @@ class Controller:
         self.signals.append(signal.Signals(number))
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+
+
+def _open_own(log: Path) -> IO[bytes]:
+    """Open a log for this run alone, empty; the lock lasts as long as a process of the run has it open."""
+    output = log.open("ab")
+    try:
+        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        output.close()
+        return log.with_name(f"{log.stem}-{os.getpid()}.log").open("wb")
+    except OSError:  # a file system without locks
+        pass
+    output.truncate(0)
+    return output

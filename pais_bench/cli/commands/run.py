@@ -7,6 +7,7 @@ exit code is that of the workflow. Ctrl-C saves and stops, and the same command 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 from pathlib import Path
+
+import yaml
 
 from pais_bench import plugins, provenance
 from pais_bench.cli import context, prepared
@@ -27,6 +30,12 @@ PACKAGES = ("snakemake", "rich", "pandas", "matplotlib", "jinja2")
 """What this command needs of the environment `workflow`."""
 SECONDS = 2.0
 """Between two looks at the runs."""
+DRY_RUN = re.compile(r"--dry-?run|-[pqFRk]*n[pqFRk]*")
+"""Snakemake's flags of it, also among other flags of one letter."""
+NO_PATH = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|[-+]?(inf|infinity|nan)|true|false|['\"].*|.*['\"]", re.IGNORECASE)
+"""Texts that Snakemake reads as numbers and switches, or takes the quotes off."""
+LOCKED = "LockException"
+"""What Snakemake says where its lock of the working directory is held, or was left behind."""
 ERROR_LINES = 20
 """Last lines of the workflow that are printed where it ends without an error in one sentence."""
 
@@ -44,7 +53,7 @@ def run(arguments: Namespace) -> int:
     """Run the workflow; return its exit code."""
     study = context.read_study(arguments)
     prepared.require_before_jobs(study, arguments.study, arguments.results)
-    arguments.dry_run |= not {"-n", "--dry-run"}.isdisjoint(arguments.flags)
+    arguments.dry_run |= any(map(DRY_RUN.fullmatch, arguments.flags))
     command = _snakemake(arguments, _profile(arguments.profile), _own_python(study))
     if any(find_spec(package) is None for package in PACKAGES):
         return _run_in_environment(arguments, _own_python(study))
@@ -85,10 +94,22 @@ def _snakemake(arguments: Namespace, profile: Path, python: list[str]) -> list[s
     for value in own.config:
         if value.split("=")[0] in ("study", "results"):
             raise BenchError(f"--config {value}: name the study and --results before `--`")
-    config = [f"study={arguments.study}", f"results={arguments.results}", *python, *own.config]
+    paths = [f"study={_plain(arguments.study)}", f"results={_plain(str(arguments.results))}"]
+    config = [*paths, *python, *own.config]
     command = [sys.executable, "-m", "snakemake", "--config", *config]
     command += ["--snakefile", str(provenance.PROJECT / "Snakefile"), "--workflow-profile", str(profile)]
     return command + (["--quiet", "host", "reason", "rules"] if arguments.dry_run else []) + flags
+
+
+def _plain(path: str) -> str:
+    """Return a path as a value of --config, which Snakemake reads as a number, a switch or YAML before a text.
+
+    Raises BenchError for one that it would read as something else in any spelling.
+    """
+    for spelling in (path, f"./{path}"):
+        if not NO_PATH.fullmatch(spelling) and yaml.load(spelling, yaml.BaseLoader) == spelling:
+            return spelling
+    raise BenchError(f"{path}: Snakemake takes what follows ' #' for a comment, and ': ' for a key; rename this path")
 
 
 def _own_python(study: Study) -> list[str]:
@@ -169,6 +190,14 @@ def _explain(status: int, controller: Controller, arguments: Namespace) -> int:
     if controller.signals:
         name = controller.signals[-1].name
         print(f"pais-bench run: stopped by {name}; run the same command to continue", file=sys.stderr)
+        return status
+    if any(LOCKED in line for line in controller.last_lines(ERROR_LINES)):
+        words = ["pais-bench", "run", arguments.study, "--results", str(arguments.results), "--", "--unlock"]
+        print(
+            f"pais-bench run: error: {arguments.results}: another run of the workflow writes there, or one that was "
+            f"killed did; where none is left, give `{shlex.join(words)}`, and this command again",
+            file=sys.stderr,
+        )
         return status
     if not controller.errors():
         print(*controller.last_lines(ERROR_LINES), sep="\n", file=sys.stderr)

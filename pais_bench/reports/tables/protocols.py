@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from pais_bench import plugins
 from pais_bench.evaluation.evaluate import protocols
 from pais_bench.reports.cells import in_cell
 from pais_bench.reports.external_rows import external_labels, source_notes
@@ -48,7 +49,21 @@ class Report(TableReport):
         notes = [] if rows else ["No run is evaluated yet."]
         if frame["method"].isin(external_labels(results, results.external)).any():
             notes = source_notes(results)
+        notes += _unmeasured(study, results)
         return Table(caption, ["network", "method", "labels", "protocol", *names], rows, 4, notes)
+
+
+def _unmeasured(study: Study, results: Results) -> Iterator[str]:
+    """Yield a note for each metric of the study that finished runs were evaluated without."""
+    done = results.runs[(results.runs["state"] == "done") & results.runs["segm_AP"].notna()]
+    for metric in study.metrics:
+        kinds = tuple(f"{key}_" for key in plugins.load("metrics", metric).PROTOCOLS)
+        columns = [name for name in done.columns if name.startswith(kinds)]
+        if lacking := int(done[columns].isna().all(axis=1).sum()):
+            yield (
+                f"{lacking} of {len(done)} finished runs were evaluated without {metric}; remove their metrics.json, "
+                f"and the workflow evaluates them again."
+            )
 
 
 def _numbers(frame: pd.DataFrame, network: str, method: str, percent: float) -> Iterator[list[Any]]:
