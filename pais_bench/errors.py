@@ -26,6 +26,9 @@ REMEDIES = {
     errno.EPERM: "choose another --results, or ask for the right to write there",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.EIO: "check the disk",
+    errno.EEXIST: "name another path",
+    errno.ENOTDIR: "name another path",
+    errno.EISDIR: "name another path",
     errno.ESTALE: "wait for the file server",
     errno.ENOMEM: "ask for more memory",
 }

@@ -155,6 +155,11 @@ NO_WEIGHTS = ", which has no weights here; set it to .* in 'overrides'"
     ("changes", "message"),
     [
         override("MODEL.DEPT", 18, ": detectron2 refuses it"),
+        override("MODEL.ROI_HEADS", {"BATCH_SIZE_PER_IMAGE": 64}, ": a mapping, .*; give .*BATCH_SIZE_PER_IMAGE"),
+        (
+            {"overrides": {"MODEL.ROI_HEADS.NUM_CLASSES": 80}},
+            "NUM_CLASSES is 80, but the data has",
+        ),
         override("MODEL.RESNETS.DEPTH", "deep", ": detectron2 refuses it"),
         ({"config": "nowhere.yaml"}, "config nowhere.yaml: no such file"),
         override("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", f" is 'CascadeROIHeads'{NO_WEIGHTS}"),

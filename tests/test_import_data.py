@@ -356,6 +356,12 @@ def test_hidden_files_links_and_the_place_of_the_folder_change_nothing(
     convert(linked.parent, tmp_path / "linked.json")
     found = read(tmp_path / "linked-train.json")
     assert all(same(found[f"a folder/{name}"], objects) for name, objects in expected.items())
+    (root / "itself").symlink_to("itself")
+    for name in ("train", "labels", "JPEGImages"):
+        if (root / name).is_dir():
+            (root / f"latest_{name}").symlink_to(root / name)  # read once all the same
+    convert(root, tmp_path / "once.json")
+    assert read(tmp_path / "once-train.json").keys() == expected.keys()
 
 
 def write_shapes(root: Path, *shapes: dict[str, Any]) -> Path:
@@ -761,6 +767,15 @@ def test_tasks_of_cvat_may_have_photos_of_one_name(tmp_path: Path, capsys: pytes
     convert(root, tmp_path / "cvat.json")
     for tool, (subset, part) in itertools.product(("coco", "cvat"), words.items()):
         assert list(read(tmp_path / f"{tool}-{part}.json")) == [f"images/{subset}/a.jpg"]
+    beside = root / "thumbs" / "train" / "images" / "Train" / "a.jpg"
+    beside.parent.mkdir(parents=True)
+    shutil.copy(root / "images" / "Train" / "a.jpg", beside)
+    exact = {**content, "images": [{**image, "file_name": "images/Train/a.jpg"}]}
+    (root / "instances_Train.json").write_text(json.dumps(exact))
+    convert(root, tmp_path / "coco.json", "--format", "coco", "--force")
+    assert list(read(tmp_path / "coco-train.json")) == ["images/Train/a.jpg"], "a path wins over a guess"
+    shutil.rmtree(root / "thumbs")
+    (root / "instances_Train.json").write_text(json.dumps(content))
     (root / "instances_Train.json").rename(root / "all.json")
     (root / "instances_Validation.json").unlink()
     told = "(it may be images/Train/a.jpg or images/Validation/a.jpg); put them there"

@@ -152,7 +152,7 @@ def test_the_same_run_gives_the_same_bytes_and_names_who_submits(
     assert path.read_bytes() == (bundles / "in" / path.name).read_bytes()
     assert path.name.startswith("shapes-10pct-fold1-torchvision-mask_rcnn-pais-")
     assert main(["submit", str(run), "--out", str(tmp_path), "--by", "A. Müller <b>"]) == 0
-    assert (tmp_path / f"{path.stem}-A-M-ller-b.zip").exists()
+    assert (tmp_path / f"{path.stem}-A-Müller-b.zip").exists()
 
 
 def unpack(path: Path) -> Members:
@@ -465,6 +465,8 @@ def test_a_section_has_one_network_with_its_options_one_percent_and_one_family()
     choice = run.method.model_copy(update={"name": "noisy_boundary", "label": "noisy_boundary", "options": {}})
     beside = run.model_copy(update={"network": second_head, "method": choice})
     assert [len(section.rows) for section in rank([entry(run, 0.5), entry(beside, 0.4)])] == [2], "a method's own head"
+    for_all = run.model_copy(update={"network": second_head})
+    assert [len(section.rows) for section in rank([entry(for_all, 0.5), entry(beside, 0.4)])] == [2], "one of all"
     longer = run.model_copy(update={"training": run.training.model_copy(update={"lr": 0.1})})
     (section,) = rank([entry(one, 0.5) for one in runs_of("pais")])
     assert [row.folds for row in section.rows] == [[1, 2, 3]], "folds are no rows"

@@ -20,8 +20,9 @@ from pais_bench.errors import BenchError
 from pais_bench.study.base import parse
 from pais_bench.study.run import CopyPaste, CutMix, Mix, Training
 from pais_bench.study.study import Study
+from pais_bench.training import mixing
 from pais_bench.training.mixing import mix_views
-from pais_bench.types import Instances, Targets, Unlabelled, View
+from pais_bench.types import InstanceMaps, Instances, Targets, Unlabelled, View
 
 SIZES = (48, 64), (60, 52)
 EYE = torch.eye(3, dtype=torch.float64)
@@ -368,3 +369,11 @@ def test_mixing_is_another_run_with_the_same_burn_in_and_none_is_the_run_of_befo
         runs.append(Study(**values).run(10, 1, "mask_rcnn", "pais"))
     assert runs[0].digest == runs[1].digest and all(one.digest != other.digest for one, other in pairwise(runs[1:]))
     assert len({run.burn_in.digest for run in runs if run.burn_in}) == 1
+
+
+def test_pixel_weights_of_views_of_two_sizes_are_joined_cell_by_cell() -> None:
+    values, boxes = torch.rand(2, 3, 5), torch.tensor([[0.0, 0, 10, 6], [2, 4, 12, 10]])
+    larger = mixing._enlarged(InstanceMaps(values, boxes, torch.eye(3)), 4, 7)
+    assert torch.equal(larger.values[:, :3, :5], values) and larger.values.sum() == values.sum() + 2 * (4 * 7 - 15)
+    cells = (larger.boxes[:, 2:] - larger.boxes[:, :2]) / torch.tensor([7.0, 4.0])
+    torch.testing.assert_close(cells, (boxes[:, 2:] - boxes[:, :2]) / torch.tensor([5.0, 3.0]))

@@ -196,6 +196,20 @@ def test_a_setting_that_mmdet_refuses_is_one_clear_error(plugin: Any, changes: d
         plugin.Backend(CLASSES, options(plugin, **changes))
 
 
+def test_a_mapping_is_merged_over_what_is_set_as_dotted_keys_are() -> None:
+    dotted, nested = (
+        ours(MASK_RCNN, overrides={**SMALLEST["mmdet/mask_rcnn"]["overrides"], **changes}).model
+        for changes in (
+            {"roi_head.bbox_head.fc_out_channels": 24, "backbone.depth": 34},
+            {"roi_head": {"bbox_head": {"fc_out_channels": 24}}, "backbone": {"depth": 34}},
+        )
+    )
+    assert str(nested) == str(dotted) and nested.roi_head.bbox_head.num_classes == dotted.roi_head.bbox_head.num_classes
+    assert nested.backbone.init_cfg == dotted.backbone.init_cfg and nested.backbone.frozen_stages == -1
+    with pytest.raises(BenchError, match=r"roi_head.bbox_head.num_classes is 80, but the data has 3; leave it out"):
+        ours(MASK_RCNN, overrides={"roi_head.bbox_head.num_classes": 80})
+
+
 def test_a_class_that_mmdet_does_not_have_is_one_clear_error() -> None:
     with pytest.raises(BenchError, match=r"mmdet refuses it \(.*NoSuchHead is not in the registry"):
         ours(MASK_RCNN, overrides={"roi_head.bbox_head.type": "NoSuchHead"})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -311,6 +313,26 @@ def test_without_an_object_every_number_is_a_dash(
         f"mask AP      – %  {files[2]}",
         "difference –: AP is undefined, as these images have no object to find",
     ]
+
+
+def test_an_output_keeps_links_and_devices(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "latest.json"
+    link.symlink_to("real.json")
+    assert main(["evaluate-file", *files[:2], "--out", str(link)]) == 0
+    assert link.is_symlink() and json.loads((tmp_path / "real.json").read_text())["segm"]
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: texts.append(pipe.read_text()))
+    texts: list[str] = []
+    reader.start()
+    assert main(["evaluate-file", *files[:2], "--out", str(pipe)]) == 0
+    reader.join(20)
+    assert texts == [(tmp_path / "real.json").read_text()] and pipe.is_fifo()
+    (tmp_path / "folder").mkdir()
+    assert main(["evaluate-file", *files[:2], "--out", str(tmp_path / "folder")]) == 2
+    assert "folder: is a directory; name another path" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_one_image_has_no_interval(

@@ -179,7 +179,7 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "name", ["20251127_2", "007", "1.10", "1e5", "true", "results", "/data/a b/r", "it's", "x.yaml"]
+    "name", ["20251127_2", "007", "1.10", "1e5", "true", "results", "/data/a b/r", "@r", "[x]", "it's", "x.yaml"]
 )
 def test_a_path_is_no_number_to_snakemake(name: str) -> None:
     (value,) = parse_config([f"results={run_command._plain(name)}"]).values()

@@ -23,6 +23,7 @@ import yaml
 from forked import RUN, Training, assert_ends_like, until_step
 from tiny import study, write_study
 
+from pais_bench.annotations.lock_owner import is_held
 from pais_bench.cli.main import main
 from pais_bench.errors import BenchError
 from pais_bench.study.load import load_study
@@ -267,6 +268,16 @@ def test_an_untouched_lock_is_taken_over(tmp_path: Path) -> None:
         touched = path.stat().st_mtime_ns
         wait_until(lambda: path.stat().st_mtime_ns > touched)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_was_killed_holds_no_lock(training: Training) -> None:
+    assert not is_held(training.folder)
+    pid = training.start(before=slow_evaluation)
+    wait_until(lambda: (training.folder / "log.jsonl").exists())
+    assert is_held(training.folder)
+    os.kill(pid, signal.SIGKILL)
+    training.wait(pid)
+    assert (training.folder / "lock.json").exists() and not is_held(training.folder)
 
 
 def test_a_touched_lock_of_another_machine_is_respected(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.store import MANIFEST, Store, write_text
-from pais_bench.images.files import RESULTS_MARK, image_suffixes
+from pais_bench.images.files import RESULTS_FOLDERS, RESULTS_MARK, image_suffixes
 from pais_bench.provenance import sha256_of
 
 HASHES = "sources.json"
@@ -120,11 +120,8 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
     if os.path.isfile(path):
         yield "", os.stat(path)
     for base, folders, names in os.walk(path):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and not os.path.exists(os.path.join(base, name, RESULTS_MARK))
-        )
+        own = RESULTS_FOLDERS if RESULTS_MARK in names else ()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
         for name in sorted(names):
             file = os.path.join(base, name)
             if not name.startswith(".") and os.path.exists(file):  # a link may lead nowhere

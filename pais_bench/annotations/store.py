@@ -8,7 +8,6 @@ memory: loader processes share them, and reading an image touches a few pages.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -30,6 +29,7 @@ from pais_bench.annotations.ingest import (
     require_objects,
 )
 from pais_bench.annotations.panoptic import is_thing
+from pais_bench.annotations.whole_file import open_whole
 from pais_bench.errors import BenchError
 
 __all__ = [
@@ -235,10 +235,8 @@ def write_store(
 
 def write_text(path: Path, content: str) -> None:
     """Write a file whole or not at all, and make its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
+    with open_whole(path) as file:
+        file.write(content)
 
 
 def _write_repaired(folder: Path, repaired: Mapping[str, list[DroppedRecord]], progress: ProgressCallback) -> None:

@@ -105,10 +105,10 @@ def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) 
     """Give every image the path of its file below the folder; return the number of changes."""
     names = [str(image.get("file_name")) for image in images]
     found: list[str | None] = [_beside(path, name, listing) for name in names]
-    if role := role_of(path.relative_to(listing.folder)):
+    found = [file or other for file, other in zip(found, listing.find(names), strict=True)]
+    if None in found and (role := role_of(path.relative_to(listing.folder))):
         of_role = ImageFolder(listing.folder, (file for file in listing.files if role_of(Path(file).parent) == role))
         found = [file or other for file, other in zip(found, of_role.find(names), strict=True)]
-    found = [file or other for file, other in zip(found, listing.find(names), strict=True)]
     if any(file is None for file in found):
         bare = listing.find([_without_prefix(name) for name in names])
         found = [file or other for file, other in zip(found, bare, strict=True)]

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from pais_bench.downloads.transfer import REPORT_S, ProgressCallback, require_space
@@ -29,7 +30,7 @@ def unpack(archive: Path, folder: Path, progress: ProgressCallback) -> None:
                 if (now := time.monotonic()) - reported >= REPORT_S:
                     reported = now
                     progress(f"{archive.name}: {number + 1} of {len(missing)} files unpacked")
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise BenchError(f"{archive}: a damaged archive ({error}); remove it, and fetch it again") from error
 
 

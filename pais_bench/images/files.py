@@ -8,7 +8,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
@@ -19,7 +19,9 @@ from pais_bench.errors import BenchError
 
 FORWARD = "/"
 RESULTS_MARK = ".pais-bench-results"
-"""A file of the results folder, which may lie among the photos and whose own pictures are none of them."""
+"""A file of the results folder, which may lie among the photos, or be their folder."""
+RESULTS_FOLDERS = ("datasets", "external", "logs", "reports", "runs", "splits")
+"""Folders in it, whose pictures are no photos."""
 UNPACKED_BY_MACOS = "__MACOSX"
 ROLE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
 
@@ -112,21 +114,22 @@ class ImageFolder:
 def files_below(folder: Path, *suffixes: str) -> list[Path]:
     """Return the files below a folder that have one of these suffixes in any case, sorted.
 
-    Linked sub-folders are included; hidden files and what macOS puts beside files in archives do not count.
+    Linked sub-folders are included unless they lie below the folder too; hidden files and what macOS puts beside files
+    in archives do not count.
     """
-    return sorted(folder / file for file in _walk(folder) if _suffix(file) in suffixes and not _is_hidden(file))
+    return sorted(folder / file for file in _walk(folder, False) if _suffix(file) in suffixes and not _is_hidden(file))
 
 
 def folders_below(folder: Path, *names: str) -> list[Path]:
     """Return the folders below a folder that have one of these names, sorted, as files_below counts them."""
-    paths = (prefix.removesuffix(FORWARD) for prefix, _ in _scan(folder))
+    paths = (prefix.removesuffix(FORWARD) for prefix, _ in _scan(folder, False))
     return sorted(folder / path for path in paths if posixpath.basename(path) in names and not _is_hidden(path))
 
 
 def image_files(folder: Path) -> list[str]:
     """Return the image files below a folder by suffix, relative to it and sorted, as files_below counts them."""
     suffixes = image_suffixes()
-    return sorted(file for file in _walk(folder) if _suffix(file) in suffixes and not _is_hidden(file))
+    return sorted(file for file in _walk(folder, False) if _suffix(file) in suffixes and not _is_hidden(file))
 
 
 def image_suffixes() -> set[str]:
@@ -159,18 +162,26 @@ def role_of(path: PurePath) -> str:
     return ""
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Yield the files below a folder, relative to it; a link that leads nowhere is no file."""
-    for prefix, entries in _scan(folder):
-        yield from (f"{prefix}{entry.name}" for entry in entries if entry.is_file())
+def _walk(folder: Path, twice: bool = True) -> Iterator[str]:
+    """Yield the files below a folder, relative to it; a link that leads nowhere is no file. twice: see _scan."""
+    for prefix, entries in _scan(folder, twice):
+        yield from (f"{prefix}{entry.name}" for entry in entries if _leads_to(os.DirEntry.is_file, entry))
 
 
-def _scan(folder: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+def _leads_to(kind: Callable[[os.DirEntry[str]], bool], entry: os.DirEntry[str]) -> bool:
+    try:
+        return kind(entry)
+    except OSError:  # a link to itself
+        return False
+
+
+def _scan(folder: Path, twice: bool = True) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
     """Yield a folder and all below it: its path relative to the first, with a slash at the end, and what it holds.
 
-    Links to folders that are not above themselves are followed; a results folder below is passed over, and a folder
-    that is not there holds nothing.
+    Links to folders that are not above themselves are followed, twice to those that lie below the first one anyway. A
+    folder that is not there holds nothing; of a results folder its own are passed over.
     """
+    root = os.path.realpath(folder) + os.sep
     stack: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
     while stack:
         prefix, above = stack.pop()
@@ -181,12 +192,15 @@ def _scan(folder: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
             continue
         except PermissionError as error:
             raise BenchError(f"{folder / prefix}: may not be listed; ask for the right to read it") from error
-        if prefix and any(entry.name == RESULTS_MARK for entry in entries):
-            continue
+        if any(entry.name == RESULTS_MARK for entry in entries):
+            entries = [entry for entry in entries if entry.name not in RESULTS_FOLDERS]
         yield prefix, entries
-        for entry in filter(os.DirEntry.is_dir, entries):
-            real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
-            if real not in above:
+        for entry in entries:
+            if not _leads_to(os.DirEntry.is_dir, entry):
+                continue
+            linked = entry.is_symlink()
+            real = os.path.realpath(entry.path) if linked else f"{above[-1]}/{entry.name}"
+            if real not in above and (twice or not linked or not real.startswith(root)):
                 stack.append((f"{prefix}{entry.name}/", (*above, real)))
 
 

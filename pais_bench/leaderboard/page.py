@@ -83,7 +83,8 @@ def _title(section: Section) -> str:
 def _table(section: Section, truth: Truth) -> Table:
     """Return the table of a section."""
     run, names = section.run, Counter(_name(row) for row in section.rows)
-    options = ", ".join(f"{key} {json.dumps(value)}" for key, value in network_options(run).items())
+    shared = max((network_options(row.run) for row in section.rows), key=len)
+    options = ", ".join(f"{key} {json.dumps(value)}" for key, value in shared.items())
     with_options = f"the options {options}" if options else "its default options"
     caption = f"Network {run.network.backend}/{run.network.name} with {with_options}."
     reason = truth.undrawable(run.split.family)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,16 +92,23 @@ class Section:
 def rank(entries: Sequence[Entry]) -> list[Section]:
     """Return the sections in the order of their names, each with its rows by falling AP."""
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[Entry]]] = {}
+    runs = [entry.submission.run for entry in entries]
+    chosen = {(run.network.label, key) for run in runs for key in network_options(run)}
     for entry in entries:
         run = entry.submission.run
         row = (run.method.label, entry.manifest.by, entry.manifest.checkpoint, entry.submission.configuration)
-        groups.setdefault(_section(run), {}).setdefault(row, []).append(entry)
+        groups.setdefault(_section(run, chosen), {}).setdefault(row, []).append(entry)
     return [Section(_ranked(groups[key])) for key in sorted(groups)]
 
 
-def _section(run: Run) -> tuple[str, ...]:
-    """Return what the rows of a section have in common, as a key that sorts percents as numbers."""
-    options = json.dumps(network_options(run), sort_keys=True)
+def _section(run: Run, chosen: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what the rows of a section have in common, as a key that sorts percents as numbers.
+
+    chosen are the options, by network, that some run has without its method's asking: all rows have to have them then.
+    """
+    own = network_options(run)
+    asked = {key: value for key, value in run.network.options.items() if (run.network.label, key) in chosen}
+    options = json.dumps({**own, **asked}, sort_keys=True)
     network = (run.network.backend, run.network.label, run.network.name, options)
     noise = run.split.label_noise.model_dump_json() if run.split.label_noise else ""
     return (run.dataset, *network, run.split.family, noise, f"{run.split.percent:012.6f}")

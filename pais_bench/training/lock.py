@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pais_bench.annotations.lock_owner import is_dead, pid_namespace
 from pais_bench.errors import BenchError
 
 BEAT = 5.0
@@ -43,7 +44,7 @@ class Lock:
             state = self._read()
             if state is None:
                 continue
-            if not _is_dead(state[1]):
+            if not is_dead(state[1]):
                 self._wait_until_stale(state)
             self._remove(state)
         threading.Thread(target=self._touch, daemon=True).start()
@@ -66,7 +67,7 @@ class Lock:
         owner = {
             "host": platform.node(),
             "pid": os.getpid(),
-            "processes": _processes(),
+            "processes": pid_namespace(),
             "job": os.environ.get("SLURM_JOB_ID"),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
             "token": self.token,
@@ -166,27 +167,6 @@ def lock_folder(folder: Path, fabric: Any) -> Iterator[Lock]:
     finally:
         if fabric.is_global_zero:
             lock.__exit__()
-
-
-def _is_dead(owner: dict[str, Any]) -> bool:
-    """Return whether the owner was a process of this machine that has ended."""
-    if owner.get("host") != platform.node() or owner.get("processes") != _processes():
-        return False
-    try:
-        os.kill(int(owner["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError):
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
-def _processes() -> str:
-    """Return the pid namespace of this process: two containers of one host may have different ones."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
 
 
 def _describe(owner: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pais_bench import geometry
 from pais_bench.study.run import CutMix, Mix
@@ -115,8 +116,18 @@ def _join_pixel_weights(
     if own is None or theirs is None:
         return None
     first, second = _where_shown(own, ~received.cover[None]), _where_shown(theirs, received.shown)
-    values, boxes = torch.cat((first.values, second.values)), torch.cat((first.boxes, second.boxes))
-    return InstanceMaps(values, boxes, first.matrix)
+    cells = [max(sides) for sides in zip(first.values.shape[1:], second.values.shape[1:], strict=True)]
+    both = [_enlarged(maps, cells[0], cells[1]) for maps in (first, second)]
+    return InstanceMaps(torch.cat([one.values for one in both]), torch.cat([one.boxes for one in both]), first.matrix)
+
+
+def _enlarged(maps: InstanceMaps, height: int, width: int) -> InstanceMaps:
+    """Return upright maps with so many cells, those added below and at the right of 1, and boxes that hold all."""
+    rows, columns = maps.values.shape[-2:]
+    values = F.pad(maps.values, (0, width - columns, 0, height - rows), value=1.0)
+    start, end = maps.boxes[:, :2], maps.boxes[:, 2:]
+    factor = maps.boxes.new_tensor((width / columns, height / rows))
+    return replace(maps, values=values, boxes=torch.cat((start, start + (end - start) * factor), 1))
 
 
 def _where_shown(maps: InstanceMaps, shown: Tensor) -> InstanceMaps:

@@ -61,7 +61,7 @@ def build_models(run: Run, isthing: Sequence[bool], fabric: Fabric, micro_batche
     teacher: Any = copy.deepcopy(student).requires_grad_(False).eval()
     if fabric.world_size > 1:
         convert_sync_batchnorm(student)
-    if micro_batches > 1 and any(isinstance(module, _BatchNorm) for module in student.modules()):
+    if micro_batches > 1 and any(isinstance(module, _BatchNorm) and module.training for module in student.modules()):
         raise BenchError(
             f"networks.{run.network.label}: its batch norm learns from a whole batch, so --accumulate "
             f"{micro_batches} is another experiment; take more devices, or a network with frozen norms"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -90,9 +88,9 @@ class LabelsFile:
     filled counts the annotations whose polygons fill a hole of the mask.
     """
 
-    def __init__(self, file: TextIO, classes: Mapping[int, str], as_rle: bool) -> None:
+    def __init__(self, file: TextIO, categories: Sequence[Record], as_rle: bool) -> None:
         """Begin the annotations; as_rle writes masks as they are instead of polygons."""
-        self.file, self.classes, self.as_rle = file, classes, as_rle
+        self.file, self.categories, self.as_rle = file, categories, as_rle
         self.images: list[Record] = []
         self.count = self.filled = 0
         self.file.write('{"annotations": [')
@@ -123,21 +121,8 @@ class LabelsFile:
 
     def close(self) -> None:
         """Write the images and categories after the annotations."""
-        categories = [{"id": number, "name": name} for number, name in self.classes.items()]
-        self.file.write(f'\n],\n"images": {json.dumps(self.images)},\n"categories": {json.dumps(categories)}}}\n')
-
-
-@contextmanager
-def open_whole(path: Path) -> Iterator[TextIO]:
-    """Open a file for writing that gets its name when all of it is written, and else leaves nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        end = f',\n"images": {json.dumps(self.images)},\n"categories": {json.dumps(list(self.categories))}}}\n'
+        self.file.write(f"\n]{end}")
 
 
 def keep_above(score: float, mask_iou: float) -> Callable[[Instances], torch.Tensor]:

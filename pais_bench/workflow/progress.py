@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pais_bench.annotations import run_data
+from pais_bench.annotations.lock_owner import is_held
 from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.study.run import BURN_IN, Run, suffix
@@ -105,7 +106,7 @@ class Progress:
         log.update()
         ap = log.ap
         if not (folder / "run.json").exists():
-            training = (folder / run_data.LOCK).exists()
+            training = is_held(folder)
             state = "training" if training else "stopped" if log.step else "waiting"
         elif run.method.label == BURN_IN:
             state = "done"

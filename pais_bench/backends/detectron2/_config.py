@@ -124,7 +124,11 @@ def stock_config(num_classes: int, options: Options) -> CfgNode:
     if path is None:
         raise BenchError(f"config {options.config}: no such file, neither here nor among detectron2's own in {SHIPPED}")
     config = get_cfg()
-    config.merge_from_file(str(path))
+    try:
+        config.merge_from_file(str(path))
+    except Exception as error:  # readers of YAML and of other files that it names raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BenchError(f"config {options.config}: detectron2 refuses it ({reason}); correct it") from error
     config.MODEL.DEVICE = "cpu"  # the trainer moves it
     config.MODEL.WEIGHTS = ""
     config.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
@@ -134,8 +138,15 @@ def stock_config(num_classes: int, options: Options) -> CfgNode:
         **options.overrides,
     }
     for key, value in settings.items():
+        if isinstance(value, Mapping):
+            example = f"{key}.{next(iter(value), 'KEY')}"
+            raise BenchError(f"overrides.{key}: a mapping, which would replace all that is there; give {example}")
         try:
             config.merge_from_list([key, value])
         except (KeyError, AssertionError, ValueError) as error:
             raise BenchError(f"overrides.{key}: detectron2 refuses it ({str(error) or 'no such key'})") from error
+    if (found := config.MODEL.ROI_HEADS.NUM_CLASSES) != num_classes:
+        raise BenchError(
+            f"overrides: MODEL.ROI_HEADS.NUM_CLASSES is {found}, but the data has {num_classes}; leave it out"
+        )
     return config

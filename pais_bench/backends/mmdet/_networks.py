@@ -48,8 +48,7 @@ SMALL_BACKBONE = {
 SMALL_CHANNELS = [16, 32, 64, 128]
 """A ResNet-18 of 0.7 M parameters, and the channels of its four maps."""
 
-RANDOM_BACKBONE = {
-    "backbone.init_cfg": None,
+UNFROZEN = {
     "backbone.frozen_stages": -1,
     "backbone.norm_eval": False,
     "backbone.norm_cfg.requires_grad": True,
@@ -108,12 +107,19 @@ class Extension:
         config.update(type=name, **self.arguments)
 
 
-def build(config: str, settings: Mapping[str, Any], extensions: Mapping[str, Extension] | None = None) -> Any:
+def build(
+    config: str,
+    settings: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    extensions: Mapping[str, Extension] | None = None,
+    learns_norms: bool = False,
+) -> Any:
     """Build the model of a config with random weights.
 
-    config is a path below mmdet's own configs, or of a file of the user's. settings and extensions belong to keys of
-    the model, with dots: backbone.depth. Extensions are applied last. Raises BenchError where there is no such file,
-    or where mmdet refuses its content.
+    config is a path below mmdet's own configs, or of a file of the user's. settings, the user's overrides after them,
+    and extensions belong to keys of the model, with dots: backbone.depth; a mapping is merged key by key. Extensions
+    are applied last. learns_norms: nothing of the backbone is frozen. Raises BenchError where there is no such file,
+    where mmdet refuses its content, and for overrides of the number of classes.
     """
     # At its usual level, mmengine logs how each parameter was initialised and each file that it loads.
     MMLogger.get_current_instance().setLevel(logging.ERROR)
@@ -121,22 +127,45 @@ def build(config: str, settings: Mapping[str, Any], extensions: Mapping[str, Ext
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise BenchError(f"config {config}: no such file, neither here nor among mmdet's own in {SHIPPED}")
-    content = Config.fromfile(path)
     try:
-        content.merge_from_dict({f"model.{key}": value for key, value in settings.items()})
-        for key, extension in (extensions or {}).items():
-            extension.apply(functools.reduce(operator.getitem, key.split("."), content.model))
-        # mmdet's own configs use arguments that mmcv deprecates.
+        content = Config.fromfile(path)
         with DefaultScope.overwrite_default_scope("mmdet"), warnings.catch_warnings():
+            # mmdet's own configs use arguments that mmcv deprecates.
             warnings.simplefilter("ignore", DeprecationWarning)
+            unfrozen = _unfrozen(content.model.backbone) if learns_norms else {}
+            for key, value in [*unfrozen.items(), *settings.items(), *(overrides or {}).items()]:
+                # One by one, as a mapping among them would replace what is set below it.
+                content.merge_from_dict({f"model.{key}": value})
+            _require_classes(content.model, settings)
+            for key, extension in (extensions or {}).items():
+                extension.apply(_at(content.model, key))
             model = MODELS.build(content.model)
         model.init_weights()
-    except (TypeError, KeyError, AssertionError, ValueError) as error:
+    except BenchError:
+        raise
+    except Exception as error:  # a config is a program, and what it names raises anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BenchError(
             f"config {config}: mmdet refuses it ({reason}); look at its keys and at 'overrides'"
         ) from error
     return model
+
+
+def _unfrozen(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of UNFROZEN that a backbone has."""
+    known = inspect.signature(MODELS.get(backbone["type"]).__init__).parameters
+    return {key: value for key, value in UNFROZEN.items() if key.split(".")[1] in known}
+
+
+def _require_classes(model: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise BenchError where an override changes a number of classes, which the data has."""
+    for key, value in settings.items():
+        if key.endswith("_classes") and (found := _at(model, key)) != value:
+            raise BenchError(f"overrides: {key} is {found}, but the data has {value}; leave it out")
+
+
+def _at(model: Mapping[str, Any], key: str) -> Any:
+    return functools.reduce(operator.getitem, key.split("."), model)
 
 
 def build_pretrained(
@@ -152,9 +181,8 @@ def build_pretrained(
     overrides come after. added_weights are beginnings of names that a checkpoint of mmdet's does not have.
     """
     backbone = {"backbone.init_cfg": None, **(small if options.backbone == "small" else {})}
-    if options.pretrained_backbone is None and options.checkpoint is None:
-        backbone |= RANDOM_BACKBONE
-    model = build(options.config, {**backbone, **settings, **options.overrides}, extensions)
+    is_random = options.pretrained_backbone is None and options.checkpoint is None
+    model = build(options.config, {**backbone, **settings}, options.overrides, extensions, learns_norms=is_random)
     if options.pretrained_backbone:
         load_weights(model.backbone, options.pretrained_backbone, optional=("fc.",))
     if options.checkpoint:
@@ -176,7 +204,10 @@ def load_weights(module: nn.Module, path: Path, optional: Sequence[str]) -> None
         raise
     except Exception as error:
         raise unreadable(path, error) from error
-    fit_weights(module, state.get("state_dict", state), path, optional)
+    weights = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if not isinstance(weights, Mapping):
+        raise unreadable(path, TypeError(f"it holds a {type(weights).__name__}, and no weights by name"))
+    fit_weights(module, weights, path, optional)
 
 
 def use_channels_last(model: nn.Module) -> None:

@@ -162,15 +162,15 @@ class WeightedQueryHead(Mask2FormerHead):
 
 
 def rank_queries(scores: Tensor, masks: Tensor, most: int, padded: Size, size: Size, soft: bool = False) -> Instances:
-    """Return the `most` best pairs of query and class of a view as mmdet does, by falling score, with their mask IoU.
+    """Return at most `most` pairs of query and class of a view, the best as mmdet does, by falling score.
 
     scores f32[N,C+2] | masks: logits f32[N,h,w], of which only the pairs' own are drawn, in a view of size (H, W) that
     was padded. A score is that of the class times the mean probability in the mask, so that no mask can be left out
-    before; a mask may be empty. soft: whether they have soft masks, at the stride, and class_probs.
+    before; a mask may be empty. They have a mask IoU; soft: whether soft masks, at the stride, and class_probs too.
     """
     classes = scores.shape[1] - 2
     probs = scores[:, :-1].softmax(-1)[:, :-1]
-    probability, index = probs.flatten().topk(most, sorted=False)
+    probability, index = probs.flatten().topk(min(most, probs.numel()), sorted=False)
     query, labels = index // classes, index % classes
     drawn = F.interpolate(masks[None, query], padded, mode="bilinear", align_corners=False)[0, :, : size[0], : size[1]]
     inside = drawn > 0

@@ -12,6 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
+from pais_bench.annotations.lock_owner import is_held
 from pais_bench.cli import context
 from pais_bench.study.run import suffix
 from pais_bench.study.study import Study
@@ -22,7 +23,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the study, the results folder, the length of each log, and the interpreters."""
     context.add_study(parser)
     context.add_results(parser)
-    parser.add_argument("--lines", type=int, default=5, help="last lines of each log that are shown (default: 5)")
+    parser.add_argument(
+        "--lines", type=context.at_least(1), default=5, help="last lines of each log that are shown (default: 5)"
+    )
     text = "interpreter of a backend's runs, as torchvision=/path/to/python (default: this one)"
     parser.add_argument("--python", action="append", default=[], metavar="BACKEND=PATH", help=text)
 
@@ -53,15 +56,16 @@ def failures(study: Study, results: Path) -> Iterator[tuple[Path, str, str, list
     """Yield log, rule, backend and arguments of the first failed job of each run; later jobs never started."""
     from pais_bench.reports.missing_runs import COMMANDS
 
-    end = suffix(study.checkpoints[0])
+    ends = [(checkpoint, suffix(checkpoint)) for checkpoint in study.checkpoints]
+    jobs = [("train", "", ""), *((rule, *pair) for pair in ends for rule in list(COMMANDS)[1:])]
     burn_ins = [(folder, runs[0], ["--burn-in"]) for folder, runs in study.shared_burn_ins().items()]
     for run_folder, run, flags in [*burn_ins, *((run.folder, run, []) for run in study.runs())]:
         options = ["--percent", f"{run.split.percent:g}", "--fold", str(run.split.fold)]
         options += ["--network", run.network.label, "--method", run.method.label, *flags]
-        for rule, result in COMMANDS.items():
-            log = results / "logs" / run_folder / f"{rule}{'' if rule == 'train' else end}.log"
-            if not log.exists() or (results / run_folder / "lock.json").exists():
+        for rule, checkpoint, end in jobs:
+            log = results / "logs" / run_folder / f"{rule}{end}.log"
+            if not log.exists() or is_held(results / run_folder):
                 break
-            if not (results / run_folder / result.format(end)).exists():
-                yield log, rule, run.network.backend, options
+            if not (results / run_folder / COMMANDS[rule].format(end)).exists():
+                yield log, rule, run.network.backend, [*options, *(["--checkpoint", checkpoint] if end else [])]
                 break

@@ -34,6 +34,10 @@ def run(arguments: Namespace) -> None:
     study = context.read_study(arguments)
     pool = ImagePool.of(context.open_store(study, arguments.results, "train"))
     percents, folds = arguments.percents or study.split.percents, arguments.folds or study.split.folds
+    if wrong := [percent for percent in percents if not 0 < percent <= 100]:
+        raise BenchError(f"--percents {wrong[0]:g}: give percents above 0, up to 100")
+    if beyond := [fold for fold in folds if not 0 <= fold < 2**32]:
+        raise BenchError(f"--folds {beyond[0]}: give whole numbers from 0 on, below 2^32")
     sources = _sources(arguments.source)
     sets: dict[str, set[int]] = {}
     left_out: dict[str, None] = {}

@@ -15,6 +15,7 @@ from pais_bench import provenance
 from pais_bench.annotations.panoptic import is_thing
 from pais_bench.annotations.sources import read_classes, read_content
 from pais_bench.annotations.store import dataset_folder
+from pais_bench.annotations.whole_file import open_whole
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.results_file import read_ground_truth
@@ -61,7 +62,7 @@ def run(arguments: Namespace) -> None:
     import torch
     from lightning_fabric import Fabric
 
-    from pais_bench.training.predict_folder import keep_above, open_whole, predict_folder
+    from pais_bench.training.predict_folder import keep_above, predict_folder
 
     provenance.require_versions(arguments.locked)
     names = _check_paths(arguments)
@@ -77,7 +78,7 @@ def run(arguments: Namespace) -> None:
     predictions = predict_folder(network, run, arguments.folder, names, list(classes), keep, fabric.device, workers)
     faults: list[str] = []
     with fabric.autocast(), open_whole(arguments.out) as file:
-        writer = _open_writer(file, classes, arguments)
+        writer = _open_writer(file, categories, arguments)
         shown = time.monotonic()
         for done, (image, records) in enumerate(predictions, start=1):
             writer.write(image, records)
@@ -164,10 +165,10 @@ def _load(run: Run, categories: list[dict[str, Any]], arguments: Namespace) -> t
         raise BenchError(f"{arguments.run}: {fault}; {NAME_CLASSES}") from error
 
 
-def _open_writer(file: Any, classes: dict[int, str], arguments: Namespace) -> Any:
+def _open_writer(file: Any, categories: list[dict[str, Any]], arguments: Namespace) -> Any:
     from pais_bench.training.predict_folder import LabelsFile, ResultsFile
 
-    return LabelsFile(file, classes, arguments.rle) if arguments.as_labels else ResultsFile(file)
+    return LabelsFile(file, categories, arguments.rle) if arguments.as_labels else ResultsFile(file)
 
 
 def _write_overlay(

@@ -68,9 +68,15 @@ def run(arguments: Namespace) -> int:
         print(error, file=sys.stderr)
     if any(one.state == "done" and not one.is_burn_in for one in progress.read()):
         _print_table(study, arguments.results)
+    if not status and "--unlock" in arguments.flags:
+        return 0
     if not status:
         page = arguments.results / "reports" / study.name / "report.html"
-        print(f"page: {page}" if page.exists() else f"no page was asked for; `pais-bench report {study.name}` makes it")
+        print(
+            f"page: {page}"
+            if page.exists()
+            else f"no page was asked for; `pais-bench report {arguments.study}` makes it"
+        )
         return 0
     return _explain(status, controller, arguments)
 
@@ -107,9 +113,17 @@ def _plain(path: str) -> str:
     Raises BenchError for one that it would read as something else in any spelling.
     """
     for spelling in (path, f"./{path}"):
-        if not NO_PATH.fullmatch(spelling) and yaml.load(spelling, yaml.BaseLoader) == spelling:
+        if not NO_PATH.fullmatch(spelling) and _as_yaml(spelling) == spelling:
             return spelling
     raise BenchError(f"{path}: Snakemake takes what follows ' #' for a comment, and ': ' for a key; rename this path")
+
+
+def _as_yaml(text: str) -> object:
+    """Return what YAML reads; a text that is no YAML is taken as it is."""
+    try:
+        return yaml.load(text, yaml.BaseLoader)
+    except yaml.YAMLError:
+        return text
 
 
 def _own_python(study: Study) -> list[str]:

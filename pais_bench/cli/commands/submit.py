@@ -70,7 +70,7 @@ def pack(folder: Path, out: Path, by: str, checkpoint: ModelCheckpoint) -> Path:
     if evaluated.get("predictions") != sha256[PREDICTIONS]:
         raise BenchError(f"{files[METRICS]}: of other predictions than these; run `pais-bench evaluate` again")
     values = {"by": by, "checkpoint": checkpoint, "validation": evaluated["images"], "members": sha256}
-    name = "-".join([*run.folder.parts[1:], *([checkpoint] if end else []), *re.findall(r"[A-Za-z0-9]+", by)])
+    name = "-".join([*run.folder.parts[1:], *([checkpoint] if end else []), *re.findall(r"\w+", by)])
     path = out / f"{name}.zip"
     write_bundle(path, parse(Manifest, values, "--by"), files)
     return path

@@ -125,7 +125,9 @@ def _launch(arguments: Namespace, run: Run) -> Fabric:
 
 def _write_run(folder: Path, run: Run, trainer: Trainer, split: Split, content: str | None) -> None:
     """Write run.json; of a run that was trained before, and took no step here, it says what trained it then."""
-    trained_by = trainer.trained_by or trainer.describe()
+    path = folder / "run.json"
+    before = context.read_json(path) if path.exists() and not trainer.trained_by else {}  # of an older version
+    trained_by = trainer.trained_by or before or trainer.describe()
     record = {
         "run": run.model_dump(mode="json"),
         "digest": run.digest,
@@ -139,7 +141,7 @@ def _write_run(folder: Path, run: Run, trainer: Trainer, split: Split, content: 
         "wall_seconds": round(trainer.seconds, 3),
         "steps": trainer.step,
     }
-    context.write_json(folder / "run.json", record)
+    context.write_json(path, record)
 
 
 def _count_trained(study: Study, results: Path) -> str:
