@@ -13,6 +13,8 @@ from pais_bench.workflow.progress import STATES, RunProgress, training_seconds_l
 if TYPE_CHECKING:
     from rich.table import Table
 
+NAMES = ("split", "network", "method")
+COLUMNS = (*NAMES, "state", "step", "steps/s", "left", "mask AP")
 _STYLES = {"training": "bold", "stopped": "yellow", "waiting": "dim", "done": "green"}
 _INTEREST = ("training", "stopped", "predicted", "trained", "done", "waiting")
 """Which runs a table shows first where the terminal has no room for all."""
@@ -47,15 +49,17 @@ def table(runs: list[RunProgress], rows: int, note: str = "") -> Table:
     shown = sorted(range(len(runs)), key=lambda index: _INTEREST.index(runs[index].state))[: max(1, rows)]
     title: Any = {"title": Text(headline(runs)), "title_justify": "left", "caption_justify": "left"}
     grid = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, **title)
-    for name in ("split", "network", "method", "state"):
-        grid.add_column(name, no_wrap=True)
-    for name in ("step", "steps/s", "left", "mask AP"):
-        grid.add_column(name, justify="right", no_wrap=True)
-    for run in (runs[index] for index in sorted(shown)):
-        split, network, method = _names(run)
-        step = f"{run.step} of {run.run.training.steps}"
-        cells = (split, network, method, run.state, step, *_pace(run), _percent(run.ap))
-        grid.add_row(*map(Text, cells), style=_STYLES.get(run.state))
+    shown_runs = [runs[index] for index in sorted(shown)]
+    cells = [
+        (*_names(run), run.state, f"{run.step} of {run.run.training.steps}", *_pace(run), _percent(run.ap))
+        for run in shown_runs
+    ]
+    for name in COLUMNS:
+        # In a narrow terminal rich shrinks columns that may wrap before the others: names are cut, and no number.
+        grid.add_column(name, justify="left" if name in (*NAMES, "state") else "right", no_wrap=name not in NAMES)
+    for run, row in zip(shown_runs, cells, strict=True):
+        texts = (Text(text, no_wrap=True, overflow="ellipsis") for text in row)
+        grid.add_row(*texts, style=_STYLES.get(run.state))
     hidden = Counter(runs[index].state for index in set(range(len(runs))) - set(shown))
     more = ", ".join(f"{count} {state}" for state, count in hidden.items())
     lines = [f"and {hidden.total()} more: {more}"] if hidden else []
