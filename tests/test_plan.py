@@ -162,6 +162,13 @@ def test_a_failed_run_is_listed_with_the_end_of_its_log_and_its_command(
     assert output.count("continue with: ") == 1 and "line 18\n    line 19\n" in output and "line 17" not in output
     command = f"/opt/python -m pais_bench train {path} --results {results} --percent 10 --fold 1 --network mask_rcnn"
     assert f"continue with: {command} --method supervised" in output
+    path = write_study(tmp_path, also_evaluate=["student-last"])  # whose other jobs were run by hand, without a log
+    for name in ("predictions.json", "metrics.json", "predictions-student-last.json"):
+        (results / done.folder / name).touch()
+    (results / "logs" / done.folder / "evaluate-student-last.log").write_text("pais-bench evaluate: error: faulty\n")
+    assert main(["failures", str(path), *options]) == 0
+    output = capsys.readouterr().out
+    assert "2 of the runs of" in output and "--method pais --checkpoint student-last\n" in output
 
 
 def test_a_failed_grid_ends_with_its_failures(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Identify the files that a dataset is prepared from, so that edited ones and those of another root are noticed.
 
 Annotation files count by their content, images by name and size: reading COCO's 19 GB takes minutes, listing them half
-a second. Other files beside them, as a study, do not count, nor does a results folder. Paths are relative to the root,
-and times do not count, so that a root may be moved or copied.
+a second. Other files beside them, as a study, do not count, nor do those of a results folder. Paths are relative to the
+root, and times do not count, so that a root may be moved or copied.
 """
 
 from __future__ import annotations
