@@ -210,6 +210,13 @@ def test_a_mapping_is_merged_over_what_is_set_as_dotted_keys_are() -> None:
         ours(MASK_RCNN, overrides={"roi_head.bbox_head.num_classes": 80})
 
 
+def test_a_transformer_is_built_without_weights() -> None:
+    swin = "mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco.py"
+    network = MASK2FORMER.Backend(3, MASK2FORMER.Options(config=swin))
+    assert type(network.model.backbone).__name__ == "SwinTransformer"
+    assert all(parameter.requires_grad for parameter in network.backbone_parameters())
+
+
 def test_a_class_that_mmdet_does_not_have_is_one_clear_error() -> None:
     with pytest.raises(BenchError, match=r"mmdet refuses it \(.*NoSuchHead is not in the registry"):
         ours(MASK_RCNN, overrides={"roi_head.bbox_head.type": "NoSuchHead"})

@@ -154,7 +154,10 @@ def build(
 def _unfrozen(backbone: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of UNFROZEN that a backbone has."""
     known = inspect.signature(MODELS.get(backbone["type"]).__init__).parameters
-    return {key: value for key, value in UNFROZEN.items() if key.split(".")[1] in known}
+    found = {key: value for key, value in UNFROZEN.items() if key.split(".")[1] in known}
+    if "norm_cfg" not in backbone:  # layer norms, which nothing freezes
+        found.pop("backbone.norm_cfg.requires_grad", None)
+    return found
 
 
 def _require_classes(model: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
