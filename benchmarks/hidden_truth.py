@@ -9,14 +9,13 @@ none; missed adds the objects that none stands for, at weight 1; unseen gives re
 on such objects, which are taught as background, no class loss; recall leaves out the images of which fewer than half of
 the objects are found. Without a part the method is as it is.
 --proposal-background sets the weight of unmatched anchors of unlabelled images apart from that of regions, for methods
-whose background is not 1. Prints mask AP and AP50 of the teacher after the last step, on the images of the study's
-evaluations while training.
+whose background is not 1. Prints mask AP and AP50 of the teacher after the last step, on all validation images, as
+tables of the study have them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from torchvision.ops import box_iou
 from pais_bench.backends.torchvision import _weighted_rpn
 from pais_bench.cli import context, prepared
 from pais_bench.training import step
+from pais_bench.training.predict import Validation
 from pais_bench.training.trainer import Trainer
 from pais_bench.types import Instances, Targets, Unlabelled
 
@@ -59,8 +59,9 @@ def main() -> None:
     trainer = Trainer(run, stores, split, folder, fabric, results, burn_in=prepared.find_burn_in(study, run, results))
     trainer.dataset.held_out_labels = True
     trainer.fit()
-    lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
-    last = [line["teacher"] for line in lines if line["event"] == "evaluation"][-1]
+    whole = run.model_copy(update={"training": run.training.model_copy(update={"evaluate_images": None})})
+    with fabric.autocast():
+        last = Validation(whole, stores["val"]).evaluate({"teacher": trainer.models.teacher}, fabric)["teacher"]
     name = f"{run.dataset} {run.split.stem} {run.method.label} {'+'.join(changes) or 'as it is'}"
     print(f"{name}: {100 * last['segm_AP']:.1f} / {100 * last['segm_AP50']:.1f}", flush=True)
 
