@@ -98,7 +98,8 @@ def stock_detectron2(plugin: Any, options: Any, backend: Any, weights: Any, imag
 
 def stock_mmdet(plugin: Any, options: Any, weights: Any, images: Any, targets: Any) -> Any:
     """Return a function that computes mmdet's own loss."""
-    from pais_bench.backends.mmdet._networks import build_pretrained, to_batch
+    from pais_bench.backends.mmdet._config import build_pretrained
+    from pais_bench.backends.mmdet._samples import to_batch
 
     model = build_pretrained(options, plugin.SMALL, plugin.stock_settings(CLASSES))
     model.load_state_dict(weights)

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
-from pais_bench.backends.mmdet import _networks, mask_rcnn
+from pais_bench.backends.mmdet import _config, _samples, mask_rcnn
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.study import Study
@@ -45,9 +45,9 @@ from pais_bench.training.optim import build_optimizer
 from pais_bench.training.step import train_step
 from pais_bench.training.student import StudentLosses
 from pais_bench.training.trainer import Trainer
-from pais_bench.types import Batch, Instances, Losses, LossNormalizer, Size, Targets, View
+from pais_bench.types import Batch, Instances, Keep, Losses, LossNormalizer, Size, Targets, View
 
-CONFIG = _networks.SHIPPED / "soft_teacher" / "soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py"
+CONFIG = _config.SHIPPED / "soft_teacher" / "soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py"
 SGD = {"lr": 0.001, "weight_decay": 1e-4}
 OURS, MASKS = "ours, boxes alone", "ours, masks and mask IoU"
 PASSING = 100
@@ -73,14 +73,14 @@ class BoxesAlone(nn.Module):
         """Return objectness, proposal_box, class and box."""
         ensure_train_mode(self)
         self.model.rpn_head.normalizer = self.model.roi_head.bbox_head.normalizer = normalizer
-        losses = self.model.loss(*_networks.to_batch(self.model, images, targets, pad_to))
+        losses = self.model.loss(*_samples.to_batch(self.model, images, targets, pad_to))
         return {term: mask_rcnn.total(losses[name]) for name, term in mask_rcnn.TERMS.items() if name in losses}
 
     @torch.no_grad()
-    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0)) -> list[Instances]:
-        """Return each view's boxes as instances."""
+    def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
+        """Return each view's boxes as instances; the test settings keep the best, so keep is not asked."""
         with eval_mode(self):
-            samples = self.model.predict(*_networks.to_batch(self.model, images, pad_to=pad_to), rescale=False)
+            samples = self.model.predict(*_samples.to_batch(self.model, images, pad_to=pad_to), rescale=False)
             return [filled(sample.pred_instances, image) for sample, image in zip(samples, images, strict=True)]
 
 
@@ -164,7 +164,7 @@ def trainer(given: argparse.Namespace, folder: Path) -> Trainer:
 @torch.no_grad()
 def set_threshold(model: Any, batch: Batch) -> None:
     """Set the threshold on the score such that PASSING pairs of region and class of an image are above it."""
-    padded, samples = _networks.to_batch(model.eval(), [image.weak.image for image in batch.unlabelled])
+    padded, samples = _samples.to_batch(model.eval(), [image.weak.image for image in batch.unlabelled])
     features, metas = model.extract_feat(padded), [sample.metainfo for sample in samples]
     regions = model.rpn_head.predict(features, samples, rescale=False)
     predictions = model.roi_head.predict_bbox(features, metas, regions, rcnn_test_cfg=None)
@@ -174,11 +174,12 @@ def set_threshold(model: Any, batch: Batch) -> None:
 
 def soft_teacher(given: argparse.Namespace, ours: Trainer) -> Any:
     """Build mmdet's SoftTeacher with our backbone, heads for boxes, preprocessing, test settings and weights."""
-    plain = Config.fromfile(_networks.SHIPPED / mask_rcnn.Options().config).model
+    plain = Config.fromfile(_config.SHIPPED / mask_rcnn.Options().config).model
     preprocessing = {key: plain.data_preprocessor[key] for key in ("mean", "std", "bgr_to_rgb")}
     small = {key: value for key, value in mask_rcnn.SMALL.items() if "mask" not in key}
     detector = {
-        **_networks.RANDOM_BACKBONE,
+        "backbone.init_cfg": None,
+        **_config.UNFROZEN,
         **(small if given.backbone == "small" else {}),
         "backbone.style": plain.backbone.style,
         "roi_head.bbox_head.num_classes": ours.models.student.model.roi_head.bbox_head.num_classes,

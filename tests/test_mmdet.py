@@ -40,7 +40,7 @@ MASK_RCNN, MASK2FORMER = load_backend("mmdet/mask_rcnn"), load_backend("mmdet/ma
 from mmdet.models.roi_heads.bbox_heads import Shared4Conv1FCBBoxHead  # noqa: E402
 from mmengine.structures import InstanceData, instance_data  # noqa: E402
 
-from pais_bench.backends.mmdet import _networks  # noqa: E402
+from pais_bench.backends.mmdet import _config, _samples  # noqa: E402
 
 BOTH = pytest.mark.parametrize("plugin", [MASK_RCNN, MASK2FORMER], ids=["mask_rcnn", "mask2former"])
 
@@ -58,7 +58,7 @@ def ours(plugin: Any, **changes: Any) -> Any:
 def stock(plugin: Any, backend: Any = None) -> Any:
     """Return the same network as mmdet itself builds it, with the weights of ours if it is given."""
     torch.manual_seed(0)
-    model = _networks.build_pretrained(options(plugin), plugin.SMALL, plugin.stock_settings(CLASSES))
+    model = _config.build_pretrained(options(plugin), plugin.SMALL, plugin.stock_settings(CLASSES))
     if backend is not None:
         model.load_state_dict(stock_weights(backend))
     return model
@@ -70,7 +70,7 @@ def stock_weights(backend: Any) -> dict[str, torch.Tensor]:
 
 def stock_losses(plugin: Any, model: Any, images: list[torch.Tensor], targets: list[Targets]) -> Losses:
     """Return mmdet's own losses under our names, levels and layers added up."""
-    terms = model.train().loss(*_networks.to_batch(model, images, targets))
+    terms = model.train().loss(*_samples.to_batch(model, images, targets))
     if plugin is MASK_RCNN:
         return {name: MASK_RCNN.total(terms[key]).sum() for key, name in MASK_RCNN.TERMS.items() if key in terms}
     keys = {"class": "loss_cls", "mask": "loss_mask", "dice": "loss_dice"}
@@ -94,10 +94,10 @@ def test_predictions_are_those_of_mmdet(plugin: Any) -> None:
     mine = ours(plugin)
     theirs = stock(plugin, mine).eval()
     if plugin is MASK_RCNN:
-        _networks.use_channels_last(theirs)  # equal to the last digit; its losses are those of the usual layout
+        _config.use_channels_last(theirs)  # equal to the last digit; its losses are those of the usual layout
     images, _ = batch(0)
     with torch.no_grad():
-        expected = theirs.predict(*_networks.to_batch(theirs, images), rescale=False)[0].pred_instances
+        expected = theirs.predict(*_samples.to_batch(theirs, images), rescale=False)[0].pred_instances
     (actual,) = mine.predict(images)
     expected = expected[expected.masks.flatten(1).any(1)] if plugin is MASK2FORMER else expected
     expected = expected[expected.scores.argsort(descending=True, stable=True)]
@@ -136,7 +136,7 @@ def test_a_model_with_other_operators_of_mmcv_keeps_its_layout() -> None:
 
 @BOTH
 def test_the_default_is_the_network_of_mmdets_config_and_a_branch(plugin: Any) -> None:
-    theirs = _networks.build(plugin.Options().config, {"backbone.init_cfg": None})
+    theirs = _config.build(plugin.Options().config, {"backbone.init_cfg": None})
     assert_same_size(plugin.Backend(80, plugin.Options()), theirs, smallest=10_000)
 
 
@@ -218,8 +218,31 @@ def test_a_transformer_is_built_without_weights() -> None:
 
 
 def test_a_class_that_mmdet_does_not_have_is_one_clear_error() -> None:
-    with pytest.raises(BenchError, match=r"mmdet refuses it \(.*NoSuchHead is not in the registry"):
-        ours(MASK_RCNN, overrides={"roi_head.bbox_head.type": "NoSuchHead"})
+    with pytest.raises(BenchError, match=r"mmdet refuses it \(.*NoSuchNeck is not in the "):
+        ours(MASK_RCNN, overrides={"neck.type": "NoSuchNeck"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"config": "mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py"}, "roi_head.shared_head is"),
+        ({"config": "point_rend/point-rend_r50-caffe_fpn_ms-1x_coco.py"}, "type is 'PointRend'"),
+        ({"config": "ms_rcnn/ms-rcnn_r50-caffe_fpn_1x_coco.py"}, "type is 'MaskScoringRCNN'"),
+        ({"config": "pisa/mask-rcnn_r50_fpn_pisa_1x_coco.py"}, "roi_head.type is 'PISARoIHead'"),
+        ({"config": "retinanet/retinanet_r50_fpn_1x_coco.py"}, "type is 'RetinaNet'"),
+        ({"overrides": {"train_cfg.rcnn.sampler.type": "OHEMSampler"}}, "train_cfg.rcnn.sampler.type is 'OHEMSampler'"),
+        ({"overrides": {"roi_head.bbox_head.loss_cls.type": "FocalLoss"}}, "loss_cls.type is 'FocalLoss'"),
+        ({"overrides": {"roi_head.mask_head.loss_mask.type": "DiceLoss"}}, "loss_mask.type is 'DiceLoss'"),
+    ],
+)
+def test_modules_and_losses_without_weights_are_refused(changes: dict[str, Any], found: str) -> None:
+    with pytest.raises(BenchError, match=f"config .*: .*{found}.*, which has no weights here; set it to .*"):
+        MASK_RCNN.Backend(CLASSES, MASK_RCNN.Options(**changes))
+
+
+def test_a_maskformer_is_no_mask2former() -> None:
+    with pytest.raises(BenchError, match="type is 'MaskFormer', which has no weights here"):
+        MASK2FORMER.Backend(CLASSES, MASK2FORMER.Options(config="maskformer/maskformer_r50_ms-16xb1-75e_coco.py"))
 
 
 def test_scores_of_boxes_are_those_of_mmdet() -> None:
@@ -227,7 +250,7 @@ def test_scores_of_boxes_are_those_of_mmdet() -> None:
     theirs = stock(MASK_RCNN, mine).eval()
     images, targets = batch(3, 1)
     with torch.no_grad():
-        padded, samples = _networks.to_batch(theirs, images)
+        padded, samples = _samples.to_batch(theirs, images)
         boxes = [InstanceData(bboxes=target.instances.boxes) for target in targets]
         metas = [sample.metainfo for sample in samples]
         expected = theirs.roi_head.predict_bbox(theirs.extract_feat(padded), metas, boxes, rcnn_test_cfg=None)

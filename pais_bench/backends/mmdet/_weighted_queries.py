@@ -3,7 +3,7 @@
 At unit weights each loss is mmdet's own, with its own random points. A query knows no box, so box_weight is ignored.
 Matching costs are not weighted: an instance takes a query whatever its weights are, unless both its class and its mask
 have weight 0; such an instance is removed before the matching. The classes here extend those that a config names
-(_networks.Extension).
+(_config.Extension).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Weight the losses of mmdet's two-stage networks by the instance that each anchor or region is matched to.
 
 At unit weights each loss is mmdet's own. A region proposal knows no class, so its losses follow box_weight, and
-background where it is unmatched. The classes here extend those that a config names (_networks.Extension).
+background where it is unmatched. The classes here extend those that a config names (_config.Extension).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor
 
-from pais_bench.backends.mmdet._networks import to_instances
+from pais_bench.backends.mmdet._samples import to_instances
 from pais_bench.geometry import nonzero_each
 from pais_bench.layers.losses import focal, weighted_mean
 from pais_bench.layers.mask_iou_head import MaskIoUHead

@@ -16,14 +16,14 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from pais_bench.backends.base import FrameworkOptions
-from pais_bench.backends.mmdet._networks import (
+from pais_bench.backends.mmdet._config import (
     SMALL_BACKBONE,
     SMALL_CHANNELS,
     Extension,
     build_pretrained,
     compile_features,
-    to_batch,
 )
+from pais_bench.backends.mmdet._samples import to_batch
 from pais_bench.backends.mmdet._weighted_queries import WeightedQueryHead, rank_queries
 from pais_bench.geometry import nonzero_each
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
@@ -51,6 +51,17 @@ SMALL: dict[str, Any] = {
     "test_cfg.max_per_image": 15,
 }
 """The settings of a network that learns small images on a CPU."""
+
+SUPPORTED: dict[str, Sequence[Any]] = {
+    "type": ("Mask2Former",),
+    "panoptic_head.type": ("Mask2FormerHead",),
+    "panoptic_head.loss_cls.type": ("CrossEntropyLoss",),
+    "panoptic_head.loss_cls.use_sigmoid": (False, None),
+    "panoptic_head.loss_mask.type": ("CrossEntropyLoss",),
+    "panoptic_head.loss_dice.type": ("DiceLoss",),
+    "panoptic_fusion_head.type": ("MaskFormerFusionHead",),
+}
+"""The modules and losses of mmdet that the weighted ones stand for; None: the config has no such key."""
 
 
 class Options(FrameworkOptions):
@@ -127,7 +138,7 @@ def stock_settings(num_classes: int) -> dict[str, Any]:
 def _build(num_classes: int, options: Options) -> Any:
     extensions = {"panoptic_head": Extension(MODELS, WeightedQueryHead)}
     added_weights = ["panoptic_head.cls_embed.mask_iou."]
-    return build_pretrained(options, SMALL, stock_settings(num_classes), extensions, added_weights)
+    return build_pretrained(options, SMALL, stock_settings(num_classes), extensions, SUPPORTED, added_weights)
 
 
 def _unpasted(instances: Instances) -> Instances:

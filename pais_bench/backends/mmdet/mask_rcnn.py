@@ -16,16 +16,15 @@ from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor, nn
 
 from pais_bench.backends.base import FrameworkOptions, RoIOptions
-from pais_bench.backends.mmdet._networks import (
+from pais_bench.backends.mmdet._config import (
     SMALL_BACKBONE,
     SMALL_CHANNELS,
     Extension,
     build_pretrained,
     compile_features,
-    to_batch,
-    to_instances,
     use_channels_last,
 )
+from pais_bench.backends.mmdet._samples import to_batch, to_instances
 from pais_bench.backends.mmdet._weighted_regions import (
     MaskIoURoIHead,
     NoiseTolerantLayer,
@@ -72,6 +71,22 @@ SMALL: dict[str, Any] = {
     "test_cfg.rcnn.max_per_img": 15,
 }
 """The settings of a network for small images on a CPU, like torchvision/mask_rcnn's small one in the demo."""
+
+SUPPORTED: dict[str, Sequence[Any]] = {
+    "type": ("MaskRCNN",),
+    "rpn_head.type": ("RPNHead",),
+    "rpn_head.loss_cls.type": ("CrossEntropyLoss",),
+    "roi_head.type": ("StandardRoIHead",),
+    "roi_head.shared_head": (None,),
+    "roi_head.bbox_head.type": ("Shared2FCBBoxHead", "Shared4Conv1FCBBoxHead"),
+    "roi_head.bbox_head.loss_cls.type": ("CrossEntropyLoss",),
+    "roi_head.bbox_head.loss_cls.use_sigmoid": (False, None),
+    "roi_head.mask_head.type": ("FCNMaskHead",),
+    "roi_head.mask_head.loss_mask.type": ("CrossEntropyLoss",),
+    "train_cfg.rpn.sampler.type": ("RandomSampler",),
+    "train_cfg.rcnn.sampler.type": ("RandomSampler",),
+}
+"""The modules and losses of mmdet that the weighted ones stand for; None: the config has no such key."""
 
 _NOISE_TOLERANT: dict[str, Any] = {
     "roi_head.mask_head.upsample_cfg": {"type": None},
@@ -170,4 +185,4 @@ def _build(num_classes: int, options: Options) -> Any:
         "train_cfg.rpn.sampler": Extension(TASK_UTILS, SeededSampler),
         "train_cfg.rcnn.sampler": Extension(TASK_UTILS, RegionSampler),
     }
-    return build_pretrained(options, SMALL, settings, extensions, added_weights)
+    return build_pretrained(options, SMALL, settings, extensions, SUPPORTED, added_weights)

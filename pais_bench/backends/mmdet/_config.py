@@ -1,4 +1,4 @@
-"""Build networks from mmdet's own configs, with changed settings and extended classes, and prepare their inputs."""
+"""Build networks from mmdet's own configs, with changed settings and extended classes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,18 @@ from typing import Any
 
 import mmdet
 import mmdet.models  # registers what configs name
-import numpy as np
 import torch
 from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import CheckpointLoader
-from mmengine.structures import InstanceData
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from pais_bench.errors import BenchError
 from pais_bench.layers.compilation import compile_once
-from pais_bench.layers.padding import padding_image
 from pais_bench.layers.pretrained import are_weights_read, existing, fit_weights, unreadable
-from pais_bench.types import Instances, Size, Targets
 
 # mmdet calls torch.meshgrid without the argument that newer versions of torch ask for; a user cannot change that.
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming")
@@ -54,35 +47,6 @@ UNFROZEN = {
     "backbone.norm_cfg.requires_grad": True,
 }
 """Without weights nothing is frozen and batch norm learns: a random network behind fixed statistics diverges."""
-
-
-class DeviceMasks(BitmapMasks):
-    """Hold masks bool[N,H,W] where they are; what asks for mmdet's own array of numbers copies them to the host."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-        self.height, self.width = tensor.shape[-2:]
-
-    @property
-    def masks(self) -> np.ndarray:
-        """Return mmdet's own u8[N,H,W]."""
-        return self.tensor.cpu().numpy().astype(np.uint8)
-
-    def __len__(self) -> int:
-        return len(self.tensor)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> DeviceMasks:
-        """Return the same masks, which nothing changes; mmdet copies its samples for the RPN."""
-        return self
-
-    def pad(self, out_shape, pad_val=0):
-        """Return masks padded at the right and below to out_shape (H, W)."""
-        padding = (0, out_shape[1] - self.width, 0, out_shape[0] - self.height)
-        return DeviceMasks(F.pad(self.tensor, padding, value=bool(pad_val)))
-
-    def to_tensor(self, dtype, device):
-        """Return the masks as a tensor."""
-        return self.tensor.to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -112,14 +76,16 @@ def build(
     settings: Mapping[str, Any],
     overrides: Mapping[str, Any] | None = None,
     extensions: Mapping[str, Extension] | None = None,
+    supported: Mapping[str, Sequence[Any]] | None = None,
     learns_norms: bool = False,
 ) -> Any:
     """Build the model of a config with random weights.
 
     config is a path below mmdet's own configs, or of a file of the user's. settings, the user's overrides after them,
     and extensions belong to keys of the model, with dots: backbone.depth; a mapping is merged key by key. Extensions
-    are applied last. learns_norms: nothing of the backbone is frozen. Raises BenchError where there is no such file,
-    where mmdet refuses its content, and for overrides of the number of classes.
+    are applied last. supported: the values that keys may have then. learns_norms: nothing of the backbone is frozen.
+    Raises BenchError where there is no such file, where mmdet refuses its content, for other values than the supported
+    ones, and for overrides of the number of classes.
     """
     # At its usual level, mmengine logs how each parameter was initialised and each file that it loads.
     MMLogger.get_current_instance().setLevel(logging.ERROR)
@@ -136,6 +102,7 @@ def build(
             for key, value in [*unfrozen.items(), *settings.items(), *(overrides or {}).items()]:
                 # One by one, as a mapping among them would replace what is set below it.
                 content.merge_from_dict({f"model.{key}": value})
+            _require_supported(content.model, supported or {}, config)
             _require_classes(content.model, settings)
             for key, extension in (extensions or {}).items():
                 extension.apply(_at(content.model, key))
@@ -160,6 +127,20 @@ def _unfrozen(backbone: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _require_supported(model: Mapping[str, Any], supported: Mapping[str, Sequence[Any]], config: str) -> None:
+    """Raise BenchError for the first key whose module or loss the weighted ones cannot stand for."""
+    for key, values in supported.items():
+        value: Any = model
+        for part in key.split("."):
+            value = value and value.get(part)
+        name = getattr(value, "__name__", value)  # configs in Python name classes themselves
+        if name not in values:
+            raise BenchError(
+                f"config {config}: {key} is {name!r}, which has no weights here; set it to {values[0]!r} in "
+                f"'overrides', or take another config"
+            )
+
+
 def _require_classes(model: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raise BenchError where an override changes a number of classes, which the data has."""
     for key, value in settings.items():
@@ -176,16 +157,19 @@ def build_pretrained(
     small: Mapping[str, Any],
     settings: Mapping[str, Any],
     extensions: Mapping[str, Extension] | None = None,
+    supported: Mapping[str, Sequence[Any]] | None = None,
     added_weights: Sequence[str] = (),
 ) -> Any:
     """Build the model that an adapter's Options describe, and load the user's weights where there are any.
 
     small holds the settings of `backbone: small`; settings those of every network of the adapter, which the user's
-    overrides come after. added_weights are beginnings of names that a checkpoint of mmdet's does not have.
+    overrides come after; supported as in `build`. added_weights are beginnings of names that a checkpoint of
+    mmdet's does not have.
     """
     backbone = {"backbone.init_cfg": None, **(small if options.backbone == "small" else {})}
     is_random = options.pretrained_backbone is None and options.checkpoint is None
-    model = build(options.config, {**backbone, **settings}, options.overrides, extensions, learns_norms=is_random)
+    settings = {**backbone, **settings}
+    model = build(options.config, settings, options.overrides, extensions, supported, learns_norms=is_random)
     if options.pretrained_backbone:
         load_weights(model.backbone, options.pretrained_backbone, optional=("fc.",))
     if options.checkpoint:
@@ -231,53 +215,3 @@ def compile_features(model: Any) -> None:
     """Compile backbone and neck at their first use."""
     for part in (model.backbone, *([model.neck] if model.with_neck else [])):
         compile_once(part)
-
-
-def to_batch(
-    model: Any, images: Sequence[Tensor], targets: Sequence[Targets] | None = None, pad_to: Size = (0, 0)
-) -> tuple[Tensor, list]:
-    """Return the batch f32[B,3,H,W] of views f32[3,h,w] in 0..1, normalised and padded, and mmdet's samples."""
-    samples = []
-    for index, image in enumerate(images):
-        size = tuple(image.shape[-2:])
-        sample = DetDataSample(metainfo={"img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)})
-        if targets is not None:
-            sample.gt_instances = _ground_truth(targets[index])
-        samples.append(sample)
-    # mmdet's pipelines load BGR in 0..255.
-    loaded = [255 * image.flip(0) for image in images] + padding_image(images, pad_to)
-    # The preprocessor keeps a device of its own, which does not follow that of the model around it.
-    prepare = model.data_preprocessor.to(images[0].device)
-    batch = prepare({"inputs": loaded, "data_samples": samples}, training=targets is not None)
-    return batch["inputs"][: len(images)], batch["data_samples"]
-
-
-def _ground_truth(target: Targets) -> InstanceData:
-    """Return an image's instances in mmdet's form, with the weights, the background and the seed of its targets."""
-    instances = target.instances
-    result = InstanceData(
-        bboxes=instances.boxes,
-        labels=instances.labels,
-        masks=DeviceMasks(instances.masks),
-        area=instances.masks.flatten(1).sum(1).float(),
-        class_weight=target.class_weight,
-        mask_weight=target.mask_weight,
-        box_weight=target.box_weight,
-    )
-    result.set_metainfo({"background": target.background, "seed": target.seed})
-    if target.pixel_weight is not None:
-        result.pixel_values, result.pixel_boxes = target.pixel_weight.values, target.pixel_weight.boxes
-        result.set_metainfo({"pixel_matrix": target.pixel_weight.matrix})
-    return result
-
-
-def to_instances(predictions: InstanceData) -> Instances:
-    """Return mmdet's predictions for a view, with the mask IoU that our heads add; masks bool[N,0,0] before pasting."""
-    boxes = predictions.bboxes.float()
-    return Instances(
-        boxes=boxes,
-        labels=predictions.labels,
-        masks=predictions.masks if "masks" in predictions else boxes.new_zeros((len(boxes), 0, 0), dtype=torch.bool),
-        scores=predictions.scores.float(),
-        mask_iou=predictions.mask_iou.float(),
-    )
