@@ -141,7 +141,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         return PLUGIN.Backend(CLASSES, options(checkpoint=path))
 
     name = "backbone.bottom_up.stem.conv1.weight"
-    assert_misfits_are_refused(build, stock(ours()).state_dict(), name, "model", name, tmp_path)
+    reshaped = f"1 have another shape, such as {name} with"
+    assert_misfits_are_refused(build, stock(ours()).state_dict(), name, "model", reshaped, tmp_path)
 
 
 def override(key: str, value: object, message: str) -> tuple[dict[str, object], str]:

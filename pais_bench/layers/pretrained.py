@@ -40,7 +40,7 @@ def existing(path: Path) -> Path:
     if not path.is_file():
         raise BenchError(
             f"{path}: no such file of pretrained weights; put it there (`pais-bench fetch weights` and "
-            f"`pais-bench fetch backbones` download torchvision's), or leave out the option 'pretrained_backbone'"
+            f"`pais-bench fetch backbones` download torchvision's), or leave out the option that names it"
         )
     return path
 
@@ -74,14 +74,8 @@ def fit_weights(module: nn.Module, state: Mapping[str, Any], path: Path, optiona
     missing = [name for name in own if name not in state and not _excused(name, optional)]
     foreign = [name for name in state if name not in own and not _excused(name, optional)]
     refuse_foreign(path, missing, foreign)
-    other = [name for name in own if name in state and own[name].shape != state[name].shape]
-    if other:
-        name = other[0]
-        raise BenchError(
-            f"{path}: these weights are of another network: {len(other)} have another shape, such as {name} with "
-            f"{tuple(state[name].shape)} instead of {tuple(own[name].shape)}; do the number of classes and the "
-            f"options agree?"
-        )
+    other = [(name, state[name].shape, own[name].shape) for name in own if name in state]
+    refuse_shapes(path, [one for one in other if one[1] != one[2]])
     module.load_state_dict(state, strict=False)
 
 
@@ -91,6 +85,16 @@ def refuse_foreign(path: Path, missing: Sequence[str], foreign: Sequence[str]) -
         raise BenchError(
             f"{path}: these weights are of another network: {len(missing)} names are missing "
             f"({', '.join(missing[:3])}), {len(foreign)} are unknown ({', '.join(foreign[:3])})"
+        )
+
+
+def refuse_shapes(path: Path, other: Sequence[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Raise BenchError that names the first weights of another shape: name, shape in the file, shape in the network."""
+    if other:
+        name, found, wanted = other[0]
+        raise BenchError(
+            f"{path}: these weights are of another network: {len(other)} have another shape, such as {name} with "
+            f"{tuple(found)} instead of {tuple(wanted)}; do the number of classes and the options agree?"
         )
 
 
