@@ -104,7 +104,7 @@ def _chunk(
     categories: list[int],
 ) -> list[dict[str, Any]]:
     first, lengths, box, area = _polygons(rng, sizes)
-    second, others, _, _ = _polygons(rng, sizes)
+    second, others, beside, more = _polygons(rng, sizes)
     two = rng.random(len(numbers)) < TWO_POLYGONS
     category = rng.choice(categories, len(numbers))
     records = []
@@ -113,10 +113,10 @@ def _chunk(
         records.append(
             {
                 "segmentation": _crowd(rng, *sizes[row].tolist()) if crowd[row] else polygons,
-                "area": area[row],
+                "area": area[row] + more[row] * bool(two[row]),
                 "iscrowd": int(crowd[row]),
                 "image_id": image,
-                "bbox": box[row],
+                "bbox": _around(box[row], beside[row]) if two[row] else box[row],
                 "category_id": int(category[row]),
                 "id": number,
             }
@@ -139,6 +139,13 @@ def _polygons(rng: np.random.Generator, sizes: np.ndarray) -> tuple[Any, Any, An
     box = np.stack([*low, *extent], 1).round(2)
     area = (0.6 * box[:, 2] * box[:, 3]).round(4)
     return np.stack([x, y], 2).reshape(len(sizes), -1).tolist(), lengths.tolist(), box.tolist(), area.tolist()
+
+
+def _around(first: list[float], second: list[float]) -> list[float]:
+    """Return the box x, y, width, height around two."""
+    corner = [min(first[side], second[side]) for side in (0, 1)]
+    end = [max(box[side] + box[side + 2] for box in (first, second)) for side in (0, 1)]
+    return [*corner, *(round(far - near, 2) for near, far in zip(corner, end, strict=True))]
 
 
 def _crowd(rng: np.random.Generator, height: int, width: int) -> dict[str, Any]:

@@ -50,15 +50,17 @@ def sha256_of(path: Path) -> str:
 
 
 def commit() -> str:
-    """Return the commit of the source, with '+changes' if files differ from it, or the installed version.
+    """Return the commit of the source, with '+changes' if the package differs from it, or the installed version.
 
-    A package that was installed or copied into somebody else's repository is not one of its files.
+    A file that the commit lacks, such as a method of the user's, is a change. A package that was installed or copied
+    into somebody else's repository is not one of its files.
     """
     folder = Path(__file__).parent
     try:
         _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         head = _git(folder, "rev-parse", "HEAD")
-        return head + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+        changes = _git(folder, "status", "--porcelain", "--", ".", ":(exclude,glob)**/__pycache__/**")
+        return head + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return f"pais-bench {__version__}"
 

@@ -280,9 +280,16 @@ def test_the_commit_is_none_of_a_repository_that_holds_a_copy(tmp_path: Path) ->
     subprocess.run([*git, "commit", "-q", "-m", "a copy"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     assert commit() == commit(GIT_DIR=str(ROOT / ".git")) == head
-    with (package / "errors.py").open("a") as file:
-        file.write("# edited\n")
-    assert commit() == f"{head}+changes"
+    (tmp_path / "notes.txt").write_text("beside the package\n")
+    assert commit() == head
+    for name in ("method_of_the_users.py", "errors.py"):
+        with (package / name).open("a") as file:
+            file.write("# edited\n")
+        assert commit() == f"{head}+changes"
+        subprocess.run([*git, "add", "site"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", name], check=True)
+        head = commit()
+        assert "+" not in head
 
 
 def test_a_missing_package_is_named_with_the_environment_that_has_it(tmp_path: Path) -> None:

@@ -215,6 +215,7 @@ NO_LOG = pd.DataFrame(), pd.DataFrame()
     [
         ({"commit": "b" * 40}, "source bbbbbbbbbbbb, most runs of the study aaaaaaaaaaaa"),
         ({"commit": "a" * 40 + "+changes"}, "trained from files that differ from their commit"),
+        ({"earlier_commits": ["b" * 40]}, "begun with other sources: bbbbbbbbbbbb"),
         ({"versions": {"torch": "2.15"}}, "torch 2.15, most runs of the study 2.10"),
         ({"hardware": {"device": "H200"}}, "device H200, most runs of the study cpu"),
         ({"split": {**USUAL["split"], "effective_percent": 9.51}}, "9.51 % of the images are labelled, not 10 %"),

@@ -134,5 +134,10 @@ def test_hashes_are_taken_over_and_names_sizes_and_content_count(tmp_path: Path)
     assert identify(sources, hashes)[0] == sha256
     (root / "train/.DS_Store").touch()
     assert identify(sources, {})[0] == sha256
-    (root / "train/1.png").rename(root / "train/one.png")
-    assert identify(sources, {})[0] != sha256
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (root / "train/linked").symlink_to(elsewhere)
+    (root / "train/1.png").rename(elsewhere / "1.png")
+    moved, _ = identify(sources, {})
+    (elsewhere / "1.png").write_bytes((elsewhere / "1.png").read_bytes() + b"0")
+    assert len({sha256, moved, identify(sources, {})[0]}) == 3

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightning_fabric.plugins import MixedPrecision
 from tiny import SMALLEST, load_backend, study, write_study
 from torch.amp import GradScaler
 
-from pais_bench import plugins
+from pais_bench import plugins, provenance
 from pais_bench.annotations.store import Store, Subset, write_store
 from pais_bench.errors import BenchError
 from pais_bench.layers.normalizers import batch_normalizer
@@ -334,7 +335,34 @@ def test_a_finished_run_trains_no_more(stores: dict[str, Store], tmp_path: Path)
     before_again = again.trained_by
     again.fit()
     assert again.step == 4 and (tmp_path / "log.jsonl").read_text() == before
-    assert again.trained_by == before_again and before_again.keys() == {"commit", "versions", "hardware"}
+    assert again.trained_by == before_again
+    assert before_again.keys() == {"commit", "earlier_commits", "versions", "hardware"}
+
+
+def test_a_run_that_other_sources_began_names_their_commits(stores: dict[str, Store], tmp_path: Path) -> None:
+    begun = build_trainer(a_run(), stores, tmp_path)
+    begun.source |= {"commit": "b" * 40, "earlier_commits": ["a" * 40]}
+    begun.stopping = True
+    with pytest.raises(Interrupted):
+        begun.fit()
+    again = build_trainer(a_run(), stores, tmp_path)
+    again.fit()
+    assert again.trained_by["commit"] == provenance.commit()
+    assert again.trained_by["earlier_commits"] == ["a" * 40, "b" * 40]
+
+
+def test_the_time_of_a_training_has_its_waiting_for_batches(stores: dict[str, Store], tmp_path: Path) -> None:
+    trainer = build_trainer(a_run(), stores, tmp_path)
+    load = trainer.dataset.loader
+
+    def slowly(*arguments: Any) -> Iterator[Any]:
+        for batch in load(*arguments):
+            time.sleep(0.2)
+            yield batch
+
+    trainer.dataset.loader = slowly  # type: ignore[method-assign, assignment]
+    trainer.fit()
+    assert trainer.seconds >= 4 * 0.2
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(stores: dict[str, Store], tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 data.json in a run's folder has the content of the dataset (annotations/sources.py). A training on other content moves
 what is there into a folder data-CONTENT inside, and takes back what it finds of its own, so that nothing is lost where
-an edit is undone. A run without the file was trained before this was recorded, and passes.
+an edit is undone. A run without the file, an imported one, passes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.store import MANIFEST, Store, write_text
-from pais_bench.images.files import RESULTS_FOLDERS, RESULTS_MARK, image_suffixes
+from pais_bench.images.files import image_suffixes, visible_files
 from pais_bench.provenance import sha256_of
 
 HASHES = "sources.json"
@@ -119,13 +119,8 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
     """Yield name and status of every file below a folder, in order, or of a file itself; hidden ones do not count."""
     if os.path.isfile(path):
         yield "", os.stat(path)
-    for base, folders, names in os.walk(path):
-        own = RESULTS_FOLDERS if RESULTS_MARK in names else ()
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
-        for name in sorted(names):
-            file = os.path.join(base, name)
-            if not name.startswith(".") and os.path.exists(file):  # a link may lead nowhere
-                yield file[len(path) + 1 :], os.stat(file)
+    for file in visible_files(Path(path)):
+        yield file, os.stat(os.path.join(path, file))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -40,8 +40,7 @@ class Options(StrictConfig):
     val_segments: str | None = None
     unlabelled_annotations: str | None = None
     unlabelled_images: str = "unlabeled2017"
-    # Younger than the digest of a run, which it does not change where it is not set.
-    classes: tuple[str, ...] | None = Field(default=None, min_length=1, exclude_if=lambda classes: classes is None)
+    classes: tuple[str, ...] | None = Field(default=None, min_length=1)
     max_megapixels: float = Field(default=200, gt=0)
 
 

@@ -120,6 +120,11 @@ def files_below(folder: Path, *suffixes: str) -> list[Path]:
     return sorted(folder / file for file in _walk(folder, False) if _suffix(file) in suffixes and not _is_hidden(file))
 
 
+def visible_files(folder: Path) -> list[str]:
+    """Return the files below a folder by which a record may name an image, relative to it and sorted."""
+    return sorted(itertools.filterfalse(_is_hidden, _walk(folder)))
+
+
 def folders_below(folder: Path, *names: str) -> list[Path]:
     """Return the folders below a folder that have one of these names, sorted, as files_below counts them."""
     paths = (prefix.removesuffix(FORWARD) for prefix, _ in _scan(folder, False))

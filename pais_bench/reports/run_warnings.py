@@ -52,6 +52,8 @@ def _warnings(
         return
     if str(content.get("commit", "")).endswith("+changes"):
         yield "trained from files that differ from their commit"
+    if earlier := content.get("earlier_commits"):
+        yield f"begun with other sources: {', '.join(map(_short, earlier))}"
     for key, name in _COMPARED.items():
         value = _value(content, *key)
         if value is not None and value != usual[key]:

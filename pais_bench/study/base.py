@@ -21,40 +21,6 @@ from pais_bench.errors import BenchError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-RENAMED = {
-    "views": "input",
-    "model": "report.model",
-    "checkpoint": "report.checkpoint",
-    "also": "also_evaluate",
-    "corruption": "label_noise",
-    "labelled_batch": "labelled_batch_size",
-    "unlabelled_batch": "unlabelled_batch_size",
-    "clip": "grad_clip",
-    "decay": "lr_decay",
-    "ema": "ema_decay",
-    "weights": "pretrained_backbone",
-    "proposal_batch": "rpn_batch_size_per_image",
-    "proposals_train": "rpn_post_nms_top_n_train",
-    "proposals_test": "rpn_post_nms_top_n_test",
-    "roi_batch": "box_batch_size_per_image",
-    "roi_positive": "box_positive_fraction",
-    "roi_samples": "sampling_ratio",
-    "detections": "box_detections_per_img (of K-Net detections_per_img)",
-    "quality_channels": "mask_iou_channels",
-    "quality_threshold": "mask_iou_threshold",
-    "input.short": "min_size_train",
-    "input.long": "max_size_train",
-    "input.test_short": "min_size_test",
-    "input.test_long": "max_size_test",
-    "input.flip": "flip_prob",
-    "label_noise.flip": "class_flip",
-    "label_noise.drop": "missing",
-    "label_noise.jitter": "boundary_jitter",
-    "label_noise.coarsen": "coarse_polygons",
-    "label_noise.long_tail": "imbalance",
-}
-"""Keys of studies that were written before 0.1 was finished, and what they are called now."""
-
 
 class StrictConfig(BaseModel):
     """Refuse unknown keys, numbers that are not finite, true and false for a number, and change after construction."""
@@ -107,19 +73,12 @@ def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
         raise BenchError(f"{source}: {'; '.join(_sentences(error, model))}") from error
 
 
-def renamed(key: str) -> str:
-    """Return what follows an unknown key, given with its parents (split.corruption): its new name, or nothing."""
-    *parents, name = key.split(".")
-    new = RENAMED.get(f"{parents[-1]}.{name}" if parents else name) or RENAMED.get(name)
-    return f"; it is called '{new}' now" if new else ""
-
-
 def _sentences(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"]) or model.__name__
         if fault["type"] == "extra_forbidden":
             known = f"; known keys here: {', '.join(model.model_fields)}" if len(fault["loc"]) == 1 else ""
-            yield f"unknown key '{key}'{renamed(key) or known}"
+            yield f"unknown key '{key}'{known}"
         elif fault["type"] == "missing":
             yield f"missing key '{key}'"
         else:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pais_bench import plugins
 from pais_bench.errors import BenchError
-from pais_bench.study.base import parse, renamed
+from pais_bench.study.base import parse
 from pais_bench.study.run import BURN_IN, Options, Training
 from pais_bench.study.study import Study, StudyNetwork
 from pais_bench.study.yaml_file import read_yaml
@@ -116,7 +116,7 @@ def _check_plugins(study: Study, source: str) -> None:
             raise BenchError(f"{source}: {key}: {error}") from error
         for unknown in sorted(set(options) - known):
             offered = f"; known keys here: {', '.join(sorted(known)) or 'none'}"
-            raise BenchError(f"{source}: {key}.options: unknown key '{unknown}'{renamed(unknown) or offered}")
+            raise BenchError(f"{source}: {key}.options: unknown key '{unknown}'{offered}")
     for label, network in study.networks.items():
         for name in network.methods or ():
             if name not in study.methods:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -174,15 +175,13 @@ class Run(StrictConfig):
 
     @property
     def digest(self) -> str:
-        """Return 8 hex digits that change with any value of the run."""
-        return hashlib.sha256(self.model_dump_json(exclude=self._not_hashed()).encode()).hexdigest()[:8]
+        """Return 8 hex digits that change with any value of the run that may change a weight or an evaluation.
 
-    def _not_hashed(self) -> dict[str, Any]:
-        """Return the keys to leave out of the digest: those younger than it that have the value of before."""
-        teacher = self.teacher._not_hashed() if self.teacher else {}
-        before = {"matmul_precision": "highest", "seed": None, "filter_empty_gt": False, "unlabelled_mix": None}
-        training = {key for key, value in before.items() if getattr(self.training, key) == value}
-        return {key: value for key, value in (("teacher", teacher), ("training", training)) if value}
+        Neither the order of keys nor how often the training saves and logs changes them.
+        """
+        unhashed = {"training": {"checkpoint_every", "log_every"}}
+        values = self.model_dump(mode="json", exclude={**unhashed, "teacher": unhashed})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def folder(self) -> PurePosixPath:

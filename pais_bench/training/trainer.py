@@ -85,6 +85,8 @@ class Trainer:
         self.skipped_steps, self.skipped_in_a_row = 0, 0
         self.workers, self.results, self.begun_with = 0, results, burn_in
         self.trained_by: dict[str, Any] = {}
+        # Now, as the files on the disk may be of another commit by the end.
+        self.source = {"commit": provenance.commit(), "versions": provenance.versions(), "earlier_commits": []}
         self.log, self.best = LogWriter(folder / "log.jsonl"), BestCheckpoints(folder, best)
         self.checkpoint, self.guard = folder / "checkpoint.pt", guard
         self.fault = self._resume()
@@ -102,6 +104,7 @@ class Trainer:
         )
         if not evaluated and self._evaluate_if_due(progress):
             self._save()  # what this evaluation found best
+        begin = time.monotonic()  # waiting for a batch is time of training, evaluating and saving is not
         for batch in self.dataset.loader(
             self.step,
             workers,
@@ -110,7 +113,6 @@ class Trainer:
             self.views_on,
             self.method.learns_held_out_labels,
         ):
-            begin = time.monotonic()
             record = train_step(self.run, self.method, self.models, batch, fabric, self.micro_batches, self.stopping)
             self.seconds += time.monotonic() - begin
             self.step += 1
@@ -125,15 +127,18 @@ class Trainer:
                 self._save()
             if stopping and not last:
                 raise self._interrupted()
+            begin = time.monotonic()
         if fabric.is_global_zero:
             previous(self.checkpoint).unlink(missing_ok=True)
 
     def describe(self) -> dict[str, Any]:
-        """Return commit, versions and hardware of this process, as run.json has them of what trained."""
+        """Return commits, versions and hardware of this process, as run.json has them of what trained."""
         device = self.fabric.device.type
         name = torch.cuda.get_device_name() if device == "cuda" else device
         hardware = provenance.hardware(name, self.fabric.world_size, torch.get_num_threads())
-        return {"commit": provenance.commit(), "versions": provenance.versions(), "hardware": hardware}
+        if device == "cuda":
+            hardware["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
+        return {**self.source, "hardware": hardware}
 
     def _evaluate_if_due(self, progress: Progress) -> bool:
         """Evaluate if this step is due, and return whether it was; a run that is stopped meanwhile saves."""
@@ -223,8 +228,8 @@ class Trainer:
         state, fault = read_newest(self.checkpoint, self.run)
         if state is not None:
             self._load(state)
-            self.method.load_state_dict(state.get("method", {}))
-            self.begun_with, self.trained_by = state.get("begun_with", ""), state.get("trained_by", {})
+            self.method.load_state_dict(state["method"])
+            self.begun_with, self.trained_by = state["begun_with"], state["trained_by"]
             evaluated = self.step > self.run.training.evaluate_every
             self.best.resume(self.step, evaluated, lambda path: read_checkpoint(path, self.run))
         elif self.begun_with and self.run.burn_in:
@@ -249,6 +254,9 @@ class Trainer:
         self.models.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.seconds, self.skipped_steps = state["step"], state["seconds"], state["skipped_steps"]
+        before = state["trained_by"]
+        earlier = {*before["earlier_commits"], before["commit"]} - {self.source["commit"]}
+        self.source["earlier_commits"] = sorted(earlier)
 
 
 class _EvaluationStopped(Exception):

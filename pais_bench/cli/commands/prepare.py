@@ -28,9 +28,6 @@ def run(arguments: Namespace) -> None:
     choice = context.read_study(arguments).dataset
     plugin, folder = plugins.load("datasets", choice.name), dataset_folder(arguments.results, choice.label)
     dataset = plugin.Dataset(plugin.Options(**choice.options), choice.root)
-    mark = arguments.results / RESULTS_MARK
-    if arguments.results.is_dir():  # one of an older version may have pictures, but no mark
-        mark.touch()
     origin, hashes = prepared.read_present(choice, folder)
     prepared.require_own_label(choice, arguments.results, origin)
     dataset.prepare(
@@ -40,6 +37,6 @@ def run(arguments: Namespace) -> None:
         progress=context.print_progress,
         verify_images=arguments.verify_images,
     )
-    mark.touch()
+    (arguments.results / RESULTS_MARK).touch()
     sources.record(folder, origin, hashes)
     context.print_progress(f"{folder}: prepared")

@@ -125,23 +125,18 @@ def _launch(arguments: Namespace, run: Run) -> Fabric:
 
 def _write_run(folder: Path, run: Run, trainer: Trainer, split: Split, content: str | None) -> None:
     """Write run.json; of a run that was trained before, and took no step here, it says what trained it then."""
-    path = folder / "run.json"
-    before = context.read_json(path) if path.exists() and not trainer.trained_by else {}  # of an older version
-    trained_by = trainer.trained_by or before or trainer.describe()
     record = {
         "run": run.model_dump(mode="json"),
         "digest": run.digest,
-        "commit": trained_by["commit"],
-        "versions": trained_by["versions"],
+        **trainer.trained_by,
         "split": split.summary(),
         "classes": read_classes(dataset_folder(trainer.results, run.dataset)),
         "data": content,
-        "hardware": trained_by["hardware"],
         "begun_with": trainer.begun_with,
         "wall_seconds": round(trainer.seconds, 3),
         "steps": trainer.step,
     }
-    context.write_json(path, record)
+    context.write_json(folder / "run.json", record)
 
 
 def _count_trained(study: Study, results: Path) -> str:
