@@ -1,9 +1,10 @@
-"""Find plugins by file name: a module in a group's folder is registered by being there."""
+"""Find plugins by file name: a module in a group's folder is registered by being there. Import what may be absent."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -39,17 +40,31 @@ def load(group: str, name: str) -> ModuleType:
     """Import a plugin; raise BenchError where there is none of that name, or where its framework is missing."""
     path = _find(group, name)
     module = ".".join(("pais_bench", *path.relative_to(_PACKAGE).with_suffix("").parts))
+    remedy = "run it in the environment that envs/ defines for it"
+    if group == "backends":
+        remedy = f"`python3 envs/build.py {name.split('/')[0]}` installs it, and `pais-bench doctor` tells more"
+    return import_package(module, remedy, f"{group}/{name}: ")
+
+
+def import_package(module: str, remedy: str, needed_by: str = "") -> ModuleType:
+    """Import a module; raise BenchError with the remedy where a package that it needs is not installed.
+
+    needed_by is what the message begins with. A missing module of this project is raised as it is.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("pais_bench"):
+        if (fault := describe_missing(error, remedy)) is None:
             raise
-        remedy = "run it in the environment that envs/ defines for it"
-        if group == "backends":
-            remedy = f"`python3 envs/build.py {name.split('/')[0]}` installs it, and `pais-bench doctor` tells more"
-        raise BenchError(
-            f"{group}/{name}: the package '{error.name}' is not installed in this environment; {remedy}"
-        ) from error
+        raise BenchError(needed_by + fault) from error
+
+
+def describe_missing(error: ModuleNotFoundError, remedy: str) -> str | None:
+    """Return which package this Python lacks, and the remedy; None for a module of this project."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "pais_bench"):
+        return None
+    return f"the package '{package}' is not installed in {sys.executable}; {remedy}"
 
 
 def option_names(group: str, name: str) -> set[str]:

@@ -329,6 +329,6 @@ def test_another_number_of_anchor_sizes_than_levels_is_one_sentence() -> None:
 def test_without_timm_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
-        BenchError, match=r"'timm/resnet18': timm is not installed.*install the extra 'pais-bench\[timm\]'"
+        BenchError, match=r"'timm/resnet18': the package 'timm' is not .*install the extra 'pais-bench\[timm\]'"
     ):
         build_backbone(PyramidOptions(backbone="timm/resnet18"))

@@ -85,8 +85,7 @@ def run_command(argv: list[str]) -> int:
         print(f"pais-bench {arguments.command}: ended by Ctrl-C; run the same command to continue", file=sys.stderr)
         return 130
     except (BenchError, ModuleNotFoundError, OSError, MemoryError, RuntimeError) as error:
-        fault = _missing_package(error) if isinstance(error, ModuleNotFoundError) else None
-        fault = fault or (str(error) if isinstance(error, BenchError) else describe_fault(error))
+        fault = _describe(error)
         if fault is None:
             raise
     print(f"pais-bench {arguments.command}: error: {fault}", file=sys.stderr)
@@ -96,15 +95,14 @@ def run_command(argv: list[str]) -> int:
     return 2
 
 
-def _missing_package(error: ModuleNotFoundError) -> str | None:
-    """Return which package is missing and how to get it; None for a module of this project."""
-    package = (error.name or "").split(".")[0]
-    if package in ("", "pais_bench"):
-        return None
-    training = package in ("torch", "torchvision", "lightning_fabric")
-    return (
-        f"the package '{package}' is not installed in {sys.executable}; install it there, or use the Python that "
-        f"`{provenance.install_command('torchvision' if training else 'workflow')}` prints, which has all of them"
+def _describe(error: Exception) -> str | None:
+    """Return the fault and its remedy in one sentence; None for a fault of the program."""
+    if not isinstance(error, ModuleNotFoundError):
+        return str(error) if isinstance(error, BenchError) else describe_fault(error)
+    training = (error.name or "").partition(".")[0] in ("torch", "torchvision", "lightning_fabric")
+    command = provenance.install_command("torchvision" if training else "workflow")
+    return plugins.describe_missing(
+        error, f"install it there, or use the Python that `{command}` prints, which has all of them"
     )
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from pais_bench.errors import BenchError
 
 PREFIXES = {"step": "training", "evaluation": "evaluation"}
 """What the names of the numbers of an event begin with."""
@@ -47,13 +43,3 @@ def _flatten(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, floa
             yield from _flatten(value, f"{prefix}/{name}")
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             yield f"{prefix}/{name}", float(value)
-
-
-def import_package(module: str, package: str) -> Any:
-    """Import a module of a service; raise BenchError with the command that installs its package."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise BenchError(
-            f"the package '{error.name}' is not installed in {sys.executable}; install it there: pip install {package}"
-        ) from error

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pais_bench.errors import BenchError
-from pais_bench.loggers.base import LoggerBase, import_package
+from pais_bench.loggers.base import LoggerBase
+from pais_bench.plugins import import_package
 
 DEFAULT = "pais_bench"
 """The experiment, where none is named."""
@@ -21,7 +22,7 @@ class Logger(LoggerBase):
 
     def __init__(self, run: str, to: str) -> None:
         """Find the run by its tag, or create it."""
-        self._mlflow = import_package("mlflow", "mlflow-skinny")
+        self._mlflow = import_package("mlflow", "install it there: pip install mlflow-skinny")
         self._client = self._call(self._mlflow.MlflowClient)
         experiment = self._call(self._client.get_experiment_by_name, to)
         number = experiment.experiment_id if experiment else self._call(self._client.create_experiment, to)

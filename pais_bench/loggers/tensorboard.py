@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pais_bench.loggers.base import LoggerBase, import_package
+from pais_bench.loggers.base import LoggerBase
+from pais_bench.plugins import import_package
 
 DEFAULT = "tensorboard"
 """The folder, where none is named."""
+INSTALL = "install it there: pip install tensorboard"
 
 
 class Logger(LoggerBase):
@@ -16,7 +18,7 @@ class Logger(LoggerBase):
 
     def __init__(self, run: str, to: str) -> None:
         """Open the folder of the run."""
-        summary = import_package("tensorboard.summary", "tensorboard")
+        summary = import_package("tensorboard.summary", INSTALL)
         self._folder = Path(to) / run
         self._last = self._read()
         self._writer = summary.Writer(str(self._folder))
@@ -36,7 +38,7 @@ class Logger(LoggerBase):
         self._writer.close()
 
     def _read(self) -> dict[str, int]:
-        loader = import_package("tensorboard.backend.event_processing.event_file_loader", "tensorboard")
+        loader = import_package("tensorboard.backend.event_processing.event_file_loader", INSTALL)
         last: dict[str, int] = {}
         for path in self._folder.glob("events.out.tfevents.*"):
             for event in loader.EventFileLoader(str(path)).Load():

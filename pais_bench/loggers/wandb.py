@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pais_bench.errors import BenchError
-from pais_bench.loggers.base import PREFIXES, LoggerBase, import_package
+from pais_bench.loggers.base import PREFIXES, LoggerBase
+from pais_bench.plugins import import_package
 
 DEFAULT = "pais_bench"
 """The project, where none is named."""
@@ -20,7 +21,8 @@ class Logger(LoggerBase):
 
         Raises BenchError offline where the run is there: an offline run is a file of its own, which cannot continue.
         """
-        wandb, identity = import_package("wandb", "wandb"), run.replace("/", "-")
+        wandb = import_package("wandb", "install it there: pip install wandb")
+        identity = run.replace("/", "-")
         settings = wandb.setup().settings
         present = list(Path(settings.wandb_dir).glob(f"offline-run-*-{identity}"))
         if settings.mode == "offline" and present:

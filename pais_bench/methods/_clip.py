@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pais_bench.errors import BenchError
-from pais_bench.methods._extras import import_extra
+from pais_bench.plugins import import_package
 from pais_bench.study.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class ClipClassifier:
         path = weights.expanduser()
         if not path.is_file():
             raise BenchError(f"{path}: no such file; `clip` names the weights of open_clip's {model} on disk")
-        open_clip = import_extra("open_clip", "clip")
+        open_clip = import_package("open_clip", "install the extra 'pais-bench[clip]' there", "clip: ")
         try:
             network = open_clip.create_model(model, pretrained=str(path)).eval().requires_grad_(False)
         except (RuntimeError, ValueError, KeyError, OSError) as error:

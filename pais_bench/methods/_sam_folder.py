@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pais_bench.errors import BenchError
-from pais_bench.methods._extras import import_extra
+from pais_bench.plugins import import_package
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KINDS = ("sam", "sam2", "sam2_video")
@@ -55,7 +55,7 @@ def load_sam(folder: Path) -> Any:
         raise BenchError(f"{path / CONFIG}: not the configuration of a network; download it again") from error
     if kind not in KINDS:
         raise BenchError(f"{path}: holds a network of the kind '{kind}'; `sam` names the folder of SAM or SAM 2")
-    transformers = import_extra("transformers", "sam")
+    transformers = import_package("transformers", "install the extra 'pais-bench[sam]' there", "sam: ")
     transformers.utils.logging.disable_progress_bar()
     load = transformers.AutoModelForMaskGeneration.from_pretrained
     try:

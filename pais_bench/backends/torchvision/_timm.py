@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from torch.nn import functional as F
 from pais_bench.backends.torchvision._bodies import Body
 from pais_bench.errors import BenchError
 from pais_bench.layers.pretrained import are_weights_read, existing, fit_weights, unreadable
+from pais_bench.plugins import import_package
 
 PREFIX = "timm/"
+INSTALL = "install the extra 'pais-bench[timm]' there, or take a backbone of torchvision's"
 STRIDES = (4, 8, 16, 32)
 ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
 """Arguments of networks that else take images of one size alone."""
@@ -30,7 +31,7 @@ def build_timm(name: str, weights: Path | None) -> Body:
     Raises BenchError where timm is not installed, has no such network, or the network has no maps of STRIDES and is no
     plain vision transformer; where the file is missing, holds no weights, or its names or shapes do not fit.
     """
-    timm = _import(name)
+    timm = import_package("timm", INSTALL, f"backbone '{PREFIX}{name}': ")
     network = _create(timm, name)
     if weights:
         classifier = network.default_cfg.get("classifier") or ()
@@ -64,19 +65,6 @@ def build_timm(name: str, weights: Path | None) -> Body:
     )
     _require_maps(name, body)
     return body
-
-
-def _import(name: str) -> Any:
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        if error.name != "timm":
-            raise
-        raise BenchError(
-            f"backbone '{PREFIX}{name}': timm is not installed in this environment; install the extra "
-            f"'pais-bench[timm]' for {sys.executable}, or take a backbone of torchvision's"
-        ) from error
-    return timm
 
 
 def _create(timm: Any, name: str) -> Any:

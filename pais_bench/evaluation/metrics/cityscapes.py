@@ -24,6 +24,7 @@ from pycocotools import mask as rle
 
 from pais_bench.annotations.rle import decode_mask
 from pais_bench.errors import BenchError
+from pais_bench.plugins import import_package
 
 PROTOCOLS = {"cityscapes": "cityscapesScripts AP"}
 Record = dict[str, Any]
@@ -85,14 +86,10 @@ def require(classes: Sequence[Record] | None) -> None:
 
 
 def _script() -> Any:
-    try:
-        from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as script
-    except ModuleNotFoundError as error:
-        raise BenchError(
-            f"metrics/cityscapes: the package '{error.name}' is not installed; install cityscapesscripts, or leave "
-            f"'cityscapes' out of the study's metrics"
-        ) from error
-    return script
+    remedy = "install cityscapesscripts there, or leave 'cityscapes' out of the study's metrics"
+    return import_package(
+        "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling", remedy, "metrics/cityscapes: "
+    )
 
 
 def _check_categories(ground_truth: Record, script: Any) -> None:

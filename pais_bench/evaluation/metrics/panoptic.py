@@ -18,6 +18,7 @@ from typing import Any
 from pais_bench.annotations.panoptic import PanopticMap, draw, is_thing, write_map
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.panoptic_merge import merge_records
+from pais_bench.plugins import import_package
 
 PROTOCOLS = {"panoptic": "cityscapesScripts PQ"}
 KINDS = {"th": True, "st": False}
@@ -72,14 +73,8 @@ def require(classes: Sequence[Record] | None) -> None:
 
 
 def _script() -> Any:
-    try:
-        from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as script
-    except ModuleNotFoundError as error:
-        raise BenchError(
-            f"metrics/panoptic: the package '{error.name}' is not installed; install cityscapesscripts, or leave "
-            f"'panoptic' out of the study's metrics"
-        ) from error
-    return script
+    remedy = "install cityscapesscripts there, or leave 'panoptic' out of the study's metrics"
+    return import_package("cityscapesscripts.evaluation.evalPanopticSemanticLabeling", remedy, "metrics/panoptic: ")
 
 
 def _write(folder: Path, image_id: int, drawn: PanopticMap) -> Record:
