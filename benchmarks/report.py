@@ -34,7 +34,7 @@ def grid(logged: int) -> Study:
         split=SplitGrid(percents=(0.5, 1, 2, 5, 10), folds=tuple(range(1, 11))),
         training=Training(steps=logged * LOG_EVERY),
         networks={name: StudyNetwork(backend="torchvision") for name in ("mask_rcnn", "knet")},
-        methods={name: StudyMethod(name="pais" if name == "strict" else None) for name in names},
+        methods={name: StudyMethod(name="pais" if name == "strict" else name) for name in names},
     )
 
 

@@ -54,8 +54,11 @@ def test_measured_numbers_are_compared_with_the_papers(tmp_path: Path, monkeypat
     study = make_study(folds=(1, 2)).model_copy(
         update={
             "dataset": DatasetChoice(name="coco", label="coco"),
-            "networks": {"mask_rcnn": StudyNetwork(backend="torchvision")},
-            "methods": {"supervised": StudyMethod(), "pais": StudyMethod(), "worse": StudyMethod(name="mean_teacher")},
+            "networks": {"mask_rcnn": StudyNetwork(backend="torchvision", name="mask_rcnn")},
+            "methods": {
+                label: StudyMethod(name=name)
+                for label, name in {"supervised": "supervised", "pais": "pais", "worse": "mean_teacher"}.items()
+            },
         }
     )
     monkeypatch.setitem(GAIN, "supervised", 0.0)
@@ -111,7 +114,7 @@ def test_an_ap50_is_compared_with_an_ap50(tmp_path: Path) -> None:
     study = make_study(folds=(1,)).model_copy(
         update={
             "dataset": DatasetChoice(name="cityscapes", label="cityscapes"),
-            "networks": {"mask_rcnn": StudyNetwork(backend="torchvision")},
+            "networks": {"mask_rcnn": StudyNetwork(backend="torchvision", name="mask_rcnn")},
         }
     )
     paper_ledger.Report().write(study, fabricate(study, tmp_path), tmp_path)

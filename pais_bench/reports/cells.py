@@ -31,7 +31,7 @@ def bounds(study: Study) -> list[str]:
 
 
 def _labels(study: Study, plugin: str) -> list[str]:
-    return [label for label, method in study.methods.items() if (method.name or label) == plugin]
+    return [label for label, method in study.methods.items() if method.name == plugin]
 
 
 def cells(study: Study, results: Results) -> pd.DataFrame:

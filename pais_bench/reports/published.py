@@ -72,7 +72,7 @@ def read_for(study: Study) -> tuple[Row, ...]:
 
 def labels_of(study: Study, method: str) -> list[str]:
     """Return the labels of the study's methods that are one of a paper or another codebase, in any spelling."""
-    return [label for label, own in study.methods.items() if normalized(own.name or label) == normalized(method)]
+    return [label for label, own in study.methods.items() if normalized(own.name) == normalized(method)]
 
 
 def normalized(name: str) -> str:

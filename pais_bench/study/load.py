@@ -12,7 +12,7 @@ from pais_bench import plugins
 from pais_bench.errors import BenchError
 from pais_bench.study.base import parse
 from pais_bench.study.run import BURN_IN, Options, Training
-from pais_bench.study.study import Study, StudyNetwork
+from pais_bench.study.study import Study
 from pais_bench.study.yaml_file import read_yaml
 
 STUDIES = Path(__file__).parent
@@ -99,9 +99,9 @@ def _check_plugins(study: Study, source: str) -> None:
     choices = [("datasets", study.dataset.name, study.dataset.options, "dataset")]
     choices.append(("families", study.split.family, {}, "split.family"))
     for label, network in study.networks.items():
-        choices.append(("backends", _network_name(network, label), network.options, f"networks.{label}"))
+        choices.append(("backends", f"{network.backend}/{network.name}", network.options, f"networks.{label}"))
     for label, method in study.methods.items():
-        choices.append(("methods", method.name or label, method.options, f"methods.{label}"))
+        choices.append(("methods", method.name, method.options, f"methods.{label}"))
     choices += [("metrics", name, {}, "metrics") for name in study.metrics]
     if BURN_IN in study.methods:
         raise BenchError(
@@ -129,7 +129,7 @@ def _check_plugins(study: Study, source: str) -> None:
 def _check_pair(study: Study, source: str, network_label: str, label: str) -> None:
     """Raise BenchError where a method needs what a network or the study does not have, or sets otherwise."""
     network, method = study.networks[network_label], study.methods[label]
-    plugin = plugins.load("methods", method.name or label).Method
+    plugin = plugins.load("methods", method.name).Method
     training = {**study.training.model_dump(), **network.training, **method.training}
     parse(Training, training, f"{source}: methods.{label}.training")
     limits = study.training.model_copy(update={**network.training, **method.training})
@@ -138,7 +138,7 @@ def _check_pair(study: Study, source: str, network_label: str, label: str) -> No
             f"{source}: methods.{label}: burn_in {limits.burn_in} of {limits.steps} steps leaves none with unlabelled "
             f"images; lower training.burn_in"
         )
-    name = _network_name(network, network_label)
+    name = f"{network.backend}/{network.name}"
     for option, value in sorted(plugin.network_options.items()):
         if option not in plugins.option_names("backends", name):
             raise BenchError(
@@ -175,7 +175,7 @@ def _resolve(study: Study, path: Path) -> Study:
     """Fill in the defaults of methods and datasets, so that a changed default is another run, and the paths."""
     methods = {
         label: method.model_copy(
-            update={"options": _defaults("methods", method.name or label, method.options, f"{path}: methods.{label}")}
+            update={"options": _defaults("methods", method.name, method.options, f"{path}: methods.{label}")}
         )
         for label, method in study.methods.items()
     }
@@ -186,10 +186,6 @@ def _resolve(study: Study, path: Path) -> Study:
     split = study.split.model_copy(update={"source": source})
     external = tuple(_located(path.parent, description) for description in study.external)
     return study.model_copy(update={"methods": methods, "dataset": dataset, "split": split, "external": external})
-
-
-def _network_name(network: StudyNetwork, label: str) -> str:
-    return f"{network.backend}/{network.name or label}"
 
 
 def _defaults(group: str, name: str, options: Options, source: str) -> Options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pais_bench import plugins
 from pais_bench.study.base import StrictConfig, each_once
@@ -44,7 +44,7 @@ class StudyNetwork(StrictConfig):
     """
 
     backend: str
-    name: str | None = None
+    name: str = ""
     options: Options = {}
     training: Options = {}
     methods: Annotated[tuple[str, ...] | None, AfterValidator(each_once)] = None
@@ -56,7 +56,7 @@ class StudyMethod(StrictConfig):
     teacher is the label of the method whose trained network, of the same split, gives the pseudo-labels.
     """
 
-    name: str | None = None
+    name: str = ""
     options: Options = {}
     training: Options = {}
     teacher: str | None = None
@@ -91,6 +91,11 @@ class Study(StrictConfig):
     metrics: Annotated[tuple[Label, ...], AfterValidator(each_once)] = ("coco",)
     external: tuple[Path, ...] = ()
     resources: dict[Rule, Resources] = {}
+
+    @field_validator("networks", "methods")
+    @classmethod
+    def _name_is_the_label(cls, grid: dict[str, Any]) -> dict[str, Any]:
+        return {label: one if one.name else one.model_copy(update={"name": label}) for label, one in grid.items()}
 
     @property
     def checkpoints(self) -> tuple[ModelCheckpoint, ...]:
@@ -146,7 +151,7 @@ class Study(StrictConfig):
     def run(self, percent: float, fold: int, network_label: str, method_label: str) -> Run:
         """Return one run of the grid."""
         network, method = self.networks[network_label], self.methods[method_label]
-        required = plugins.load("methods", method.name or method_label).Method.network_options
+        required = plugins.load("methods", method.name).Method.network_options
         return Run(
             dataset=self.dataset.label,
             dataset_name=self.dataset.name,
@@ -154,11 +159,11 @@ class Study(StrictConfig):
             split=SplitChoice(family=self.split.family, percent=percent, fold=fold, label_noise=self.split.label_noise),
             network=NetworkChoice(
                 backend=network.backend,
-                name=network.name or network_label,
+                name=network.name,
                 label=network_label,
                 options={**network.options, **required},
             ),
-            method=MethodChoice(name=method.name or method_label, label=method_label, options=method.options),
+            method=MethodChoice(name=method.name, label=method_label, options=method.options),
             input=self.input,
             training=Training(**{**self.training.model_dump(), **network.training, **method.training}),
             teacher=self.run(percent, fold, network_label, method.teacher) if method.teacher else None,

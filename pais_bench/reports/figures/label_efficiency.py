@@ -90,7 +90,7 @@ def _published(study: Study) -> pd.DataFrame:
     rows = []
     for row in published.read() if published.has_numbers_of(study) else ():
         for network, options in study.networks.items():
-            detectors = {published.normalized(name) for name in (row.detector, options.name or network)}
+            detectors = {published.normalized(name) for name in (row.detector, options.name)}
             if row.dataset != study.dataset.name or len(detectors) > 1:
                 continue
             drawn = [cell for cell in row.cells if cell.metric == "AP"]

@@ -61,8 +61,8 @@ class Report(TableReport):
 
 def reference(study: Study, label: str) -> str | None:
     """Return the entry that a method of the study is a variant of, itself for the reference, None without variants."""
-    name = study.methods[label].name or label
-    variants = [other for other, method in study.methods.items() if (method.name or other) == name]
+    name = study.methods[label].name
+    variants = [other for other, method in study.methods.items() if method.name == name]
     if len(variants) == 1:
         return None
     return name if name in variants else variants[0]
@@ -77,7 +77,7 @@ def changes(study: Study, label: str, other: str) -> str:
 
 def _settings(study: Study, label: str) -> dict[str, Any]:
     method = study.methods[label]
-    options = plugins.load("methods", method.name or label).Options(**method.options)
+    options = plugins.load("methods", method.name).Options(**method.options)
     training = study.training.model_dump() | dict(method.training)
     return {**options.model_dump(), **training, "teacher": method.teacher}
 

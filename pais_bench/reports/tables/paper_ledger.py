@@ -88,7 +88,7 @@ def _reasons(study: Study, row: published.Row, network: str) -> list[str]:
     facts = {
         "dataset": (row.dataset, study.dataset.name),
         "split family": (row.split_family, study.split.family),
-        "detector": (row.detector, options.name or network),
+        "detector": (row.detector, options.name),
         "backbone": (row.backbone, re.sub("^resnet", "r", backbone)),
         "labels": ("clean", study.split.label_noise.name if study.split.label_noise else "clean"),
     }
