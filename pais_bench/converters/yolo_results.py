@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from pais_bench.annotations.complete import measure
 from pais_bench.converters.formats.base import read_lines
-from pais_bench.converters.formats.yolo import class_names, listed_names, read_fractions
+from pais_bench.converters.formats.yolo import class_names, listed_names, read_fractions, read_mapping
 from pais_bench.errors import BenchError
 
 
@@ -18,11 +16,8 @@ def read_names(path: Path) -> dict[int, str]:
     """Return the names by YOLO's class number, of data.yaml or of a text file with one a line."""
     if path.suffix not in (".yaml", ".yml"):
         return {number - 1: name for number, name in listed_names(path).items()}
-    try:
-        content = yaml.safe_load("\n".join(read_lines(path)))
-    except yaml.YAMLError as error:
-        raise BenchError(f"{path}: not valid YAML ({error}); correct it") from error
-    if not isinstance(content, dict) or "names" not in content:
+    content = read_mapping(path)
+    if "names" not in content:
         raise BenchError(f"{path}: has no names; give the data.yaml that the network was trained with")
     return {number - 1: name for number, name in class_names(content["names"], path).items()}
 

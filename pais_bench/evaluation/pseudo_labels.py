@@ -95,7 +95,7 @@ def match(pseudo_labels: Masks, ground_truth: Masks) -> PseudoLabelMatches:
     iou_of_class = np.where(labels[:, None] == gt_labels[None, :], iou, 0)
     best = iou.max(axis=1)
     same_class = (iou_of_class.max(axis=1) == best) & (best > 0)
-    return PseudoLabelMatches(_match_greedily(iou_of_class, np.asarray(pseudo_labels.scores)), best, same_class)
+    return PseudoLabelMatches(match_greedily(iou_of_class, np.asarray(pseudo_labels.scores)), best, same_class)
 
 
 def calibration(predicted: NDArray[np.float64], measured: NDArray[np.float64]) -> list[list[float]]:
@@ -124,8 +124,8 @@ def _encode(masks: Array) -> list[dict[str, object]]:
     return encoded
 
 
-def _match_greedily(iou: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the IoU of each row with its column, or 0: greedily by falling score, equal scores in order."""
+def match_greedily(iou: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the IoU of each row with its column, or 0: by falling score the best free one from IOU_THRESHOLD on."""
     free, matched = iou.copy(), np.zeros(len(iou))
     for row in np.argsort(-scores, kind="stable"):
         column = int(free[row].argmax())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pais_bench.annotations.store import Store, write_text
 from pais_bench.evaluation.coco.check import checked_records
 from pais_bench.evaluation.coco.ground_truth import GroundTruth
 from pais_bench.evaluation.results_file import named_in_errors, read_records
+from pais_bench.provenance import sha256_of
 
 Record = dict[str, Any]
 
@@ -82,4 +82,4 @@ class ResultsCache(ABC):
 @cache
 def _sha256(path: Path, size: int, modified: int) -> str:
     """Return the sha256 of a file, once for each content: every table of a report asks for it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256_of(path)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pais_bench.images.pixels import PLAIN, Header, UnreadableImage, UnsupportedImage, read_header, verify
+from pais_bench.provenance import sha256_of
 
 VERIFIED_BY_DEFAULT = 20_000
 """Images up to which every file is decoded where nothing else is asked for: minutes on two cores."""
@@ -79,11 +80,11 @@ def copies(files: Mapping[str, Sequence[Path]], progress: Callable[[str], None])
     """
     groups = [[(name, path) for name, paths in files.items() for path in paths]]
     total = len(groups[0])
-    keys: tuple[Callable[[Path], int | bytes], ...] = (_size, _tail_hash, _content_hash)
+    keys: tuple[Callable[[Path], int | bytes | str], ...] = (_size, _tail_hash, sha256_of)
     for key in keys:
         candidates = [item for group in groups for item in group]
         values = in_threads(key, [path for _, path in candidates], f"copies among {total} images", progress)
-        found: dict[tuple[int, int | bytes], list[tuple[str, Path]]] = {}
+        found: dict[tuple[int, int | bytes | str], list[tuple[str, Path]]] = {}
         numbers = [number for number, group in enumerate(groups) for _ in group]
         for number, item, value in zip(numbers, candidates, values, strict=True):
             found.setdefault((number, value), []).append(item)
@@ -99,7 +100,3 @@ def _tail_hash(path: Path) -> bytes:
     with path.open("rb") as content:
         content.seek(max(0, path.stat().st_size - TAIL))
         return hashlib.blake2b(content.read()).digest()
-
-
-def _content_hash(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()

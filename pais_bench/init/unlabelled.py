@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import filecmp
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from pais_bench.errors import BenchError
-from pais_bench.images.check import in_threads
+from pais_bench.images.check import copies, in_threads
 from pais_bench.images.files import image_files
 from pais_bench.images.pixels import Size, UnreadableImage, read_header
 
@@ -26,8 +24,9 @@ def list_unlabelled(
         raise BenchError(f"{folder}: no such folder; give the one that holds the photos without labels")
     files = image_files(folder)
     others = [name for name in files if (folder / name).resolve() not in named]
-    copies = _copies([folder / name for name in others], named)
-    names = [name for name in others if folder / name not in copies]
+    groups = copies({"named": list(named), "others": [folder / name for name in others]}, progress)
+    known = {path for group in groups if any(subset == "named" for subset, _ in group) for _, path in group}
+    names = [name for name in others if folder / name not in known]
     sizes = list(in_threads(_size, [folder / name for name in names], str(folder), progress))
     sized = [(name, size) for name, size in zip(names, sizes, strict=True) if size]
     if not sized:
@@ -37,23 +36,13 @@ def list_unlabelled(
         for number, (name, size) in enumerate(sized, start=1)
     ]
     notes = [f"{folder}: {len(records)} photos without labels"]
-    if known := len(files) - len(names):
-        notes.append(f"left out: {known} files of {folder} that are photos or labels of the study, or copies of these")
+    if left_out := len(files) - len(names):
+        notes.append(
+            f"left out: {left_out} files of {folder} that are photos or labels of the study, or copies of these"
+        )
     if broken := [name for name, size in zip(names, sizes, strict=True) if size is None]:
         notes.append(f"left out: {len(broken)} unreadable photos, the first: {folder / broken[0]}")
     return records, notes
-
-
-def _copies(paths: Iterable[Path], originals: Iterable[Path]) -> set[Path]:
-    """Return the paths of files that are byte for byte one of the originals."""
-    by_length: defaultdict[int, list[Path]] = defaultdict(list)
-    for path in originals:
-        by_length[path.stat().st_size].append(path)
-    return {
-        path
-        for path in paths
-        if any(filecmp.cmp(path, other, shallow=False) for other in by_length.get(path.stat().st_size, ()))
-    }
 
 
 def _size(path: Path) -> Size | None:

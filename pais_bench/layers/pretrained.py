@@ -71,8 +71,8 @@ def fit_weights(module: nn.Module, state: Mapping[str, Any], path: Path, optiona
     if not are_weights_read():
         return
     own = module.state_dict()
-    missing = [name for name in own if name not in state and not _excused(name, optional)]
-    foreign = [name for name in state if name not in own and not _excused(name, optional)]
+    missing = [name for name in own if name not in state and not is_optional(name, optional)]
+    foreign = [name for name in state if name not in own and not is_optional(name, optional)]
     refuse_foreign(path, missing, foreign)
     other = [(name, state[name].shape, own[name].shape) for name in own if name in state]
     refuse_shapes(path, [one for one in other if one[1] != one[2]])
@@ -98,5 +98,6 @@ def refuse_shapes(path: Path, other: Sequence[tuple[str, Sequence[int], Sequence
         )
 
 
-def _excused(name: str, optional: Sequence[str]) -> bool:
+def is_optional(name: str, optional: Sequence[str]) -> bool:
+    """Return whether a name may be in the file or in the network alone."""
     return name.endswith("num_batches_tracked") or name.startswith(tuple(optional))

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-MIN_IOU = 0.5
+from pais_bench.evaluation.pseudo_labels import match_greedily
+
 DETECTOR = ["image", "method", "role"]
 
 
@@ -16,30 +18,23 @@ def mark_correct(points: pd.DataFrame, ground_truth: str) -> pd.DataFrame:
     """Return rows of masks with the column correct: 1 where a detection has an object of its own, 0 where it has none.
 
     points has image, method, role, category, counts, height, width, score. Detections are matched by falling score,
-    each with the free object of its class of the highest mask IoU from MIN_IOU on. Other rows have NaN.
+    each with the free object of its class of the highest mask IoU from 0.5 on. Other rows have NaN.
     """
     correct = pd.Series(np.nan, index=points.index)
     truth = {key: group for key, group in points[points["role"] == ground_truth].groupby(["image", "method"])}
     detections = points[~points["role"].isin(("image", ground_truth))]
     for (image, method, _), group in detections.groupby(DETECTOR, sort=False):
-        group = group.sort_values("score", ascending=False, kind="stable")
-        correct[group.index] = np.array(_matched(group, truth.get((image, method), points.iloc[:0])))
+        correct[group.index] = _matched(group, truth.get((image, method), points.iloc[:0]))
     return points.assign(correct=correct)
 
 
-def _matched(detections: pd.DataFrame, objects: pd.DataFrame) -> list[float]:
-    """Return 1 or 0 for each detection of an image, in their order of matching."""
+def _matched(detections: pd.DataFrame, objects: pd.DataFrame) -> NDArray[np.float64]:
+    """Return 1 or 0 for each detection of an image."""
     if objects.empty:
-        return [0.0] * len(detections)
+        return np.zeros(len(detections))
     same = detections["category"].to_numpy()[:, None] == objects["category"].to_numpy()[None]
     iou = np.where(same, coco_mask.iou(_encoded(detections), _encoded(objects), [0] * len(objects)), 0)
-    matched = []
-    for row in iou:
-        best = int(row.argmax())
-        matched.append(float(row[best] >= MIN_IOU))
-        if matched[-1]:
-            iou[:, best] = 0
-    return matched
+    return (match_greedily(iou, detections["score"].to_numpy(dtype=float)) > 0).astype(float)
 
 
 def count_errors(points: pd.DataFrame, ground_truth: str, models: Sequence[str]) -> int:

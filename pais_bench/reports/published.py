@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field
 
 from pais_bench.errors import NothingToShow
 from pais_bench.study.base import StrictConfig, parse
 from pais_bench.study.study import Study
+from pais_bench.study.yaml_file import read_yaml
 
 LEDGER = Path(__file__).parent / "published.yaml"
 
@@ -55,7 +55,7 @@ class Published(StrictConfig):
 
 def read(path: Path = LEDGER) -> tuple[Row, ...]:
     """Read the ledger; raise BenchError that names the file and the key of anything unknown or out of range."""
-    return parse(Published, yaml.safe_load(path.read_text(encoding="utf-8")), str(path)).rows
+    return parse(Published, read_yaml(path), str(path)).rows
 
 
 def has_numbers_of(study: Study) -> bool:

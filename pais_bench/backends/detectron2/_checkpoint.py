@@ -8,7 +8,14 @@ from pathlib import Path
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from pais_bench.layers.pretrained import are_weights_read, existing, refuse_foreign, refuse_shapes, unreadable
+from pais_bench.layers.pretrained import (
+    are_weights_read,
+    existing,
+    is_optional,
+    refuse_foreign,
+    refuse_shapes,
+    unreadable,
+)
 
 
 class _RecordingCheckpointer(DetectionCheckpointer):
@@ -46,13 +53,11 @@ def _load(model: nn.Module, path: Path, prefix: str, optional: Sequence[str], st
     except Exception as error:
         raise unreadable(path, error) from error
     incompatible = reader.incompatible
-    missing = [name for name in incompatible.missing_keys if name.startswith(prefix) and not _excused(name, optional)]
-    foreign = [name for name in incompatible.unexpected_keys if strict and not _excused(name, optional)]
+    missing = [
+        name for name in incompatible.missing_keys if name.startswith(prefix) and not is_optional(name, optional)
+    ]
+    foreign = [name for name in incompatible.unexpected_keys if strict and not is_optional(name, optional)]
     other = [one for one in incompatible.incorrect_shapes if one[0].startswith(prefix)]
     # detectron2 counts what has another shape among the missing ones too.
     refuse_foreign(path, [name for name in missing if name not in {one[0] for one in other}], foreign)
     refuse_shapes(path, other)
-
-
-def _excused(name: str, optional: Sequence[str]) -> bool:
-    return name.endswith("num_batches_tracked") or name.startswith(tuple(optional))

@@ -50,7 +50,7 @@ class Converter(ConverterBase):
         """Return the photos by subset; raise BenchError for labels whose photo is missing, and without class names."""
         self._yaml = path = _find_yaml(self.folder) or self._yaml_below()
         self._lists: set[Path] = set()
-        content = _read_yaml(path) if path else {}
+        content = read_mapping(path) if path else {}
         self.classes = class_names(content["names"], path) if path else self._listed_names()
         photos = self._photos(content, path) if path else {"": self._below_images()}
         found: dict[str, list[Item]] = {}
@@ -175,17 +175,17 @@ def _find_yaml(folder: Path) -> Path | None:
     for path in sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern) if path.is_file()):
         if path.name.startswith("."):
             continue
-        content = _read_yaml(path) if b"names" in path.read_bytes() else {}  # other files may be no plain YAML
+        content = read_mapping(path) if b"names" in path.read_bytes() else {}  # other files may be no plain YAML
         if "names" in content and set(KEYS) & set(content):
             return path
     return None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return a mapping, empty where the file holds none."""
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping of a YAML file, empty where it holds none."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load("\n".join(read_lines(path)))
+    except yaml.YAMLError as error:
         raise BenchError(f"{path}: not valid YAML ({error}); correct it") from error
     return content if isinstance(content, dict) else {}
 
