@@ -34,7 +34,7 @@ from pais_bench.data import augment, recipe
 from pais_bench.data.labels import read_instances
 from pais_bench.data.read import read_image
 from pais_bench.study.run import InputOptions
-from pais_bench.types import Instances, View
+from pais_bench.types import Instances, Targets, View
 
 SCORES, MASK_IOU = (0.92, 0.58, 0.44, 0.21), (0.90, 0.86, 0.62, 0.40)
 """Class score and predicted mask IoU of each detection; the last is below PAIS's thresholds."""
@@ -51,7 +51,7 @@ def main(path: Path) -> None:
     height, width = image.shape[-2:]
     weak = augment.view(image, recipe.weak((height, width), INPUT, np.random.default_rng(0)))
     strong = augment.view(image, recipe.strong((height, width), INPUT, np.random.default_rng(STRONG_SEED)))
-    detections, _ = geometry.project(instances, weak.matrix, weak.size)
+    detections = geometry.project_targets([Targets.unweighted(instances)], [weak.matrix], [weak.size])[0].instances
     pais = plugins.load("methods", "pais")
     method = pais.Method(pais.Options())
     targets = method.assign_weights(detections[method.keep(detections)])

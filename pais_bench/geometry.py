@@ -86,27 +86,16 @@ def have_extent(boxes: Tensor) -> Tensor:
     return ((boxes[:, 2:] - boxes[:, :2]) > 1e-3).all(1)
 
 
-def project(instances: Instances, matrix: Tensor, size: Size) -> tuple[Instances, Tensor]:
-    """Project instances through an affine matrix into a view of size (H, W).
-
-    Returns the instances that remain and their indices i64[K]; an instance whose mask is empty, or whose box has no
-    extent, is removed. An upright map moves the boxes exactly. Under a rotation or a shear the hull of a box would
-    grow, so the box is the tight one of the projected mask.
-    """
-    projected, visible = _project_all(instances, matrix, size)
-    kept = visible.nonzero()[:, 0]
-    return projected[kept], kept
-
-
 def project_targets(targets: Sequence[Targets], matrices: Sequence[Tensor], sizes: Sequence[Size]) -> list[Targets]:
-    """Project the targets of each image into another view of it, with their weights, as `project` does.
+    """Project the targets of each image, with their weights, through an affine matrix into a view of size (H, W).
 
-    A background function gets the boxes of the new view mapped back to its own view. The host waits for the device once
+    An instance whose mask is empty, or whose box has no extent, is removed. An upright map moves the boxes exactly.
+    Under a rotation or a shear the hull of a box would grow, so the box is the tight one of the projected mask. A
+    background function gets the boxes of the new view mapped back to its own view. The host waits for the device once
     for all images.
     """
     projections = [
-        _project_all(target.instances, matrix, size)
-        for target, matrix, size in zip(targets, matrices, sizes, strict=True)
+        _project(target.instances, matrix, size) for target, matrix, size in zip(targets, matrices, sizes, strict=True)
     ]
     indices = nonzero_each([visible for _, visible in projections])
     return [
@@ -125,7 +114,7 @@ def nonzero_each(flags: Sequence[Tensor]) -> list[Tensor]:
     return [part - sum(sizes[:image]) for image, part in enumerate(indices)]
 
 
-def _project_all(instances: Instances, matrix: Tensor, size: Size) -> tuple[Instances, Tensor]:
+def _project(instances: Instances, matrix: Tensor, size: Size) -> tuple[Instances, Tensor]:
     """Return all projected instances, and bool[N]: whether a mask has a pixel and a box an extent."""
     masks = warp_masks(instances.masks, matrix, size)
     upright = abs(float(matrix[0, 1])) + abs(float(matrix[1, 0])) < 1e-9

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as rle
-from tiny import study
+from tiny import project, study
 
 from pais_bench import geometry, plugins
 from pais_bench.annotations.store import Store, Subset, write_store
@@ -233,7 +233,7 @@ def test_labels_are_drawn_where_the_masks_of_the_file_are_moved_to(tmp_path: Pat
     for folder, segmentations, least in (("polygons", polygons, 0.95), ("runs", runs, 0.999)):
         (tmp_path / folder).mkdir()
         store = write_annotations(tmp_path / folder, (120, 160), segmentations)
-        expected, _ = geometry.project(read_instances(store, 7), torch.from_numpy(made.matrix), made.size)
+        expected, _ = project(read_instances(store, 7), torch.from_numpy(made.matrix), made.size)
         instances = drawn(store, made)
         assert len(instances) == len(expected) > 1
         both, either = (instances.masks & expected.masks), (instances.masks | expected.masks)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import instances, with_soft
+from tiny import instances, project, with_soft
 from torch.nn import functional as F
 
 from pais_bench import geometry
@@ -27,7 +27,7 @@ def test_the_matrix_from_teacher_to_student_view() -> None:
 
 def test_identity_changes_nothing() -> None:
     before = instances([[3, 5, 20, 30], [0, 0, 64, 64]])
-    after, kept = geometry.project(before, torch.eye(3, dtype=torch.float64), (64, 64))
+    after, kept = project(before, torch.eye(3, dtype=torch.float64), (64, 64))
     assert kept.tolist() == [0, 1]
     assert torch.equal(after.masks, before.masks) and torch.equal(after.boxes, before.boxes)
 
@@ -37,15 +37,15 @@ def test_identity_changes_nothing() -> None:
 )
 def test_upright_boxes_stay_tight_around_their_masks(matrix: torch.Tensor) -> None:
     size = (round(64 * float(matrix[1, 1].abs())), round(64 * float(matrix[0, 0].abs())))
-    after, _ = geometry.project(instances([[8, 12, 40, 32]]), matrix, size)
+    after, _ = project(instances([[8, 12, 40, 32]]), matrix, size)
     assert torch.allclose(geometry.masks_to_boxes(after.masks), after.boxes, atol=1.0)
 
 
 @pytest.mark.parametrize("degrees", [-30, -11, 17, 30])
 def test_a_rotation_and_its_inverse_are_nearly_the_identity(degrees: float) -> None:
     before = instances([[20, 24, 44, 40]])
-    rotated, _ = geometry.project(before, rotation(degrees), (64, 64))
-    back, _ = geometry.project(rotated, torch.linalg.inv(rotation(degrees)), (64, 64))
+    rotated, _ = project(before, rotation(degrees), (64, 64))
+    back, _ = project(rotated, torch.linalg.inv(rotation(degrees)), (64, 64))
     inter, union = (before.masks & back.masks).sum(), (before.masks | back.masks).sum()
     assert inter / union > 0.95
     assert torch.allclose(back.boxes, before.boxes, atol=1.0)
@@ -55,7 +55,7 @@ def test_a_rotated_box_is_tight_and_not_the_hull() -> None:
     disc = instances([[20, 20, 44, 44]])
     y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
     disc.masks[0] = (x - 32) ** 2 + (y - 32) ** 2 < 144
-    after, _ = geometry.project(disc, rotation(30), (64, 64))
+    after, _ = project(disc, rotation(30), (64, 64))
     assert torch.allclose(after.boxes, disc.boxes, atol=1.0)
 
 
@@ -68,7 +68,7 @@ def test_instances_outside_of_the_view_are_removed_with_their_weights() -> None:
 
 
 def test_no_instances_project_to_none() -> None:
-    after, kept = geometry.project(instances([]), rotation(10), (32, 48))
+    after, kept = project(instances([]), rotation(10), (32, 48))
     assert after.masks.shape == (0, 32, 48) and len(kept) == 0
 
 
@@ -114,7 +114,7 @@ def test_images_that_are_projected_together_are_projected_as_each_alone() -> Non
     matrices, sizes = [geometry.shift(-20, -20), geometry.flip(64), rotation(17)], [(64, 64), (32, 48), (50, 60)]
     together = geometry.project_targets(targets, matrices, sizes)
     for projected, target, matrix, size in zip(together, targets, matrices, sizes, strict=True):
-        alone, kept = geometry.project(target.instances, matrix, size)
+        alone, kept = project(target.instances, matrix, size)
         assert torch.equal(projected.instances.masks, alone.masks) and torch.equal(
             projected.instances.boxes, alone.boxes
         )
@@ -157,12 +157,12 @@ def test_soft_masks_and_pixel_weights_are_projected_like_masks() -> None:
     assert ((soft > 0.5) == after.instances.masks).float().mean() > 0.985
     assert torch.equal(soft, geometry.sample_maps(after.pixel_weight, points, outside=0.0))
     assert (geometry.pixel_weights_at(after, points, slice(None))[soft == 0] == 1).all(), "1 where a map does not reach"
-    again = geometry.project(before[1:], matrix, size[0])[0]
+    again = project(before[1:], matrix, size[0])[0]
     assert torch.equal(geometry.sample_maps(again.soft_masks, points, outside=0.0), soft)
     assert torch.equal(again.class_probs, before.class_probs[1:])
 
 
 def test_maps_of_no_instance_have_no_values() -> None:
     empty = with_soft(instances([]))
-    after, _ = geometry.project(empty, rotation(10), (32, 48))
+    after, _ = project(empty, rotation(10), (32, 48))
     assert geometry.sample_maps(after.soft_masks, torch.zeros(0, 5, 7, 2), outside=1.0).shape == (0, 5, 7)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import KNET, instances
+from tiny import KNET, instances, project
 from torch import Tensor, distributed
 from torchvision.models import resnet50
 
@@ -269,7 +269,7 @@ def test_the_network_overfits_eight_images(tmp_path: Path) -> None:
     store, same = Store.open(tmp_path, "train"), torch.eye(3, dtype=torch.float64)
     pictures = [read_image(store, i).float() / 255 for i in store.image_ids]
     images = [geometry.warp(picture, same, (64, 64)) for picture in pictures]
-    ground_truth = [geometry.project(read_instances(store, i), same, (64, 64))[0] for i in store.image_ids]
+    ground_truth = [project(read_instances(store, i), same, (64, 64))[0] for i in store.image_ids]
     targets = [Targets.unweighted(image) for image in ground_truth]
     student = network(8, channels=32, kernels=8, heads=4, ffn=64, groups=8, stride=2, detections_per_img=20)
     optimizer = torch.optim.AdamW(student.parameters(), lr=STEEP)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as rle
-from tiny import instances, study
+from tiny import instances, project, study
 
 from pais_bench import geometry, plugins
 from pais_bench.annotations.store import Store
@@ -84,7 +84,7 @@ def test_what_remains_is_what_a_projection_leaves() -> None:
     detections.masks[3] = False
     detections.masks[2, 10:50, 10:20] = True  # its box has no extent; the last one's mask, no pixel left
     original = to_original(detections, view, (40, 60))
-    expected, kept = geometry.project(detections, torch.linalg.inv(view.matrix), (40, 60))
+    expected, kept = project(detections, torch.linalg.inv(view.matrix), (40, 60))
     assert original.kept == kept.tolist() == [0, 1] and torch.equal(original.boxes, expected.boxes)
     decoded = torch.from_numpy(rle.decode(original.masks)).permute(2, 0, 1).bool()
     assert torch.equal(decoded, expected.masks)
@@ -139,7 +139,7 @@ def test_predictions_do_not_depend_on_loader_processes_and_are_those_of_the_netw
         detections = network.predict([view.image for view in views])
     expected = []
     for image_id, view, found in zip(batch, views, detections, strict=True):
-        original, _ = geometry.project(found, torch.linalg.inv(view.matrix), store.size(image_id))
+        original, _ = project(found, torch.linalg.inv(view.matrix), store.size(image_id))
         for (x0, y0, x1, y1), label, score in zip(
             original.boxes.tolist(), original.labels.tolist(), original.scores.tolist(), strict=True
         ):

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 
-from pais_bench import plugins
+from pais_bench import geometry, plugins
 from pais_bench.errors import BenchError
-from pais_bench.types import InstanceMaps, Instances
+from pais_bench.types import InstanceMaps, Instances, Size, Targets
 
 NETWORK = {
     "backbone": "small",
@@ -133,6 +133,13 @@ def write_study(folder: Path, **changes: Any) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(study(**changes), sort_keys=False))
     return path
+
+
+def project(instances: Instances, matrix: torch.Tensor, size: Size) -> tuple[Instances, torch.Tensor]:
+    """Return the instances that remain in another view, and their indices, which their weights carry."""
+    index = torch.arange(len(instances)).float()
+    (targets,) = geometry.project_targets([Targets(instances, index, index, index)], [matrix], [size])
+    return targets.instances, targets.class_weight.long()
 
 
 def instances(

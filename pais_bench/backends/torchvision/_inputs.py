@@ -7,7 +7,6 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pais_bench.layers.padding import padded_size
 from pais_bench.types import Size
@@ -37,8 +36,3 @@ def _on_device(statistics: Statistics, dtype: torch.dtype, device: torch.device)
     """Return mean and std [3,1,1], copied to the device once a process."""
     mean, std = (torch.tensor(values, dtype=dtype, device=device)[:, None, None] for values in statistics)
     return mean, std
-
-
-def pad_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Pad maps [k,h,w] with zeros at the right and below to size (H, W)."""
-    return F.pad(maps, (0, size[1] - maps.shape[-1], 0, size[0] - maps.shape[-2]))
