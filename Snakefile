@@ -1,6 +1,8 @@
-"""Make the missing runs of a study: six rules, the six commands of `pais-bench`.
+"""Make the missing runs of a study: eight rules, of which six are commands of `pais-bench` in this order:
 
-    prepare -> split -> train -> predict -> evaluate -> report      (and environment, which installs what train needs)
+    prepare -> split -> train -> predict -> evaluate -> report
+
+environment installs what train needs, and import_predictions evaluates the predictions of another codebase.
 
     snakemake --workflow-profile profiles/local --config study=demo
 

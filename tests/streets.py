@@ -68,7 +68,7 @@ def _write(root: Path, subset: str, index: int, side: int, rng: np.random.Genera
     photo.mkdir(parents=True, exist_ok=True)
     gt.mkdir(parents=True, exist_ok=True)
     stem, size, objects = f"{name}_{sequence:06d}_000019", (2 * side, side), _objects(rng, side)
-    values = np.asarray(files.draw(size, objects))
+    values = np.asarray(files.rasterise(size, objects))
     labels = np.where(values < files.UNIT, values, values // files.UNIT)
     colours = rng.integers(0, 256, (int(values.max()) + 1, 3))[values] + rng.integers(-9, 10, (side, 2 * side, 3))
     polygons = {"imgHeight": size[1], "imgWidth": size[0], "objects": objects}

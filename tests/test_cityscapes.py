@@ -95,7 +95,7 @@ OBJECT = st.fixed_dictionaries(
 @given(st.lists(OBJECT, max_size=12))
 def test_any_polygons_are_drawn_as_the_official_converter_draws_them(objects: list[dict[str, Any]]) -> None:
     text = json.dumps({"imgWidth": 60, "imgHeight": 40, "objects": objects})
-    ours = _cityscapes.draw((60, 40), json.loads(text)["objects"])
+    ours = _cityscapes.rasterise((60, 40), json.loads(text)["objects"])
     assert np.array_equal(np.asarray(createInstanceImage(annotation(text), "ids")), np.asarray(ours))
 
 

@@ -243,12 +243,12 @@ def test_labels_are_drawn_where_the_masks_of_the_file_are_moved_to(tmp_path: Pat
 
 
 def test_masks_that_touch_each_other_in_the_order_of_their_pixels_stay_apart(tmp_path: Path) -> None:
-    """A mask that ends with the last pixel and one that begins with the first have no flip between them."""
+    """A mask that ends with the last pixel and one that begins with the first have no end between them."""
     texts = [[0, 12], [4, 8], [0, 3, 9], [11, 1], [0, 12]]
     store = write_annotations(tmp_path, (3, 4), [{"size": [3, 4], "counts": counts} for counts in texts])
     expected = [np.repeat(np.arange(len(counts)) % 2, counts).reshape(4, 3).T for counts in texts]
     assert np.array_equal(read_instances(store, 7).masks.numpy(), np.stack(expected))
-    assert read_labels(store, 7).flips.tolist() == [0, 12, 16, 27, 47]
+    assert read_labels(store, 7).ends.tolist() == [0, 12, 16, 27, 47]
 
 
 def test_boxes_can_be_read_without_masks(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_batch_of_large_photos_holds_no_mask_at_the_size_of_the_file(tmp_path:
     rng = np.random.default_rng(0)
     polygons = [[star((float(x), float(y)), 250)] for x, y in rng.uniform((300, 300), (3700, 2700), (100, 2))]
     labels = read_labels(write_annotations(tmp_path, (3000, 4000), polygons), 7, made=Recipe((3000, 4000), (800, 1067)))
-    assert len(labels.classes) == 100 and labels.flips.nbytes < 2**20 and math.prod(labels.size) == 800 * 1067
+    assert len(labels.classes) == 100 and labels.ends.nbytes < 2**20 and math.prod(labels.size) == 800 * 1067
 
 
 def test_instances_leave_out_crowds_and_decode_every_kind(tmp_path: Path) -> None:

@@ -206,23 +206,23 @@ def test_padding_changes_no_mask_size_and_predictions_lie_in_their_view() -> Non
     assert torch.equal(detections[0].boxes, geometry.masks_to_boxes(detections[0].masks))
 
 
-def test_detections_that_are_not_kept_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detections_that_are_not_kept_are_not_rasterised(monkeypatch: pytest.MonkeyPatch) -> None:
     views, both = [torch.rand(3, 40, 48), torch.rand(3, 64, 80)], network(kernels=8, detections_per_img=20)
-    monkeypatch.setattr(knet, "DRAWN", 3)  # several rounds, across images
-    everything, drawn, draw = both.predict(views), list[int](), both._draw
+    monkeypatch.setattr(knet, "AT_ONCE", 3)  # several rounds, across images
+    everything, counts, rasterise = both.predict(views), list[int](), both._rasterise
 
     def count(maps: Tensor, inside: Tensor) -> Tensor:
-        drawn.append(len(maps))
-        return draw(maps, inside)
+        counts.append(len(maps))
+        return rasterise(maps, inside)
 
-    monkeypatch.setattr(both, "_draw", count)
+    monkeypatch.setattr(both, "_rasterise", count)
     middle = torch.cat([one.scores for one in everything]).median()
     kept = both.predict(views, keep=lambda one: (one.scores > middle) & (one.masks.flatten(1).sum(1) == 0))
     for some, one in zip(kept, everything, strict=True):
         expected = one[one.scores > middle]
         values = {name: value for name, value in vars(expected).items() if value is not None}
         assert len(values) == 5 and all(torch.equal(getattr(some, name), value) for name, value in values.items())
-    assert max(drawn) == 3 and sum(map(len, kept)) <= sum(drawn) < sum(map(len, everything))
+    assert max(counts) == 3 and sum(map(len, kept)) <= sum(counts) < sum(map(len, everything))
     assert [len(one) for one in both.predict(views, keep=lambda one: one.scores > 1)] == [0, 0]
 
 

@@ -17,7 +17,7 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from PIL import Image
 from tiny import KNET, study
 
-from pais_bench.annotations.panoptic import draw, things_alone, write_map
+from pais_bench.annotations.panoptic import rasterise, things_alone, write_map
 from pais_bench.annotations.rle import decode_mask, describe_mask
 from pais_bench.annotations.sources import identify
 from pais_bench.annotations.store import Store
@@ -73,7 +73,7 @@ def root(stores: dict[str, Store], tmp_path: Path) -> Path:
         content = {**store.coco_dict(), "annotations": []}
         for image in content["images"]:
             (images / image["file_name"]).symlink_to(store.path(image["id"]))
-            drawn = draw(store.annotations(image["id"]), store.size(image["id"]))
+            drawn = rasterise(store.annotations(image["id"]), store.size(image["id"]))
             colours = 1 + 7919 * np.arange(len(drawn.segments) + 1)  # to use all three channels
             colours[0] = 0
             for segment in drawn.segments:
@@ -230,7 +230,7 @@ def test_a_file_that_is_read_and_written_is_the_same(root: Path, tmp_path: Path)
         written = json.loads((root / f"annotations/panoptic_{name}2017.json").read_text())
         for record in written["annotations"]:
             number, png = record["image_id"], root / f"annotations/panoptic_{name}2017" / record["file_name"]
-            drawn = draw(store.annotations(number), store.size(number))
+            drawn = rasterise(store.annotations(number), store.size(number))
             write_map(tmp_path / "again.png", drawn.ids)
             assert (tmp_path / "again.png").read_bytes() == png.read_bytes()
             assert drawn.segments == record["segments_info"]
@@ -327,7 +327,7 @@ def test_cityscapes_is_what_its_converter_makes(few_streets: Path, tmp_path: Pat
         assert [(*one, thing) for one, thing in zip(store.categories, store.isthing, strict=True)] == expected
         assert len(store.image_ids) == len(converted["annotations"])
         for number, record in zip(store.image_ids, converted["annotations"], strict=True):
-            drawn = draw(store.annotations(number), store.size(number))
+            drawn = rasterise(store.annotations(number), store.size(number))
             assert drawn.segments == sorted(record["segments_info"], key=lambda segment: segment["id"])
             png = tmp_path / f"cityscapes_panoptic_{name}" / record["file_name"]
             assert (official.rgb2id(np.asarray(Image.open(png))) == drawn.ids).all()
@@ -379,7 +379,7 @@ def test_a_study_with_stuff_is_trained_measured_and_exported(
     (tmp_path / "true").mkdir()
     pairs = []
     for record in exported["annotations"]:
-        drawn = draw(store.annotations(record["image_id"]), store.size(record["image_id"]))
+        drawn = rasterise(store.annotations(record["image_id"]), store.size(record["image_id"]))
         write_map(tmp_path / "true" / record["file_name"], drawn.ids)
         pairs.append(({**record, "segments_info": drawn.segments}, record))
     categories = {one["id"]: one for one in exported["categories"]}
@@ -393,4 +393,4 @@ def test_annotations_that_overlap_are_no_panoptic_map() -> None:
     pixels = np.ones((3, 4), dtype=bool)
     both = [{"id": number, "image_id": 5, "category_id": 1, "iscrowd": 0, **describe_mask(pixels)} for number in (7, 8)]
     with pytest.raises(BenchError, match="image 5: annotations 7 and 8 overlap, and a panoptic map has one segment"):
-        draw(both, (3, 4))
+        rasterise(both, (3, 4))

@@ -1,4 +1,4 @@
-"""Read, draw and write panoptic maps: of every pixel of an image the segment that it belongs to.
+"""Read, rasterise and write panoptic maps: of every pixel of an image the segment that it belongs to.
 
 In a PNG the colour R, G, B is the segment R + 256 G + 65536 B; black, 0, is void. Categories have isthing 1 for things,
 classes of single objects, and 0 for stuff, such as sky; one without the key is of things. Source: Kirillov et al.
@@ -51,26 +51,26 @@ def things_alone(content: Record) -> Record:
     }
 
 
-def draw(annotations: Iterable[Mapping[str, Any]], size: tuple[int, int]) -> PanopticMap:
-    """Draw the annotations of an image of size (H, W); those without a pixel are left out.
+def rasterise(annotations: Iterable[Mapping[str, Any]], size: tuple[int, int]) -> PanopticMap:
+    """Rasterise the annotations of an image of size (H, W); those without a pixel are left out.
 
     Segments have the ids that the annotations were read with, segment_id, or else their numbers, from 1 on. Raises
     BenchError for masks that overlap: a pixel has one segment.
     """
     annotations = list(annotations)
     numbered = not all("segment_id" in annotation for annotation in annotations)
-    drawn: dict[int, Mapping[str, Any]] = {}
+    owner: dict[int, Mapping[str, Any]] = {}
     ids, segments = np.full(size, VOID, dtype=np.int32), []
     for number, annotation in enumerate(annotations, 1):
         mask = decode_mask(annotation["segmentation"], size)
         if (covered := ids[mask]).any():
             raise BenchError(
-                f"image {annotation['image_id']}: annotations {drawn[int(covered.max())]['id']} and {annotation['id']} "
+                f"image {annotation['image_id']}: annotations {owner[int(covered.max())]['id']} and {annotation['id']} "
                 f"overlap, and a panoptic map has one segment for every pixel; cut one of them, or leave 'panoptic' "
                 f"out of the metrics"
             )
         segment = number if numbered else annotation["segment_id"]
-        ids[mask], drawn[segment] = segment, annotation
+        ids[mask], owner[segment] = segment, annotation
         if mask.any():
             crowd, area = int(annotation["iscrowd"]), int(mask.sum())
             segments.append(

@@ -1,7 +1,7 @@
-"""Read the labels of an image and draw their masks once, at the size of the view that they are used in.
+"""Read the labels of an image and rasterise their masks once, at the size of the view that they are used in.
 
-Polygons are moved as points and drawn by the COCO API, so that the file's own convention holds at every size; RLE is
-decoded and warped mask by mask. Nothing holds all masks of an image at the size of the file.
+Polygons are moved as points and rasterised by the COCO API, so that the file's own convention holds at every size; RLE
+is decoded and warped mask by mask. Nothing holds all masks of an image at the size of the file.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ Array = npt.NDArray[Any]
 
 
 class Labels(NamedTuple):
-    """Hold the labelled objects of a view of size (H, W): classes i64[N], boxes f32[N,4] px, and flips i64[R].
+    """Hold the labelled objects of a view of size (H, W): classes i64[N], boxes f32[N,4] px, and ends i64[R].
 
-    flips, ascending, are the pixels at which a mask begins or ends, counted down the columns and through all masks.
+    ends, ascending, are those of runs of pixels, outside and inside of a mask in turn, counted down the columns and
+    through all masks.
     """
 
     size: Size
     classes: Array
     boxes: Array
-    flips: Array
+    ends: Array
 
 
 def read_labels(
@@ -43,7 +44,7 @@ def read_labels(
 ) -> Labels:
     """Read the objects of an image in the view of a recipe, by default in its original pixels.
 
-    The recipe has no geometric operation: a moved polygon would also be drawn where it leaves the image.
+    The recipe has no geometric operation: a moved polygon would also be rasterised where it leaves the image.
     Crowd regions and masks without a pixel are left out; a box is the tight one of its mask. A split with label noise
     changes the objects; None reads the ground truth. Without stuff only things are read.
     """
@@ -63,13 +64,13 @@ def read_labels(
     classes = np.array([store.label_of[annotations[k]["category_id"]] for k in filled], dtype=np.int64)
     corners = np.array([coco_rle.toBbox(masks[k]) for k in filled], dtype=np.float32).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
-    return Labels(size, classes, corners, _flips([masks[k] for k in filled], size))
+    return Labels(size, classes, corners, _run_ends([masks[k] for k in filled], size))
 
 
 def read_instances(store: Store, image_id: int, split: Split | None = None) -> Instances:
     """Read an image's instances in its original pixels, as read_labels does."""
-    size, classes, boxes, flips = read_labels(store, image_id, split)
-    return to_instances(size, *map(torch.from_numpy, (classes, boxes, flips)))
+    size, classes, boxes, ends = read_labels(store, image_id, split)
+    return to_instances(size, *map(torch.from_numpy, (classes, boxes, ends)))
 
 
 def read_boxes(store: Store, image_id: int, split: Split | None = None, with_stuff: bool = True) -> Instances:
@@ -80,23 +81,23 @@ def read_boxes(store: Store, image_id: int, split: Split | None = None, with_stu
     return Instances(torch.from_numpy(boxes), torch.from_numpy(classes), empty, scores=one, mask_iou=one)
 
 
-def to_instances(size: Size, classes: Tensor, boxes: Tensor, flips: Tensor) -> Instances:
+def to_instances(size: Size, classes: Tensor, boxes: Tensor, ends: Tensor) -> Instances:
     """Return the instances of Labels on the device of the tensors; nothing is read back from there."""
     one = torch.ones(len(classes), device=classes.device)
-    return Instances(boxes, classes, _draw_masks(flips, len(classes), size, classes.device), scores=one, mask_iou=one)
+    return Instances(boxes, classes, _rasterise(ends, len(classes), size, classes.device), scores=one, mask_iou=one)
 
 
-def _draw_masks(flips: Tensor, count: int, size: Size, place: device) -> Tensor:
-    """Return masks bool[N,H,W], which change at every flip."""
+def _rasterise(ends: Tensor, count: int, size: Size, place: device) -> Tensor:
+    """Return masks bool[N,H,W], whose runs of pixels have these ends."""
     height, width = size
     total = count * height * width
     if place.type == "cpu":
-        lengths = np.diff(flips.numpy(), prepend=0, append=total)
-        drawn = torch.from_numpy(np.repeat(np.arange(len(lengths)) % 2 == 1, lengths))
+        lengths = np.diff(ends.numpy(), prepend=0, append=total)
+        inside = torch.from_numpy(np.repeat(np.arange(len(lengths)) % 2 == 1, lengths))
     else:
-        changes = torch.zeros(total, dtype=torch.uint8, device=place).index_fill_(0, flips, 1)
-        drawn = (changes.cumsum(0, dtype=torch.uint8) & 1).bool()  # a sum that overflows keeps its parity
-    return drawn.view(count, width, height).transpose(1, 2).contiguous()
+        changes = torch.zeros(total, dtype=torch.uint8, device=place).index_fill_(0, ends, 1)
+        inside = (changes.cumsum(0, dtype=torch.uint8) & 1).bool()  # a sum that overflows keeps its parity
+    return inside.view(count, width, height).transpose(1, 2).contiguous()
 
 
 def _move(segmentation: Any, size: Size, matrix: Matrix, new_size: Size) -> Any:
@@ -108,17 +109,17 @@ def _move(segmentation: Any, size: Size, matrix: Matrix, new_size: Size) -> Any:
     return coco_rle.encode(np.asfortranarray(warp_mask(mask, matrix, new_size)))
 
 
-def _flips(masks: list[Any], size: Size) -> Array:
-    """Return the flips of compressed RLEs. Two at one place, where a mask ends and the next begins, are none."""
+def _run_ends(masks: list[Any], size: Size) -> Array:
+    """Return the ends of compressed RLEs. Two at one place, where a mask ends and the next begins, are none."""
     if not masks:
         return np.zeros(0, dtype=np.int64)
     texts = [mask["counts"] for mask in masks]
     decoded = decode_counts([text if isinstance(text, str) else text.decode("ascii") for text in texts])
     assert decoded is not None, "prepare checks every RLE"
     counts, first = decoded
-    ends = np.cumsum(counts)
+    places = np.cumsum(counts)
     last = np.append(first[1:], len(counts)) - 1
-    is_flip = np.ones(len(counts), dtype=bool)
-    is_flip[last] = (last - first) % 2 == 1
-    places, times = np.unique(ends[is_flip], return_counts=True)
-    return np.asarray(places[(times % 2 == 1) & (places < len(masks) * size[0] * size[1])])
+    is_end = np.ones(len(counts), dtype=bool)
+    is_end[last] = (last - first) % 2 == 1
+    ends, times = np.unique(places[is_end], return_counts=True)
+    return np.asarray(ends[(times % 2 == 1) & (ends < len(masks) * size[0] * size[1])])

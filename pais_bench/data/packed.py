@@ -55,7 +55,7 @@ class PackedLabels(NamedTuple):
     size: Size
     classes: Slot
     boxes: Slot
-    flips: Slot
+    ends: Slot
 
 
 class PackedLabelled(NamedTuple):
@@ -133,7 +133,7 @@ class Packer:
 
     def labels(self, labels: Labels) -> PackedLabels:
         """Add the labels of a view."""
-        return PackedLabels(labels.size, self._add(labels.classes), self._add(labels.boxes), self._add(labels.flips))
+        return PackedLabels(labels.size, self._add(labels.classes), self._add(labels.boxes), self._add(labels.ends))
 
     def buffer(self) -> Tensor:
         """Return the bytes of all arrays u8[n]."""
@@ -162,4 +162,4 @@ def unpack_view(view: PackedView, buffer: Tensor) -> View:
 
 
 def _unpack_labels(labels: PackedLabels, buffer: Tensor) -> Instances:
-    return to_instances(labels.size, labels.classes.of(buffer), labels.boxes.of(buffer), labels.flips.of(buffer))
+    return to_instances(labels.size, labels.classes.of(buffer), labels.boxes.of(buffer), labels.ends.of(buffer))

@@ -1,7 +1,7 @@
 """Read the files of Cityscapes: its labels, and the COCO records of a folder of images and their gtFine files.
 
 A pixel of *_gtFine_instanceIds.png is a label id, or 1000 times the id of a label that has instances plus the number of
-the instance. Where that file is absent, the polygons of *_gtFine_polygons.json are drawn one over the other.
+the instance. Where that file is absent, the polygons of *_gtFine_polygons.json are rasterised one over the other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMES = (
     *("bus", "caravan", "trailer", "train", "motorcycle", "bicycle"),
 )
 LABELS = {**{name: number for number, name in enumerate(_NAMES)}, "license plate": -1}
-"""Label ids by name; a negative id is never drawn."""
+"""Label ids by name; a negative id is never rasterised."""
 INSTANCE_LABELS = range(LABELS["person"], LABELS["bicycle"] + 1)
 """Ids of the labels that have instances."""
 CLASSES = {number: _NAMES[number] for number in INSTANCE_LABELS if _NAMES[number] not in ("caravan", "trailer")}
@@ -174,9 +174,9 @@ def _read_polygons(path: Path, image_size: tuple[int, int]) -> npt.NDArray[np.in
         width, height, objects = int(content["imgWidth"]), int(content["imgHeight"]), content["objects"]
     except _MALFORMED as error:
         raise _not_polygons(path, error) from error
-    _require_size(path, (height, width), image_size)  # before so many pixels are drawn
+    _require_size(path, (height, width), image_size)  # before so many pixels are rasterised
     try:
-        return np.asarray(draw((width, height), objects), dtype=np.int32)
+        return np.asarray(rasterise((width, height), objects), dtype=np.int32)
     except _MALFORMED as error:
         raise _not_polygons(path, error) from error
     except BenchError as error:
@@ -188,11 +188,11 @@ def _not_polygons(path: Path, error: Exception) -> BenchError:
     return BenchError(f"{path}: not a polygons file of gtFine ({error!r}); {remedy}")
 
 
-def draw(size: tuple[int, int], objects: Sequence[Mapping[str, Any]]) -> Image.Image:
-    """Draw polygons (label, polygon, optionally deleted) in order into an image of instance ids, of mode I.
+def rasterise(size: tuple[int, int], objects: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """Rasterise polygons (label, polygon, optionally deleted) in order into an image of instance ids, of mode I.
 
     size is (width, height). A name that is no label but ends in "group" is that label without an instance number.
-    Raises BenchError for an unknown label and for a polygon that cannot be drawn.
+    Raises BenchError for an unknown label and for a polygon that cannot be rasterised.
     """
     image = Image.new("I", size, LABELS["unlabeled"])
     pen, instances = ImageDraw.Draw(image), dict.fromkeys(INSTANCE_LABELS, 0)

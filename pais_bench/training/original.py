@@ -65,9 +65,9 @@ def resize_to_ends(mask: Bools, size: Size) -> npt.NDArray[np.int64]:
     columns = _blend(columns, first - left + 1, share[:, None], 2 * width, 0)
     first, share = _neighbours(np.arange(y0, y1), mask_size[0], height)
     values = _blend(columns, first - top + 1, share, 2 * height, 1)
-    drawn = np.zeros((x1 - x0, height), dtype=bool)
-    drawn[:, y0:y1] = values > 2 * width * height  # half of 2·width times 2·height, which prepare keeps in 31 bits
-    return _run_ends(drawn.reshape(-1), x0 * height, width * height)
+    inside = np.zeros((x1 - x0, height), dtype=bool)
+    inside[:, y0:y1] = values > 2 * width * height  # half of 2·width times 2·height, which prepare keeps in 31 bits
+    return _run_ends(inside.reshape(-1), x0 * height, width * height)
 
 
 def encode_ends(ends: Sequence[npt.NDArray[np.int64]], size: Size) -> list[dict[str, Any]]:
@@ -105,8 +105,8 @@ def _blend(
     return blended
 
 
-def _run_ends(drawn: Bools, start: int, total: int) -> npt.NDArray[np.int64]:
-    """Return the ends of the runs of `total` pixels, of which those from start on are `drawn`, the others empty."""
-    bounded = np.concatenate(([False], drawn, [False]))
-    flips = np.flatnonzero(bounded[1:] != bounded[:-1]) + start
-    return np.append(flips, total) if len(flips) and flips[-1] < total else flips
+def _run_ends(inside: Bools, start: int, total: int) -> npt.NDArray[np.int64]:
+    """Return the ends of the runs of `total` pixels, of which those from start on are `inside`, the others empty."""
+    bounded = np.concatenate(([False], inside, [False]))
+    ends = np.flatnonzero(bounded[1:] != bounded[:-1]) + start
+    return np.append(ends, total) if len(ends) and ends[-1] < total else ends

@@ -1,7 +1,7 @@
 """Turn masks into COCO polygons with as few points as keep the mask, for annotation tools.
 
 A polygon runs along the edges of pixels: OpenCV's contours run through their centres, so the mask is doubled before and
-the contour halved after. Drawn by the COCO API, the polygons of all edges are the mask again.
+the contour halved after. Rasterised by the COCO API, the polygons of all edges are the mask again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Points = npt.NDArray[np.int32]
 TOLERANCES = (1.5, 1.0, 0.5)
 """Pixels by which a polygon may leave the edges of its mask, the fewest points first."""
 MIN_IOU = 0.97
-"""Least IoU of the drawn polygons with the mask they outline; where no tolerance gives it, they follow every edge."""
+"""Least IoU of the rasterised polygons with their mask; where no tolerance gives it, they follow every edge."""
 
 
 def to_polygons(mask: Mask) -> tuple[list[list[float]], bool]:
@@ -32,12 +32,12 @@ def to_polygons(mask: Mask) -> tuple[list[list[float]], bool]:
     part = mask[top : rows[-1] + 1, left : columns[-1] + 1]
     exact = _outlines(part)
     size = part.shape
-    outlined = _draw(exact, size)
+    outlined = _rasterise(exact, size)
     filled = int(rle.area(outlined)) > int(part.sum())
     outlines = exact
     for tolerance in TOLERANCES:
         simpler = [_simplify(points, tolerance) for points in exact]
-        if rle.iou([_draw(simpler, size)], [outlined], [0])[0, 0] >= MIN_IOU:
+        if rle.iou([_rasterise(simpler, size)], [outlined], [0])[0, 0] >= MIN_IOU:
             outlines = simpler
             break
     return [_flatten(points + np.array([left, top], np.int32)) for points in outlines], filled
@@ -63,10 +63,10 @@ def _simplify(points: Points, tolerance: float) -> Points:
     return simpler if len(simpler) >= 3 else points
 
 
-def _draw(outlines: list[Points], size: tuple[int, ...]) -> dict[str, object]:
-    """Return the RLE of outlines as the COCO API draws them."""
-    drawn: dict[str, object] = rle.merge(rle.frPyObjects([_flatten(points) for points in outlines], *size))
-    return drawn
+def _rasterise(outlines: list[Points], size: tuple[int, ...]) -> dict[str, object]:
+    """Return the RLE of outlines as the COCO API rasterises them."""
+    rasterised: dict[str, object] = rle.merge(rle.frPyObjects([_flatten(points) for points in outlines], *size))
+    return rasterised
 
 
 def _flatten(points: Points) -> list[float]:

@@ -106,15 +106,15 @@ class LabelsFile:
             if not self.as_rle:
                 segmentation, filled = to_polygons(decode_mask(segmentation, image.size))
                 self.filled += filled
-            drawn = compress(segmentation, image.size)
+            rasterised = compress(segmentation, image.size)
             self.file.write("," if self.count else "")
             self.count += 1
             annotation = {
                 "id": self.count,
                 **{key: record[key] for key in ("image_id", "category_id", "score", "mask_iou")},
                 "segmentation": segmentation,
-                "bbox": rle.toBbox(drawn).tolist(),
-                "area": float(rle.area(drawn)),
+                "bbox": rle.toBbox(rasterised).tolist(),
+                "area": float(rle.area(rasterised)),
                 "iscrowd": 0,
             }
             self.file.write(f"\n{json.dumps(annotation)}")

@@ -76,7 +76,7 @@ class WeightedQueryHead(Mask2FormerHead):
         ]
 
     def predict(self, x, batch_data_samples):
-        """Return the last layer's scores and mask logits; mmdet draws the masks of all queries in full size here."""
+        """Return the last layer's scores and mask logits; mmdet upsamples all masks to full size here."""
         scores, masks = self(x, batch_data_samples)
         return to_full_precision(scores[-1]), to_full_precision(masks[-1])
 
@@ -164,7 +164,7 @@ class WeightedQueryHead(Mask2FormerHead):
 def rank_queries(scores: Tensor, masks: Tensor, most: int, padded: Size, size: Size, soft: bool = False) -> Instances:
     """Return at most `most` pairs of query and class of a view, the best as mmdet does, by falling score.
 
-    scores f32[N,C+2] | masks: logits f32[N,h,w], of which only the pairs' own are drawn, in a view of size (H, W) that
+    scores f32[N,C+2] | masks: logits f32[N,h,w], of which only the pairs' own are upsampled; the view of size (H, W)
     was padded. A score is that of the class times the mean probability in the mask, so that no mask can be left out
     before; a mask may be empty. They have a mask IoU; soft: whether soft masks, at the stride, and class_probs too.
     """
@@ -172,9 +172,9 @@ def rank_queries(scores: Tensor, masks: Tensor, most: int, padded: Size, size: S
     probs = scores[:, :-1].softmax(-1)[:, :-1]
     probability, index = probs.flatten().topk(min(most, probs.numel()), sorted=False)
     query, labels = index // classes, index % classes
-    drawn = F.interpolate(masks[None, query], padded, mode="bilinear", align_corners=False)[0, :, : size[0], : size[1]]
-    inside = drawn > 0
-    certainty = (drawn.sigmoid() * inside).flatten(1).sum(1) / (inside.flatten(1).sum(1) + 1e-6)
+    logits = F.interpolate(masks[None, query], padded, mode="bilinear", align_corners=False)[0, :, : size[0], : size[1]]
+    inside = logits > 0
+    certainty = (logits.sigmoid() * inside).flatten(1).sum(1) / (inside.flatten(1).sum(1) + 1e-6)
     mask_iou = scores[:, -1].sigmoid()[query]
     found = Instances(masks_to_boxes(inside), labels, inside, probability * certainty, mask_iou)
     if soft:

@@ -64,14 +64,14 @@ def build_backbone(options: PyramidOptions) -> Pyramid:
         stages = options.frozen_stages
     if stages > len(body.stages):
         raise BenchError(f"backbone '{name}': frozen_stages is {stages}, but it has {len(body.stages)} stages")
-    _draw_nothing(body.network)
+    _turn_dropout_off(body.network)
     if stages >= 0:
         freeze_until(body.network, (*body.stages, None)[stages])
     freeze_norms(body.network, everywhere=(options.backbone_norm or norm) == "frozen_batch_norm")
     return Pyramid(body, options.fpn_channels or body.fpn_channels, has_norms)
 
 
-def _draw_nothing(network: nn.Module) -> None:
+def _turn_dropout_off(network: nn.Module) -> None:
     """Turn dropout and stochastic depth off: they draw once a batch, and a result must not depend on its division."""
     modules: Iterable[Any] = network.modules()
     for module in modules:

@@ -34,8 +34,8 @@ from pais_bench.layers.precision import to_full_precision
 from pais_bench.layers.roi_losses import boxless_background
 from pais_bench.types import Instances, Keep, Losses, LossNormalizer, Size, Targets
 
-DRAWN = 32
-"""Masks that are drawn at a time, whose maps are float at the size of the view."""
+AT_ONCE = 32
+"""Masks that are rasterised at a time, whose maps are float at the size of the view."""
 
 
 class Options(PyramidOptions):
@@ -182,8 +182,8 @@ class Backend(nn.Module):
             pixels[: view.shape[-2], : view.shape[-1]].fill_(True)
         masks = torch.cat(
             [
-                self._draw(last.masks[of_image, query], inside[of_image])
-                for of_image, query in zip(image.split(DRAWN), queries[image, place].split(DRAWN), strict=True)
+                self._rasterise(last.masks[of_image, query], inside[of_image])
+                for of_image, query in zip(image.split(AT_ONCE), queries[image, place].split(AT_ONCE), strict=True)
             ]
         )
         values = (torch.stack([getattr(one, name) for one in found]) for name in ("labels", "scores", "mask_iou"))
@@ -245,8 +245,8 @@ class Backend(nn.Module):
         columns = (boxes, best % classes, masks, scores.float(), mask_iou.float())
         return [Instances(*row) for row in zip(*columns, strict=True)], query
 
-    def _draw(self, maps: Tensor, inside: Tensor) -> Tensor:
-        """Draw mask logits f32[n,h,w] at the size of bool[n,H,W], which is true in the view: masks bool[n,H,W]."""
+    def _rasterise(self, maps: Tensor, inside: Tensor) -> Tensor:
+        """Rasterise mask logits f32[n,h,w] at the size of bool[n,H,W], which is true in the view: masks bool[n,H,W]."""
         probability = self._upsample(maps[:, None]).sigmoid()
         return (F.interpolate(probability, inside.shape[-2:], mode="bilinear")[:, 0] > 0.5) & inside
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations.panoptic import PanopticMap, draw, is_thing, write_map
+from pais_bench.annotations.panoptic import PanopticMap, is_thing, rasterise, write_map
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.panoptic_merge import merge_records
 from pais_bench.plugins import import_package
@@ -54,8 +54,8 @@ def evaluate(
         for image in ground_truth["images"]:
             if (number := image["id"]) in selected:
                 size = image["height"], image["width"]
-                maps = draw(annotations[number], size), merge_records(predictions[number], size, things)
-                pairs.append([_write(folder, number, drawn) for folder, drawn in zip(folders, maps, strict=True)])
+                maps = rasterise(annotations[number], size), merge_records(predictions[number], size, things)
+                pairs.append([_write(folder, number, one) for folder, one in zip(folders, maps, strict=True)])
         classes = {category["id"]: category for category in ground_truth["categories"]}
         with contextlib.redirect_stdout(io.StringIO()):
             statistics = script.pq_compute_single_core(0, pairs, *map(str, folders), classes)
@@ -77,10 +77,10 @@ def _script() -> Any:
     return import_package("cityscapesscripts.evaluation.evalPanopticSemanticLabeling", remedy, "metrics/panoptic: ")
 
 
-def _write(folder: Path, image_id: int, drawn: PanopticMap) -> Record:
+def _write(folder: Path, image_id: int, panoptic: PanopticMap) -> Record:
     """Write the PNG of a map, and return the record that the script reads it by."""
-    write_map(folder / f"{image_id}.png", drawn.ids)
-    return {"image_id": image_id, "file_name": f"{image_id}.png", "segments_info": drawn.segments}
+    write_map(folder / f"{image_id}.png", panoptic.ids)
+    return {"image_id": image_id, "file_name": f"{image_id}.png", "segments_info": panoptic.segments}
 
 
 def _numbers(statistics: Any, classes: dict[int, Record]) -> dict[str, Numbers]:
