@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -84,13 +85,35 @@ def test_imports_go_one_way() -> None:
         assert rooms(TREES[Path(f"{name}.py")]) <= {"errors"}, name
 
 
-def test_a_plugin_imports_no_other_plugin() -> None:
+def test_a_plugin_imports_no_other_plugin_but_a_method_may_derive_from_one() -> None:
+    """A method imports one other at most, as a module, for the bases of its Options and Method; there is no circle."""
     for folder in PLUGINS:
         package = f"pais_bench.{folder.replace('/', '.')}"
         names = {path.stem for path in TREES if path.parent == Path(folder) and not path.stem.startswith(("_", "base"))}
-        for name in names:
-            others = {f"{package}.{other}" for other in names - {name}}
-            assert not imports(TREES[Path(folder, f"{name}.py")]) & others, f"{folder}/{name}"
+        trees = {name: TREES[Path(folder, f"{name}.py")] for name in names}
+        others = {
+            name: [other for other in names - {name} if f"{package}.{other}" in imports(tree)]
+            for name, tree in trees.items()
+        }
+        for name, imported in others.items():
+            assert len(imported) <= (folder == "methods"), f"{folder}/{name}"
+            for other in imported:
+                assert is_base_alone(trees[name], f"{package}.{other}"), f"{folder}/{name}: more than a base"
+        TopologicalSorter(others).prepare()
+
+
+def is_base_alone(tree: ast.AST, module: str) -> bool:
+    """Return whether a tree uses a module for nothing but the base classes of its own Options and Method."""
+    name = module.rpartition(".")[2]
+    uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
+    bases = {
+        f"{node.name}({ast.unparse(base)})"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+    }
+    names = {one for one in imports(tree) if one.startswith(f"{module}.")}
+    return not names and len(uses) == 2 and {f"{part}({name}.{part})" for part in ("Options", "Method")} <= bases
 
 
 def test_only_its_backend_imports_a_framework() -> None:

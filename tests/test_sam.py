@@ -234,6 +234,7 @@ def test_s4m_takes_the_mask_at_the_points_and_leaves_class_and_score(stand_in: S
     assert torch.equal(refined.masks, instances([[32, 32, 64, 64], [64, 64, 96, 96]], size=(128, 128)).masks)
     targets = tested.assign_weights(refined)
     assert targets.mask_weight.tolist() == targets.class_weight.tolist() == [1, 1]
+    assert len(tested.assign_weights(instances([[0, 0, 5, 5]])).instances) == 1, "a small mask of SAM's stays"
 
 
 def test_sam_refined_weights_masks_by_sams_estimate_as_pais_does(stand_in: Sam) -> None:

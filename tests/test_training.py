@@ -22,8 +22,7 @@ from pais_bench import plugins, provenance
 from pais_bench.annotations.store import Store, Subset, write_store
 from pais_bench.errors import BenchError
 from pais_bench.layers.normalizers import batch_normalizer
-from pais_bench.methods import _sam
-from pais_bench.methods._frequency_matching import FrequencyMatching
+from pais_bench.methods import _sam, data_distillation
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.load import load_study
 from pais_bench.study.run import Run, Training
@@ -412,7 +411,7 @@ def test_thresholds_are_fitted_to_detections_without_masks(
     (tmp_path / run.teacher.folder).mkdir(parents=True)
     network = predict.build_backend(run.teacher, stores["val"].isthing)
     monkeypatch.setattr(pseudo_labels, "load_trained", lambda *_: network)
-    monkeypatch.setattr(FrequencyMatching, "prepare", lambda self, found, *_: seen.extend(found))
+    monkeypatch.setattr(data_distillation.Method, "prepare", lambda self, found, *_: seen.extend(found))
     build_trainer(run, stores, tmp_path)
     assert sum(map(len, seen)) > 0 and all(one.masks.shape == (len(one), 0, 0) for one in seen)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pais_bench.methods._frequency_matching import FrequencyMatching, FrequencyMatchingOptions
+from pais_bench.methods import data_distillation
 
 
-class Options(FrequencyMatchingOptions):
+class Options(data_distillation.Options):
     """Set how the thresholds are fitted."""
 
 
-class Method(FrequencyMatching):
+class Method(data_distillation.Method):
     """Keep what the teacher scores above the threshold; the noise-tolerant head and the boundary weight do the rest."""
 
     network_options = {"mask_head": "noise_tolerant", "boundary_weight": 3.0}

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pais_bench.methods._guided import Guided, GuidedOptions
+from pais_bench.methods import guided_distillation
 from pais_bench.methods._sam import SamRefinement, draw_points
 from pais_bench.methods._soft_predictions import class_probability
-from pais_bench.types import Instances
+from pais_bench.types import Instances, Targets
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Options(GuidedOptions):
+class Options(guided_distillation.Options):
     """Set the filter, the weight, the guided burn-in and SAM; the defaults are those of the release on COCO."""
 
     guided_steps: int = Field(default=25_000, ge=0)
@@ -31,7 +31,7 @@ class Options(GuidedOptions):
     """Points by which SAM is asked for a mask, drawn from the teacher's soft mask."""
 
 
-class Method(SamRefinement, Guided):
+class Method(SamRefinement, guided_distillation.Method):
     """Keep confident detections, refine their masks, and learn them with weight 1."""
 
     needs_soft_predictions = True
@@ -50,3 +50,7 @@ class Method(SamRefinement, Guided):
     def refine(self, image: Tensor, detections: Instances, progress: float) -> Instances:
         """Take SAM's mask at points of the teacher's mask, which are drawn; class and score stay."""
         return self.sam.refine(image, detections, draw_points(detections, self.options.points))
+
+    def assign_weights(self, detections: Instances) -> Targets:
+        """Weight all 1: tiny masks were dropped before SAM was asked, and a small one of SAM's stays."""
+        return Targets.unweighted(detections)

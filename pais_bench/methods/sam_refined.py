@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pais_bench.methods._dynamic_aligning import DynamicAligning, DynamicAligningOptions
+from pais_bench.methods import pais
 from pais_bench.methods._sam import SamRefinement, draw_points
 from pais_bench.types import Instances, Targets
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Options(DynamicAligningOptions):
+class Options(pais.Options):
     """Set the constants of the dynamic aligning loss, and how SAM is asked."""
 
     sam: Path
@@ -29,7 +29,7 @@ class Options(DynamicAligningOptions):
     """The teacher's mask stays where its IoU with SAM's is less."""
 
 
-class Method(SamRefinement, DynamicAligning):
+class Method(SamRefinement, pais.Method):
     """Filter by score, refine masks by SAM, and then filter and weight by SAM's estimate as by the mask IoU."""
 
     def __init__(self, options: Options) -> None:
