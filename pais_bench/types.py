@@ -7,12 +7,13 @@ coordinates: the first pixel covers 0..1. Images are RGB float32 0..1, neither p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
+    from torch import Tensor, device, nn
 
 TERMS = ("objectness", "proposal_box", "class", "box", "mask", "dice", "mask_iou", "semantic", "rank")
 """Every name that a loss term may have; a backend returns a subset."""
@@ -184,20 +185,49 @@ class Batch:
 
 
 class Backend(Protocol):
-    """Compute losses and predictions with a network of any framework; an nn.Module in practice.
+    """Compute losses and predictions with a network of any framework, an nn.Module (layers/network.py).
 
     Views are padded at the right and below to at least pad_to, a multiple of the network's stride.
     """
 
+    @abstractmethod
+    def backbone_parameters(self) -> Iterable[nn.Parameter]:
+        """Return the parameters that have the backbone's learning rate."""
+        ...
+
+    @abstractmethod
     def loss(
         self, images: Sequence[Tensor], targets: Sequence[Targets], normalizer: LossNormalizer, pad_to: Size = (0, 0)
     ) -> Losses:
         """Return the losses of a batch of views, in training mode."""
         ...
 
+    @abstractmethod
     def predict(self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None) -> list[Instances]:
         """Return each view's instances, sorted by falling score; the module's mode is restored.
 
         What keep drops is dropped before masks are pasted: predict(keep=keep) equals predict() filtered by keep.
         """
+        ...
+
+
+@runtime_checkable
+class SoftBackend(Backend, Protocol):
+    """Offer what methods with needs_soft_predictions ask for."""
+
+    def predict_soft(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> list[Instances]:
+        """Return what predict does, with soft masks and class probabilities, which keep sees too."""
+        ...
+
+
+@runtime_checkable
+class ScoringBackend(Backend, Protocol):
+    """Offer what methods with needs_box_scorer ask for."""
+
+    def predict_with_scorers(
+        self, images: Sequence[Tensor], pad_to: Size = (0, 0), keep: Keep | None = None
+    ) -> tuple[list[Instances], list[BoxScorer]]:
+        """Return what predict does, and each view's scorer of boxes, from the same pass of the backbone."""
         ...

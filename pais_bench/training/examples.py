@@ -19,7 +19,7 @@ from pais_bench.training.checkpoint import read_checkpoint
 from pais_bench.training.original import Original, to_original
 from pais_bench.training.predict import build_backend, stuff_labels
 from pais_bench.training.pseudo_labels import merge_stuff
-from pais_bench.types import Instances, Targets
+from pais_bench.types import Instances, SoftBackend, Targets
 
 IMAGES = 8
 """Images of a run; the report shows those on which its methods err most."""
@@ -49,7 +49,7 @@ def predict_examples(
     has_teacher = method.uses_unlabelled and not method.learns_held_out_labels
     weights = has_teacher and method.calibration_images is None
     examples: dict[int, Record] = {image_id: {"image_id": image_id} for image_id in _choose_images(store)}
-    backend: Any = build_backend(run, store.isthing).to(device)
+    backend = build_backend(run, store.isthing).to(device)
     files = {model: folder / (f"best-{model}.pt" if model in best else "checkpoint.pt") for model in MODELS}
     states = {path: read_checkpoint(path, run) for path in set(files.values())}
     for model, path in files.items():
@@ -58,7 +58,10 @@ def predict_examples(
             view = augment.test(read_image(store, image_id), run.input)
             by_method = weights and model == "teacher"
             keep = method.keep if by_method else _confident
-            predict = backend.predict_soft if by_method and method.needs_soft_predictions else backend.predict
+            predict = backend.predict
+            if by_method and method.needs_soft_predictions:
+                assert isinstance(backend, SoftBackend)  # as the training has required
+                predict = backend.predict_soft
             detections = predict([view.image.to(device)], keep=keep)[0]
             if by_method:
                 (detections,) = merge_stuff([detections], stuff_labels(store.isthing))

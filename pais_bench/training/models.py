@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import get_total_norm
 
 from pais_bench.errors import BenchError
+from pais_bench.layers.network import Network
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
 from pais_bench.training.distributed import convert_sync_batchnorm
@@ -31,19 +32,20 @@ class Models:
     leaves out those that overflow.
     """
 
-    student: Any
-    teacher: Any
+    student: Network
+    teacher: Network
     losses: StudentLosses
     rank_losses: Any
     optimizer: Any
     stuff: Sequence[int] = ()
-    pretrained_teacher: Any = None
+    pretrained_teacher: Network | None = None
     updates: int = 0
 
-    def teacher_at(self, step: int, method: MethodBase) -> Any:
+    def teacher_at(self, step: int, method: MethodBase) -> Network:
         """Return the network that gives the pseudo-labels of a step, counted from the end of the burn-in."""
-        pretrained = self.pretrained_teacher is not None and step < method.pretrained_teacher_steps
-        return self.pretrained_teacher if pretrained else self.teacher
+        if self.pretrained_teacher is not None and step < method.pretrained_teacher_steps:
+            return self.pretrained_teacher
+        return self.teacher
 
     def count_update(self, *_: Any) -> None:
         """Count a step of the optimiser that was taken."""
@@ -57,8 +59,8 @@ class Models:
 def build_models(run: Run, isthing: Sequence[bool], fabric: Fabric, micro_batches: int) -> Models:
     """Build the networks from the run's seed; raise BenchError where batch norm would see a part of a batch alone."""
     torch.manual_seed(run.seed)
-    student: Any = build_backend(run, isthing).to(fabric.device)
-    teacher: Any = copy.deepcopy(student).requires_grad_(False).eval()
+    student = build_backend(run, isthing).to(fabric.device)
+    teacher = copy.deepcopy(student).requires_grad_(False).eval()
     if fabric.world_size > 1:
         convert_sync_batchnorm(student)
     if micro_batches > 1 and any(isinstance(module, _BatchNorm) and module.training for module in student.modules()):

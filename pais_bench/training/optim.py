@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from pais_bench.layers.network import Network
 from pais_bench.study.run import Training
 
 
@@ -52,7 +53,7 @@ def learning_rate_factor(training: Training, step: int) -> float:
     return float(warm * training.lr_decay**passed)
 
 
-def build_optimizer(student: Any, training: Training) -> torch.optim.Optimizer:
+def build_optimizer(student: Network, training: Training) -> torch.optim.Optimizer:
     """Build the optimiser over the parameters that learn; the backbone has its own learning rate."""
     backbone = {id(p) for p in student.backbone_parameters()}
     by_lr: dict[float, list[nn.Parameter]] = {}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
@@ -20,13 +19,14 @@ from pais_bench.data.views import load_views
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.average_precision import evaluate_fast
 from pais_bench.evaluation.coco.ground_truth import GroundTruth
+from pais_bench.layers.network import Network
 from pais_bench.layers.pretrained import weights_unread
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.training.checkpoint import read_checkpoint
 from pais_bench.training.distributed import gather_to_first
 from pais_bench.training.original import to_original
-from pais_bench.types import Instances, Size, View
+from pais_bench.types import Backend, Instances, Size, View
 
 BATCH_SIZE = 8
 """Images that are padded to one size and predicted together."""
@@ -35,7 +35,7 @@ Record = dict[str, Any]
 Progress = Callable[[int], None]
 
 
-def build_backend(run: Run, isthing: Sequence[bool]) -> nn.Module:
+def build_backend(run: Run, isthing: Sequence[bool]) -> Network:
     """Build the network of a run for classes of things and of stuff, in the order of labels.
 
     Raises BenchError for an option that is unknown or out of range.
@@ -46,7 +46,7 @@ def build_backend(run: Run, isthing: Sequence[bool]) -> nn.Module:
     arguments = [len(isthing), options]
     if plugins.learns_stuff(name):
         arguments.append(stuff_labels(isthing))
-    backend: nn.Module = plugin.Backend(*arguments)
+    backend: Network = plugin.Backend(*arguments)
     return backend
 
 
@@ -57,7 +57,7 @@ def stuff_labels(isthing: Sequence[bool]) -> list[int]:
 
 def load_trained(
     run: Run, isthing: Sequence[bool], folder: Path, checkpoint: ModelCheckpoint = "teacher-last"
-) -> nn.Module:
+) -> Network:
     """Build the network of a run with the weights that its training left in a folder.
 
     Files of pretrained weights need not be there. Raises BenchError where the run's own are missing: the best ones are
@@ -74,7 +74,7 @@ def load_trained(
 
 
 def predict(
-    backend: Any, run: Run, store: Store, image_ids: Sequence[int], device: torch.device, workers: int = 0
+    backend: Backend, run: Run, store: Store, image_ids: Sequence[int], device: torch.device, workers: int = 0
 ) -> list[Record]:
     """Predict images at the test scale; return COCO result records in their original pixels."""
     batches = predict_batches([backend], run, store, _split_into_batches(image_ids), device, workers)
@@ -83,7 +83,7 @@ def predict(
 
 @torch.no_grad()
 def predict_batches(
-    networks: Sequence[Any],
+    networks: Sequence[Backend],
     run: Run,
     store: Store,
     batches: Sequence[Sequence[int]],
@@ -130,7 +130,7 @@ class Validation:
         return GroundTruth.of(self.store.coco_dict(), self.image_ids)
 
     def evaluate(
-        self, networks: Mapping[str, Any], fabric: Fabric, workers: int = 0, progress: Progress = lambda done: None
+        self, networks: Mapping[str, Backend], fabric: Fabric, workers: int = 0, progress: Progress = lambda done: None
     ) -> dict[str, dict[str, Any]]:
         """Return AP of each network as fractions 0..1, None where the images have no object; on other ranks nothing.
 
@@ -140,7 +140,7 @@ class Validation:
         return {name: self._score(records) for name, records in zip(networks, found, strict=True)} if found else {}
 
     def predict(
-        self, networks: Sequence[Any], fabric: Fabric, workers: int = 0, progress: Progress = lambda done: None
+        self, networks: Sequence[Backend], fabric: Fabric, workers: int = 0, progress: Progress = lambda done: None
     ) -> list[list[Record]]:
         """Return the records of each network on the first rank, nothing on the others.
 
@@ -169,7 +169,7 @@ def _split_into_batches(image_ids: Sequence[int]) -> list[Sequence[int]]:
 
 
 def _predict_batch(
-    network: Any, batch: Sequence[int], views: Sequence[View], store: Store, categories: Sequence[int]
+    network: Backend, batch: Sequence[int], views: Sequence[View], store: Store, categories: Sequence[int]
 ) -> list[Record]:
     detections = network.predict([view.image for view in views]) if batch else []
     records: list[Record] = []

@@ -16,7 +16,7 @@ from pais_bench.study.run import Run
 from pais_bench.training.original import to_original
 from pais_bench.training.polygons import to_polygons
 from pais_bench.training.predict import BATCH_SIZE
-from pais_bench.types import Instances, Keep
+from pais_bench.types import Backend, Instances, Keep
 
 Record = dict[str, Any]
 Prediction = tuple[FolderImage, list[Record]]
@@ -24,7 +24,7 @@ Prediction = tuple[FolderImage, list[Record]]
 
 @torch.no_grad()
 def predict_folder(
-    network: Any,
+    network: Backend,
     run: Run,
     folder: Path,
     names: Sequence[str],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -13,16 +12,17 @@ from lightning_fabric import Fabric
 from pais_bench import geometry
 from pais_bench.data.loader import BatchDataset
 from pais_bench.errors import BenchError
+from pais_bench.layers.network import Network
 from pais_bench.layers.seeding import seed_sampling
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run, Training
 from pais_bench.training.predict import load_trained
-from pais_bench.types import BoxScorer, Instances, Size, Targets, Unlabelled
+from pais_bench.types import Backend, BoxScorer, Instances, ScoringBackend, Size, SoftBackend, Targets, Unlabelled
 
 
 @torch.no_grad()
 def detect(
-    method: MethodBase, teacher: Any, images: Sequence[Unlabelled], pad_to: Size, fabric: Fabric
+    method: MethodBase, teacher: Backend, images: Sequence[Unlabelled], pad_to: Size, fabric: Fabric
 ) -> tuple[list[Instances], list[BoxScorer]]:
     """Return the teacher's detections in weak views that the method keeps, or the held-out labels that it learns.
 
@@ -35,9 +35,10 @@ def detect(
     views = [image.weak.image for image in images]
     with fabric.autocast():
         if method.needs_box_scorer:
-            detections, scorers = teacher.predict_with_scorers(views, pad_to, method.keep)
-            return detections, scorers
+            assert isinstance(teacher, ScoringBackend)  # as require_functions sees to, below too
+            return teacher.predict_with_scorers(views, pad_to, method.keep)
         if method.needs_soft_predictions:
+            assert isinstance(teacher, SoftBackend)
             return teacher.predict_soft(views, pad_to, method.keep), []
         return teacher.predict(views, pad_to, method.keep), []
 
@@ -125,23 +126,25 @@ def project_to_strong_views(targets: Sequence[Targets], images: Sequence[Unlabel
     return geometry.project_targets(targets, matrices, [image.strong.size for image in images])
 
 
-def load_pretrained_teacher(run: Run, isthing: Sequence[bool], results: Path, fabric: Fabric) -> Any:
+def load_pretrained_teacher(run: Run, isthing: Sequence[bool], results: Path, fabric: Fabric) -> Network | None:
     """Return the frozen teacher network of the run that the study names; None where the run has no such teacher."""
     if run.teacher is None:
         return None
-    teacher: Any = load_trained(run.teacher, isthing, results / run.teacher.folder, "teacher-last")
+    teacher = load_trained(run.teacher, isthing, results / run.teacher.folder, "teacher-last")
     return teacher.to(fabric.device).requires_grad_(False).eval()
 
 
 def prepare_method(
-    method: MethodBase, teacher: Any, class_names: Sequence[str], dataset: BatchDataset, fabric: Fabric
+    method: MethodBase, teacher: Backend | None, class_names: Sequence[str], dataset: BatchDataset, fabric: Fabric
 ) -> None:
     """Show the method the labels and a pretrained teacher's detections, where it asks for them."""
     if method.calibration_images is None:
         return
-    views = dataset.unlabelled_sample(method.calibration_images) if method.calibration_images else []
-    with torch.no_grad(), fabric.autocast():
-        detections = [_without_masks(teacher.predict([view.image.to(fabric.device)])[0]) for view in views]
+    detections: list[Instances] = []
+    if teacher is not None and method.calibration_images:
+        views = dataset.unlabelled_sample(method.calibration_images)
+        with torch.no_grad(), fabric.autocast():
+            detections = [_without_masks(teacher.predict([view.image.to(fabric.device)])[0]) for view in views]
     method.prepare(detections, dataset.labels(), class_names)
 
 
@@ -150,13 +153,13 @@ def _without_masks(instances: Instances) -> Instances:
     return replace(instances, masks=instances.masks.new_zeros((len(instances), 0, 0)))
 
 
-def require_functions(run: Run, method: MethodBase, network: Any) -> None:
+def require_functions(run: Run, method: MethodBase, network: Backend) -> None:
     """Raise BenchError where the method needs a function of the network that it does not offer."""
-    for needed, function, what in (
-        (method.needs_box_scorer, "predict_with_scorers", "a box scorer"),
-        (method.needs_soft_predictions, "predict_soft", "soft predictions"),
+    for needed, offers, what in (
+        (method.needs_box_scorer, isinstance(network, ScoringBackend), "a box scorer"),
+        (method.needs_soft_predictions, isinstance(network, SoftBackend), "soft predictions"),
     ):
-        if needed and not callable(getattr(network, function, None)):
+        if needed and not offers:
             name, label = f"{run.network.backend}/{run.network.name}", run.network.label
             raise BenchError(
                 f"methods.{run.method.label}: needs a network with {what}, which {name} has not; name the other "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pais_bench.layers.network import Network
 from pais_bench.layers.normalizers import sum_over_ranks
 from pais_bench.types import Labelled, Losses, LossNormalizer, Size, Targets, Unlabelled
 
@@ -61,7 +62,7 @@ class StudentLosses(nn.Module):
     twice does not.
     """
 
-    def __init__(self, student: nn.Module) -> None:
+    def __init__(self, student: Network) -> None:
         super().__init__()
         self.student = student
         self.momentum = {module: module.momentum for module in student.modules() if isinstance(module, _BatchNorm)}
@@ -75,5 +76,5 @@ class StudentLosses(nn.Module):
         for name, stream in inputs.streams.items():
             for norm, momentum in self.momentum.items():
                 norm.momentum = momentum if name == "labelled" else 0.0
-            losses[name] = self.student.loss(stream.images, stream.targets, normalizer, stream.pad_to)  # type: ignore[operator]
+            losses[name] = self.student.loss(stream.images, stream.targets, normalizer, stream.pad_to)
         return losses

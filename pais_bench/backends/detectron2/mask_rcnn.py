@@ -27,6 +27,7 @@ from pais_bench.backends.detectron2._config import weighted_config
 from pais_bench.errors import BenchError
 from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.layers.network import Network
 from pais_bench.types import BoxScorer, InstanceMaps, Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 # detectron2 calls it without the argument that torch asks for; nobody who trains can act on that.
@@ -49,7 +50,7 @@ class Options(RoIOptions, FrameworkOptions):
     """The model of the config has to be a Mask R-CNN of StandardROIHeads; overrides: MODEL.RESNETS.DEPTH."""
 
 
-class Backend(nn.Module):
+class Backend(Network):
     """Compute losses and predictions with detectron2's Mask R-CNN."""
 
     def __init__(self, num_classes: int, options: Options) -> None:

@@ -27,6 +27,7 @@ from pais_bench.backends.mmdet._samples import to_batch
 from pais_bench.backends.mmdet._weighted_queries import WeightedQueryHead, rank_queries
 from pais_bench.geometry import nonzero_each
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.layers.network import Network
 from pais_bench.types import Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 _ATTENTION = {"embed_dims": 32, "num_heads": 4}
@@ -71,7 +72,7 @@ class Options(FrameworkOptions):
     """The model of the config has to be a Mask2Former; overrides are keys of it: panoptic_head.num_queries."""
 
 
-class Backend(nn.Module):
+class Backend(Network):
     """Compute losses and predictions with mmdet's Mask2Former.
 
     Classes of stuff are learnt like things: a query of theirs has a class and a mask, and no more.

@@ -35,6 +35,7 @@ from pais_bench.backends.mmdet._weighted_regions import (
     WeightedRPN,
 )
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.layers.network import Network
 from pais_bench.types import BoxScorer, Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 TERMS = {
@@ -101,7 +102,7 @@ class Options(RoIOptions, FrameworkOptions):
     """The model of the config has to be a Mask R-CNN of one stage of RoIs; overrides are keys of it: backbone.depth."""
 
 
-class Backend(nn.Module):
+class Backend(Network):
     """Compute losses and predictions with mmdet's Mask R-CNN."""
 
     def __init__(self, num_classes: int, options: Options) -> None:

@@ -29,6 +29,7 @@ from pais_bench.geometry import masks_to_boxes
 from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.losses import mask_iou_loss, soft_mask_iou
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.layers.network import Network
 from pais_bench.layers.paste import split_views
 from pais_bench.layers.precision import to_full_precision
 from pais_bench.layers.roi_losses import boxless_background
@@ -61,7 +62,7 @@ class Options(PyramidOptions):
         return self
 
 
-class Backend(nn.Module):
+class Backend(Network):
     """Compute losses and predictions with K-Net; stuff are the labels of classes that have a kernel of their own."""
 
     def __init__(self, num_classes: int, options: Options, stuff: Sequence[int] = ()) -> None:

@@ -32,6 +32,7 @@ from pais_bench.errors import BenchError
 from pais_bench.layers.compilation import compile_once
 from pais_bench.layers.mask_iou_head import MaskIoUHead
 from pais_bench.layers.modes import ensure_train_mode, eval_mode
+from pais_bench.layers.network import Network
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
 from pais_bench.layers.paste import kept_instances
 from pais_bench.types import BoxScorer, Instances, Keep, Losses, LossNormalizer, Size, Targets
@@ -65,7 +66,7 @@ class Options(RoIOptions, PyramidOptions):
     mask_layers: tuple[int, ...] = (256, 256, 256, 256)
 
 
-class Backend(nn.Module):
+class Backend(Network):
     """Compute losses and predictions with torchvision's Mask R-CNN."""
 
     def __init__(self, num_classes: int, options: Options) -> None:

@@ -23,6 +23,7 @@ from pais_bench.images.files import image_files
 from pais_bench.images.pixels import read_pixels
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run
+from pais_bench.types import Backend
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +73,7 @@ def run(arguments: Namespace) -> None:
     torch.set_float32_matmul_precision(run.training.matmul_precision)
     context.quieten_fabric()
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
-    network = _load(run, categories, arguments).to(fabric.device)
+    network = _load(run, categories, arguments, fabric.device)
     score = arguments.score if arguments.score is not None else LABEL_SCORE if arguments.as_labels else 0.0
     workers, keep = context.count_workers(arguments, fabric.device.type), keep_above(score, arguments.mask_iou)
     predictions = predict_folder(network, run, arguments.folder, names, list(classes), keep, fabric.device, workers)
@@ -151,13 +152,13 @@ def _check_paths(arguments: Namespace) -> list[str]:
     return names
 
 
-def _load(run: Run, categories: list[dict[str, Any]], arguments: Namespace) -> torch.nn.Module:
+def _load(run: Run, categories: list[dict[str, Any]], arguments: Namespace, device: torch.device) -> Backend:
     """Load the network; raise BenchError where its weights are for other classes."""
     from pais_bench.training.predict import load_trained
 
     try:
         isthing = [is_thing(category) for category in categories]
-        return load_trained(run, isthing, arguments.run, arguments.checkpoint)
+        return load_trained(run, isthing, arguments.run, arguments.checkpoint).to(device)
     except RuntimeError as error:
         if "state_dict" not in str(error):
             raise
