@@ -19,7 +19,7 @@ from pais_bench.errors import BenchError
 from pais_bench.layers.losses import weighted_mean
 from pais_bench.layers.roi_losses import mask_losses
 from pais_bench.methods._clip import clip_share, join_descriptions, read_descriptions
-from pais_bench.methods.base import MethodBase
+from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.study.run import Training
 from pais_bench.training.pseudo_labels import progress_at
 from pais_bench.training.student import Stream, normalize_mask_weights
@@ -234,6 +234,21 @@ def test_mc_panda_divides_by_the_sum_of_weights_over_micro_batches() -> None:
     nothing = [Stream([], [replace(targets[0], mask_weight=torch.zeros(1))], (0, 0)), Stream([], [], (0, 0))]
     normalize_mask_weights(nothing)
     assert nothing[0].targets[0].mask_weight.tolist() == [0]
+
+
+def test_a_method_may_set_its_own_attributes_from_its_options(teacher: Instances) -> None:
+    class Own(MethodBase):
+        def __init__(self, options: MethodOptions) -> None:
+            super().__init__(options)
+            self.options, self.half = "its own", options.unlabelled_weight / 2
+
+        def keep(self, detections: Instances) -> torch.Tensor:
+            return detections.scores > self.half
+
+    own, options = Own(MethodOptions(unlabelled_weight=0.8)), MethodOptions(unlabelled_weight=3)
+    assert own.unlabelled_weight == 0.8 and own.options == "its own"
+    assert own.keep(teacher).tolist() == (teacher.scores > 0.4).tolist()
+    assert MethodBase(options).options is options
 
 
 # PL-DC: logits of a mask of 2 x 2 cells, and what its formulas make of them.

@@ -24,16 +24,17 @@ class MethodOptions(StrictConfig):
 class MethodBase:
     """Turn a teacher's detections into weighted targets.
 
-    uses_unlabelled: whether the unlabelled images are loaded at all | term_weights: factors of single loss terms of
-    the unlabelled images, 1 where missing; mask_iou and semantic are learnt from labels only | network_options: options
-    that the method sets of the network | needs_pretrained_teacher: whether the study has to name a trained run, whose
-    network is the teacher of the first pretrained_teacher_steps | calibration_images: unlabelled images whose
-    detections `prepare` sees; None: it is not called | needs_box_scorer: whether the network has to offer
-    `predict_with_scorers` | needs_soft_predictions: whether it has to offer `predict_soft`, so that detections have
-    soft masks and class probabilities; not together with a box scorer | refines: whether `refine` is called |
-    normalizes_mask_weights: whether the mask losses of unlabelled images are divided by the sum of the mask weights of
-    the step instead of their number | learns_held_out_labels: whether the labels that a study holds out take the place
-    of the teacher's detections; `keep` is not called, and unlabelled images without labels are in no batch.
+    options: what the study sets; a method that reads its own declares `options: Options` | uses_unlabelled: whether the
+    unlabelled images are loaded at all | term_weights: factors of single loss terms of the unlabelled images, 1 where
+    missing; mask_iou and semantic are learnt from labels only | network_options: options that the method sets of the
+    network | needs_pretrained_teacher: whether the study has to name a trained run, whose network is the teacher of the
+    first pretrained_teacher_steps | calibration_images: unlabelled images whose detections `prepare` sees; None: it is
+    not called | needs_box_scorer: whether the network has to offer `predict_with_scorers` | needs_soft_predictions:
+    whether it has to offer `predict_soft`, so that detections have soft masks and class probabilities; not together
+    with a box scorer | refines: whether `refine` is called | normalizes_mask_weights: whether the mask losses of
+    unlabelled images are divided by the sum of the mask weights of the step instead of their number |
+    learns_held_out_labels: whether the labels that a study holds out take the place of the teacher's detections; `keep`
+    is not called, and unlabelled images without labels are in no batch.
     """
 
     uses_unlabelled: bool = True
@@ -49,6 +50,7 @@ class MethodBase:
     calibration_images: int | None = None
 
     def __init__(self, options: MethodOptions) -> None:
+        self.options = options
         self.unlabelled_weight = options.unlabelled_weight
 
     def keep(self, detections: Instances) -> Tensor:

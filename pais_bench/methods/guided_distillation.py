@@ -30,11 +30,12 @@ class Options(MethodOptions):
 class Method(MethodBase):
     """Keep confident detections with masks that are not tiny."""
 
+    options: Options
     needs_pretrained_teacher = True
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.options, self.pretrained_teacher_steps = options, options.guided_steps
+        self.pretrained_teacher_steps = options.guided_steps
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep scores strictly above the threshold."""

@@ -29,12 +29,9 @@ class Options(MethodOptions):
 class Method(MethodBase):
     """Keep confident detections; the mask loss of each counts as much as the share of its mask that is certain."""
 
+    options: Options
     needs_soft_predictions = True
     normalizes_mask_weights = True
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.options = options
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep probabilities of the class strictly above the threshold."""

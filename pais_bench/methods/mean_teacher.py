@@ -23,10 +23,8 @@ class Options(MethodOptions):
 class Method(MethodBase):
     """Keep what the teacher scores above the threshold, with weight 1 like a label [arXiv 1703.01780]."""
 
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.score_threshold = options.score_threshold
+    options: Options
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep scores strictly above the threshold."""
-        return detections.scores > self.score_threshold
+        return detections.scores > self.options.score_threshold

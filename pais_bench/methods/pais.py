@@ -39,9 +39,7 @@ class Options(MethodOptions):
 class Method(MethodBase):
     """Keep detections above two low thresholds, and weight them by class score and predicted mask IoU."""
 
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.options = options
+    options: Options
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep score and mask IoU strictly above their thresholds."""

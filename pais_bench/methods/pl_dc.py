@@ -39,11 +39,12 @@ class Options(MethodOptions):
 class Method(AdaptiveThresholds):
     """Keep detections of which class and mask are certain, and learn most from the certain pixels of a mask."""
 
+    options: Options
     needs_soft_predictions = True
 
     def __init__(self, options: Options) -> None:
         super().__init__(options, (options.class_threshold, options.mask_threshold), options.adaptive_from)
-        self.options, self.refines = options, options.clip is not None
+        self.refines = options.clip is not None
         if self.refines:
             self.calibration_images = 0
 

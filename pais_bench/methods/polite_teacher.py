@@ -26,9 +26,7 @@ class Options(MethodOptions):
 class Method(MethodBase):
     """Keep detections above the score threshold; of these, masks count whose predicted IoU is above the other."""
 
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.options = options
+    options: Options
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep scores strictly above their threshold."""

@@ -34,11 +34,8 @@ class Options(guided_distillation.Options):
 class Method(SamRefinement, guided_distillation.Method):
     """Keep confident detections, refine their masks, and learn them with weight 1."""
 
+    options: Options
     needs_soft_predictions = True
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.options: Options = options
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep classes more probable than the threshold, of soft masks that sum up to more than `pixels` pixels."""

@@ -32,9 +32,10 @@ class Options(pais.Options):
 class Method(SamRefinement, pais.Method):
     """Filter by score, refine masks by SAM, and then filter and weight by SAM's estimate as by the mask IoU."""
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        self.options: Options = options
         self.needs_soft_predictions = options.points > 0
 
     def keep(self, detections: Instances) -> Tensor:

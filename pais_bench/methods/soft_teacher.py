@@ -45,11 +45,8 @@ class BackgroundProbability:
 class Method(MethodBase):
     """Learn the class from confident boxes, the box from steady ones, and the background as the teacher sees it."""
 
+    options: Options
     needs_box_scorer = True
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.options = options
 
     def keep(self, detections: Instances) -> Tensor:
         """Keep scores strictly above the first threshold."""

@@ -26,13 +26,10 @@ class Options(MethodOptions):
 class Method(MethodBase):
     """Keep detections above a high threshold. The burn-in of 2,000 steps and the EMA of 0.9996 are training keys."""
 
+    options: Options
     term_weights = {"box": 0.0, "proposal_box": 0.0, "mask_iou": 0.0, "semantic": 0.0}
     network_options = {"focal_gamma": 1.5}
 
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
-        self.score_threshold = options.score_threshold
-
     def keep(self, detections: Instances) -> Tensor:
         """Keep scores strictly above the threshold."""
-        return detections.scores > self.score_threshold
+        return detections.scores > self.options.score_threshold
