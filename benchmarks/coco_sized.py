@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+
+from pais_bench.whole_file import open_whole
 
 IMAGES = 118_287
 """Images of train2017."""
@@ -42,13 +43,11 @@ def write(path: Path, images: int = IMAGES, seed: int = 0) -> None:
         for number in range(1, 91)
         if number not in ABSENT
     ]
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="ascii") as file:
+    with open_whole(path) as file:
         file.write('{"info": {"description": "generated", "year": 2017}, "licenses": [{"id": 1, "name": "none"}], ')
         _write_list(file, "images", _images(ids, sizes))
         _write_list(file, "annotations", _annotations(rng, ids, sizes, [category["id"] for category in categories]))
         file.write(f'"categories": {json.dumps(categories)}}}')
-    partial.replace(path)
 
 
 def _write_list(file: TextIO, key: str, chunks: Iterator[list[dict[str, Any]]]) -> None:

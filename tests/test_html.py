@@ -22,7 +22,7 @@ from test_reports import fabricate, half, make_study
 
 from pais_bench import plugins
 from pais_bench.annotations import run_data
-from pais_bench.annotations.store import MANIFEST, dataset_folder, write_text
+from pais_bench.annotations.store import MANIFEST, dataset_folder
 from pais_bench.reports.figures import label_efficiency
 from pais_bench.reports.html import write_page
 from pais_bench.reports.missing_runs import MissingRun, grid_command, missing_runs
@@ -32,6 +32,7 @@ from pais_bench.reports.run_warnings import run_warnings
 from pais_bench.reports.table import Bold, Table
 from pais_bench.reports.write import write_reports
 from pais_bench.study.study import DatasetChoice, Study
+from pais_bench.whole_file import write_text
 
 HOSTILE = "<script>document.title='owned'</script>\"'&{{ 7 * 7 }}"
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from pais_bench.errors import BenchError
+from pais_bench.whole_file import partial_path
 
 IMAGES = pa.schema(
     [
@@ -80,13 +81,12 @@ class Table:
 
 def write_table(path: Path, batch: pa.RecordBatch) -> None:
     """Write a batch whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        partial_path(path) as partial,
+        pa.OSFile(str(partial), "wb") as file,
+        pa.ipc.new_file(file, batch.schema) as out,
+    ):
+        out.write_batch(batch)
 
 
 def map_table(path: Path, schema: pa.Schema, remedy: str) -> Table:

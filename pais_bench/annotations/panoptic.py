@@ -7,7 +7,6 @@ classes of single objects, and 0 for stuff, such as sky; one without the key is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from PIL import Image
 
 from pais_bench.annotations.rle import decode_mask
 from pais_bench.errors import BenchError
+from pais_bench.whole_file import open_whole
 
 VOID = 0
 """The segment of a pixel that belongs to none."""
@@ -105,8 +105,7 @@ def read_map(path: Path, size: tuple[int, int], image_id: object) -> Ids:
 
 
 def write_map(path: Path, ids: Ids) -> None:
-    """Write segments i32[H,W] as a PNG, whole or not at all; its folder exists."""
+    """Write segments i32[H,W] as a PNG, whole or not at all."""
     colours = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    Image.fromarray(colours).save(partial, format="PNG", compress_level=1)
-    os.replace(partial, path)
+    with open_whole(path, "wb") as file:
+        Image.fromarray(colours).save(file, format="PNG", compress_level=1)

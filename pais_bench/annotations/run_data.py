@@ -11,8 +11,8 @@ import json
 import os
 from pathlib import Path
 
-from pais_bench.annotations.store import write_text
 from pais_bench.errors import BenchError
+from pais_bench.whole_file import write_text
 
 RECORD, LOCK = "data.json", "lock.json"
 

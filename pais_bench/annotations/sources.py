@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pais_bench.annotations.store import MANIFEST, Store, write_text
+from pais_bench.annotations.store import MANIFEST, Store
 from pais_bench.images.files import image_suffixes, visible_files
 from pais_bench.provenance import sha256_of
+from pais_bench.whole_file import write_text
 
 HASHES = "sources.json"
 

@@ -29,8 +29,8 @@ from pais_bench.annotations.ingest import (
     require_objects,
 )
 from pais_bench.annotations.panoptic import is_thing
-from pais_bench.annotations.whole_file import open_whole
 from pais_bench.errors import BenchError
+from pais_bench.whole_file import write_text
 
 __all__ = [
     "DroppedRecord",
@@ -41,7 +41,6 @@ __all__ = [
     "dataset_folder",
     "ignore_progress",
     "write_store",
-    "write_text",
 ]
 
 MANIFEST, REPAIRED = "dataset.json", "repaired.json"
@@ -231,12 +230,6 @@ def write_store(
     _write_repaired(folder, {name: tables.repaired for name, tables in converted.items()}, progress)
     manifest = {"label": label, "classes": classes, "subsets": entries}
     write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a file whole or not at all, and make its folder."""
-    with open_whole(path) as file:
-        file.write(content)
 
 
 def _write_repaired(folder: Path, repaired: Mapping[str, list[DroppedRecord]], progress: ProgressCallback) -> None:

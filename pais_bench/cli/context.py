@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations.store import Store, write_text
+from pais_bench.annotations.store import Store
 from pais_bench.cli.prepared import open_stores
 from pais_bench.errors import BenchError
 from pais_bench.splits.split import Split, check_split, read_split, require_objects, split_path
@@ -21,6 +21,7 @@ from pais_bench.study.load import load_study, shipped
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.study.split import SplitChoice
 from pais_bench.study.study import Study
+from pais_bench.whole_file import write_text
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -16,13 +16,14 @@ from pais_bench.annotations.sources import (
     read_hashes,
     read_origin,
 )
-from pais_bench.annotations.store import Store, dataset_folder, write_text
+from pais_bench.annotations.store import Store, dataset_folder
 from pais_bench.errors import BenchError
 from pais_bench.evaluation import evaluate
 from pais_bench.study.load import load_study, study_path
 from pais_bench.study.resources import check_batch_sizes, resources_for
 from pais_bench.study.run import Run
 from pais_bench.study.study import DatasetChoice, Study
+from pais_bench.whole_file import write_text
 
 WRITER = "study.json"
 

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from tempfile import TemporaryFile
+from typing import IO, Any, TextIO
 
 import numpy as np
 
@@ -37,17 +38,15 @@ class Classes:
 
 
 class CocoFile:
-    """Write one file; it gets its name in publish, and leaves nothing behind without it."""
+    """Collect the records of one file in temporary files without a name, and write it at the end."""
 
     def __init__(self, path: Path, root: Path, classes: Classes, stack: ExitStack) -> None:
-        """Open the two temporary files, which the stack closes and removes; file names are relative to the root."""
+        """Open the two temporary files, which the stack closes; file names are relative to the root."""
         self.path, self.root, self.classes = path, Path(os.path.abspath(root)), classes
         self.images, self.objects, self.empty = 0, Counter[str](), 0
         self._names: set[str] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial, self._masks = (path.with_name(f"{path.name}.{os.getpid()}.{n}.partial") for n in (1, 2))
-        self._images_out, self._masks_out = (_open(partial, stack) for partial in (self._partial, self._masks))
-        self._images_out.write('{"images": [')
+        self._images, self._masks = (stack.enter_context(_open_unnamed(path.parent)) for _ in range(2))
 
     def add(self, photo: Photo) -> list[LeftOut]:
         """Write a photo and its objects, and return those without a pixel, which are left out.
@@ -63,7 +62,7 @@ class CocoFile:
         left_out: list[LeftOut] = []
         height, width = photo.size
         image = {"id": self.images, "file_name": name, "height": height, "width": width}
-        _append(self._images_out, image, first=self.images == 1)
+        _append(self._images, image, first=self.images == 1)
         for number, one in enumerate(photo.objects, start=1):
             record = {"id": self.objects.total() + 1, "image_id": self.images}
             record |= {"category_id": self.classes.id_of(one.class_name), "iscrowd": 0}
@@ -72,28 +71,23 @@ class CocoFile:
             if not record["area"]:
                 left_out.append(LeftOut("objects without a pixel", f"{photo.path}: object {number}"))
                 continue
-            _append(self._masks_out, record, first=not self.objects)
+            _append(self._masks, record, first=not self.objects)
             self.objects[one.class_name] += 1
         self.empty += self.objects.total() == before
         return left_out
 
-    def finish(self) -> None:
-        """Write the end of the file, once all classes of all subsets are known."""
-        self._masks_out.flush()
-        self._images_out.write('\n], "annotations": [')
-        with self._masks.open(encoding="utf-8") as masks:
-            shutil.copyfileobj(masks, self._images_out)
-        self._images_out.write(f'\n], "categories": {json.dumps(self.classes.records())}}}\n')
-        self._images_out.close()
-
-    def publish(self) -> None:
-        """Give the file its name."""
-        os.replace(self._partial, self.path)
+    def write(self, file: TextIO) -> None:
+        """Write the file, once all classes of all subsets are known."""
+        for start, records in (('{"images": [', self._images), ('\n], "annotations": [', self._masks)):
+            file.write(start)
+            records.seek(0)
+            shutil.copyfileobj(records, file)
+        file.write(f'\n], "categories": {json.dumps(self.classes.records())}}}\n')
+        file.flush()  # what does not fit the disk is known before any file of the conversion gets its name
 
 
-def _open(path: Path, stack: ExitStack) -> IO[str]:
-    stack.callback(path.unlink, missing_ok=True)
-    return stack.enter_context(path.open("w", encoding="utf-8"))
+def _open_unnamed(folder: Path) -> IO[str]:
+    return TemporaryFile("w+", encoding="utf-8", dir=folder)
 
 
 def _append(file: IO[str], record: Mapping[str, Any], first: bool) -> None:

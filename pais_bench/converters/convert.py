@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pais_bench import plugins
-from pais_bench.annotations.store import write_text
 from pais_bench.converters.coco_dialects import coco_files, rewrite
 from pais_bench.converters.coco_file import Classes, CocoFile
 from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Photo
 from pais_bench.errors import BenchError
 from pais_bench.images.check import in_threads
+from pais_bench.whole_file import open_whole, write_text
 
 COCO = "coco"
 """The format of coco_dialects, which is no plugin, as it keeps the records."""
@@ -104,9 +104,7 @@ def convert(
             notes.append(converter.single_object)
         written = {name: file for name, file in files.items() if file.images}
         for file in written.values():
-            file.finish()
-        for file in written.values():
-            file.publish()
+            file.write(stack.enter_context(open_whole(file.path)))
     pairs = (item for part in subsets.values() for item in part if isinstance(item, Item))
     labels = {path for pair in pairs for path in pair.labels}
     described = [_describe(file) for file in written.values()]

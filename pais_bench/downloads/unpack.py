@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import zipfile
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pais_bench.downloads.transfer import REPORT_S, ProgressCallback, require_space
 from pais_bench.errors import BenchError
+from pais_bench.whole_file import open_whole
 
 
 def unpack(archive: Path, folder: Path, progress: ProgressCallback) -> None:
@@ -50,8 +50,5 @@ def _is_there(archive: Path, member: zipfile.ZipInfo, folder: Path) -> bool:
 
 
 def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    with opened.open(member) as source, open(partial, "wb") as target:
+    with opened.open(member) as source, open_whole(path, "wb") as target:
         shutil.copyfileobj(source, target)
-    os.replace(partial, path)

@@ -9,11 +9,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pais_bench.annotations.store import Store, write_text
+from pais_bench.annotations.store import Store
 from pais_bench.evaluation.coco.check import checked_records
 from pais_bench.evaluation.coco.ground_truth import GroundTruth
 from pais_bench.evaluation.results_file import named_in_errors, read_records
 from pais_bench.provenance import sha256_of
+from pais_bench.whole_file import write_text
 
 Record = dict[str, Any]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
 import zipfile
 import zlib
@@ -21,6 +20,7 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.errors import BenchError
 from pais_bench.study.base import StrictConfig, parse
 from pais_bench.study.run import ModelCheckpoint
+from pais_bench.whole_file import open_whole
 
 MANIFEST, RUN, METRICS, PREDICTIONS = "manifest.json", "run.json", "metrics.json", "predictions.json"
 MEMBERS = (RUN, METRICS, PREDICTIONS)
@@ -56,18 +56,12 @@ class Manifest(StrictConfig):
 
 def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, Path]) -> None:
     """Write a bundle whole or not at all; the same bytes for the same content. files are the paths of MEMBERS."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            archive.writestr(_entry(MANIFEST), manifest.model_dump_json(indent=1) + "\n")
-            for name in MEMBERS:
-                with files[name].open("rb") as source, archive.open(_entry(name), "w") as target:
-                    while block := source.read(BLOCK):
-                        target.write(block)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with open_whole(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(_entry(MANIFEST), manifest.model_dump_json(indent=1) + "\n")
+        for name in MEMBERS:
+            with files[name].open("rb") as source, archive.open(_entry(name), "w") as target:
+                while block := source.read(BLOCK):
+                    target.write(block)
 
 
 def read_bundle(path: Path, folder: Path) -> Manifest:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pais_bench import __version__
-from pais_bench.annotations.store import ProgressCallback, write_text
+from pais_bench.annotations.store import ProgressCallback
 from pais_bench.errors import BenchError, describe_fault
 from pais_bench.evaluation.bootstrap_cache import BootstrapAP
 from pais_bench.evaluation.coco.check import checked_records, have_masks
@@ -22,6 +22,7 @@ from pais_bench.evaluation.significance import Floats
 from pais_bench.leaderboard.bundle import METRICS, PREDICTIONS, RUN, Manifest, read_bundle
 from pais_bench.leaderboard.submission import CLAIMS, Submission, read_submission
 from pais_bench.leaderboard.truth import Truth
+from pais_bench.whole_file import write_text
 
 TOLERANCE = 1e-6
 """By how much a claimed number, 0..1, may differ from the evaluated one: other versions of NumPy round otherwise."""

@@ -13,7 +13,6 @@ import pandas as pd
 from markupsafe import Markup
 
 from pais_bench import __version__
-from pais_bench.annotations.store import write_text
 from pais_bench.evaluation.significance import MIN_FOLDS, SAMPLES
 from pais_bench.leaderboard.ranking import Row, Section, network_options
 from pais_bench.leaderboard.truth import Truth
@@ -22,6 +21,7 @@ from pais_bench.reports.html import SOURCES, environment
 from pais_bench.reports.overview import Card
 from pais_bench.reports.style import write_csv
 from pais_bench.reports.table import Table, interval, mean_and_deviation, p_value, signed
+from pais_bench.whole_file import write_text
 
 COLUMNS = ["rank", "method", "submitted by", "AP", "AP50", "folds", "gain", "95 % interval", "p", "test"]
 CSV_COLUMNS = [
@@ -66,9 +66,7 @@ def write_leaderboard(
             style=Markup((SOURCES / "page.css").read_text(encoding="utf-8")),
         )
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / "leaderboard.html"
-    write_text(page, html)
+    page = write_text(folder / "leaderboard.html", html)
     values = [_values(row) for section in sections for row in section.rows]
     return [page, write_csv(folder / "leaderboard.csv", pd.DataFrame(values, columns=CSV_COLUMNS))]
 

@@ -14,7 +14,6 @@ import jinja2
 from markupsafe import Markup
 
 from pais_bench import __version__
-from pais_bench.annotations.store import write_text
 from pais_bench.reports import findings
 from pais_bench.reports.answer import answer
 from pais_bench.reports.chart import Chart, Gallery
@@ -26,6 +25,7 @@ from pais_bench.reports.started_runs import started_runs, take_common
 from pais_bench.reports.style import GREY
 from pais_bench.reports.table import Bold, Table
 from pais_bench.study.study import Study
+from pais_bench.whole_file import write_text
 
 SOURCES = Path(__file__).parent / "page"
 FIRST = ("main_table", "convergence", "label_efficiency")

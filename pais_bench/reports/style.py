@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from matplotlib.patches import Patch
 
 from pais_bench.reports.cells import baseline, bounds
 from pais_bench.study.study import Study
+from pais_bench.whole_file import open_whole, write_text
 
 GREY, LIGHT_GREY = "#595959", "#8C8C8C"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -213,21 +212,13 @@ def draw(paint: Callable[[Figure], None], size: tuple[float, float], folder: Pat
 
 
 def _write_figure(figure: Figure, path: Path, kind: str, metadata: dict[str, Any]) -> Path:
-    stream = io.BytesIO()
     # A tenth more bytes, in half the time of zlib's default level.
     options: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
-    figure.savefig(stream, format=kind, metadata=metadata, **options)
-    return write(path, stream.getvalue())
+    with open_whole(path, "wb") as file:
+        figure.savefig(file, format=kind, metadata=metadata, **options)
+    return path
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> Path:
     """Write a frame without its index, to four decimals; return the path."""
-    return write(path, frame.round(4).to_csv(index=False, lineterminator="\n"))
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    """Replace a file as a whole, so that no reader sees a part of it; return its path."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
-    return path
+    return write_text(path, frame.round(4).to_csv(index=False, lineterminator="\n"))

@@ -11,8 +11,9 @@ import pandas as pd
 
 from pais_bench.reports.report import Report, Section
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import write, write_csv
+from pais_bench.reports.style import write_csv
 from pais_bench.study.study import Study
+from pais_bench.whole_file import write_text
 
 _TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
@@ -91,8 +92,8 @@ class TableReport(Report):
         table = self.table(study, results, frame)
         files = (
             write_csv(folder / f"{self.name}.csv", frame),
-            write(folder / f"{self.name}.md", table.markdown()),
-            write(folder / f"{self.name}.tex", table.latex(f"{study.name}:{self.name}")),
+            write_text(folder / f"{self.name}.md", table.markdown()),
+            write_text(folder / f"{self.name}.tex", table.latex(f"{study.name}:{self.name}")),
         )
         return Section(self.name, self.title, files, table, frame=frame)
 

@@ -11,8 +11,8 @@ from pais_bench.errors import BenchError, NothingToShow, describe_fault
 from pais_bench.reports.html import write_page
 from pais_bench.reports.report import Report, Section
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import write
 from pais_bench.study.study import Study
+from pais_bench.whole_file import write_text
 
 KINDS = ("csv", "md", "tex", "pdf", "png")
 ERRORS = "errors.txt"
@@ -59,7 +59,7 @@ def write_reports(study: Study, results: Results, folder: Path, source: str = ""
     files = [path for section in sections for path in section.files]
     files.append(write_page(study, results, sections, folder / "report.html", source or study.name))
     if tracebacks:
-        files.append(write(folder / ERRORS, "\n".join(tracebacks)))
+        files.append(write_text(folder / ERRORS, "\n".join(tracebacks)))
     else:
         (folder / ERRORS).unlink(missing_ok=True)
     return WrittenReports(files, {section.name: section.failure for section in sections if section.failure})

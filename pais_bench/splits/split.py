@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from pais_bench.annotations.store import Store, write_text
+from pais_bench.annotations.store import Store
 from pais_bench.errors import BenchError
 from pais_bench.study.base import CompactConfig
 from pais_bench.study.split import IMPORTED, LabelNoise, SplitChoice
+from pais_bench.whole_file import write_text
 
 
 class Split(CompactConfig):

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pais_bench.whole_file import open_whole
+
 
 class LogWriter:
     """Append lines to a training's log and take back those that come after its checkpoint."""
@@ -47,9 +49,8 @@ class LogWriter:
                 os.fsync(file.fileno())
 
     def _replace(self, texts: Iterable[str]) -> None:
-        partial = self.path.with_suffix(".tmp")
-        partial.write_text("".join(texts))
-        os.replace(partial, self.path)
+        with open_whole(self.path) as file:
+            file.writelines(texts)
 
 
 def _step_of(text: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from pais_bench.annotations.rle import decode_mask
 from pais_bench.data.augment import Pixels
+from pais_bench.whole_file import open_whole
 
 LONGEST = 1600
 """Pixels of the longer side of an overlay at most: it is looked at, and nothing is computed from it."""
@@ -41,13 +41,8 @@ def write_overlay(path: Path, image: Pixels, records: Sequence[Mapping[str, Any]
         text = f"{classes[record['category_id']]} {record['score']:.2f}"
         text = text.encode("latin-1", "replace").decode("latin-1")  # what the font has that Pillow brings
         draw.text(place, text, fill="white", stroke_width=1, stroke_fill="black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        picture.save(partial, "JPEG", quality=90)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with open_whole(path, "wb") as file:
+        picture.save(file, "JPEG", quality=90)
 
 
 def _paint(canvas: Pixels, mask: Pixels, colour: tuple[int, int, int]) -> None:

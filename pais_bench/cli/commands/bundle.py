@@ -7,7 +7,6 @@ locks. A call that was ended is continued by the same command. Images are not pa
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import shutil
@@ -22,7 +21,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from pais_bench import downloads, provenance
-from pais_bench.annotations.store import write_text
 from pais_bench.cli import context
 from pais_bench.downloads.table import Download, as_size, read_table
 from pais_bench.downloads.transfer import download, require_space
@@ -32,6 +30,7 @@ from pais_bench.provenance import sha256_of
 from pais_bench.study.load import load_study, read_values, study_path
 from pais_bench.study.study import Study
 from pais_bench.study.yaml_file import read_yaml
+from pais_bench.whole_file import partial_path, write_text
 
 INSTALLER = Path(downloads.__file__).with_name("install.sh")
 CHECKOUT = (
@@ -232,15 +231,13 @@ def _is_there(item: Item, path: Path) -> bool:
 
 
 def _write_item(item: Item, path: Path, count: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(item.source, Download):
         download(item.source, path, lambda text: context.print_progress(f"{count}: {text}"))
     elif isinstance(item.source, str):
         write_text(path, item.source)
     else:
-        partial = path.with_name(f"{path.name}.part")
-        shutil.copy2(item.source, partial)
-        os.replace(partial, path)
+        with partial_path(path) as partial:
+            shutil.copy2(item.source, partial)
     if path.suffix == ".sh":
         path.chmod(0o755)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from pais_bench.cli import context
 from pais_bench.converters.yolo_results import YoloResults, read_names
 from pais_bench.evaluation.results_file import read_ground_truth
+from pais_bench.whole_file import open_whole
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,18 +28,12 @@ def run(arguments: Namespace) -> None:
     gt = read_ground_truth(arguments.ground_truth, context.print_progress)
     results = YoloResults(arguments.folder, read_names(arguments.names), gt)
     out: Path = arguments.out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for record in results.records():
-                file.write(f"{',' if count else '['}\n{json.dumps(record)}")
-                count += 1
-            file.write("\n]\n" if count else "[]\n")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with open_whole(out) as file:
+        for record in results.records():
+            file.write(f"{',' if count else '['}\n{json.dumps(record)}")
+            count += 1
+        file.write("\n]\n" if count else "[]\n")
     print(f"{out}: {count} results; {results.without_file} of {len(gt['images'])} images have no file of predictions")
     if results.left_out:
         print(f"left out: {results.left_out} lines of less than three points")

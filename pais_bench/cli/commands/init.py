@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pais_bench import plugins
 from pais_bench.annotations.json_file import read_json_file
-from pais_bench.annotations.store import REPAIRED, Store, dataset_folder, write_text
+from pais_bench.annotations.store import REPAIRED, Store, dataset_folder
 from pais_bench.cli import context
 from pais_bench.converters.convert import UnknownFormat, formats
 from pais_bench.errors import BenchError
@@ -31,6 +31,7 @@ from pais_bench.init.proposal import Proposal, propose, to_yaml
 from pais_bench.init.summary import DataSummary, summarise
 from pais_bench.init.unlabelled import list_unlabelled
 from pais_bench.study.load import load_study
+from pais_bench.whole_file import write_text
 
 
 class Found(NamedTuple):

@@ -15,7 +15,6 @@ from pais_bench import provenance
 from pais_bench.annotations.panoptic import is_thing
 from pais_bench.annotations.sources import read_classes, read_content
 from pais_bench.annotations.store import dataset_folder
-from pais_bench.annotations.whole_file import open_whole
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.results_file import read_ground_truth
@@ -24,6 +23,7 @@ from pais_bench.images.pixels import read_pixels
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.types import Backend
+from pais_bench.whole_file import open_whole
 
 if TYPE_CHECKING:
     import torch
