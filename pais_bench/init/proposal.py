@@ -19,13 +19,14 @@ WIDTH = 110
 
 @dataclass(frozen=True)
 class Proposal:
-    """Hold the choices of each section of a study, its methods, and in words how long it takes."""
+    """Hold the choices of each section of a study, its methods and resources, and in words how long it takes."""
 
     split: Sequence[Choice]
     input: Sequence[Choice]
     training: Sequence[Choice]
     network: Sequence[Choice]
     methods: Choice
+    resources: Sequence[Choice]
     time: str
 
     def values(self, section: str) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def propose(summary: DataSummary, device: Device, weights: Mapping[str, Path]) -
             if choice
         ],
         methods=methods,
+        resources=schedule.resources(device),
         time=schedule.expected_time(device, name, pixels, values, splits, len(methods.values)),
     )
 
@@ -84,6 +86,8 @@ def to_yaml(name: str, dataset: Mapping[str, Any], found: Sequence[str], proposa
     lines += ["", "networks:", "  mask_rcnn:", "    backend: torchvision", "    options:"]
     lines += [*_section(proposal.network, "      "), "", "methods:"]
     lines += _section([proposal.methods], "  ")
+    if proposal.resources:
+        lines += ["", "resources:", *_section(proposal.resources, "  ")]
     return "\n".join(lines) + "\n"
 
 

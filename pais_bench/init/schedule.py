@@ -127,6 +127,12 @@ def expected_time(
     )
 
 
+def resources(device: Device) -> list[Choice]:
+    """Return what a training requests: a GPU of its own, whose memory its batch fills; nothing on a CPU."""
+    reason = "a training has the GPU for itself: its batch fills the memory"
+    return [Choice({"train": {"gpus": 1}}, reason)] if device.gpu else []
+
+
 def methods(pretrained: bool, percents: Sequence[float]) -> Choice:
     """Return the methods: PAIS as released for Mask R-CNN, and from random weights as in the study `demo`.
 

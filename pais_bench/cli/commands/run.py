@@ -21,6 +21,7 @@ import yaml
 from pais_bench import plugins, provenance
 from pais_bench.cli import context, prepared
 from pais_bench.errors import BenchError
+from pais_bench.study.resources import resources_for
 from pais_bench.study.study import Study
 from pais_bench.workflow import view
 from pais_bench.workflow.controller import Controller
@@ -54,7 +55,9 @@ def run(arguments: Namespace) -> int:
     study = context.read_study(arguments)
     prepared.require_before_jobs(study, arguments.study, arguments.results)
     arguments.dry_run |= any(map(DRY_RUN.fullmatch, arguments.flags))
-    command = _snakemake(arguments, _profile(arguments.profile), _own_python(study))
+    profile = _profile(arguments.profile)
+    limits = _limits(study) if profile == provenance.PROJECT / "profiles" / "local" else []
+    command = _snakemake(arguments, profile, _own_python(study), limits)
     if any(find_spec(package) is None for package in PACKAGES):
         return _run_in_environment(arguments, _own_python(study))
     for line in plugins.load("commands", "plan").plan(study, arguments.results):
@@ -89,7 +92,13 @@ def _profile(name: str) -> Path:
     raise BenchError(f"--profile {name}: no folder with a config.yaml; name local, slurm, or such a folder")
 
 
-def _snakemake(arguments: Namespace, profile: Path, python: list[str]) -> list[str]:
+def _limits(study: Study) -> list[str]:
+    """Return the flags that let one training at a time have the GPUs of this machine, where trainings request GPUs."""
+    gpus = resources_for(study.resources, "train").gpus
+    return ["--resources", f"devices={gpus}"] if gpus else []
+
+
+def _snakemake(arguments: Namespace, profile: Path, python: list[str], limits: list[str]) -> list[str]:
     """Return the command of Snakemake; all values of --config are joined, since a second --config replaces the first.
 
     Raises BenchError where they name another study or results folder than is shown.
@@ -103,7 +112,7 @@ def _snakemake(arguments: Namespace, profile: Path, python: list[str]) -> list[s
     paths = [f"study={_plain(arguments.study)}", f"results={_plain(str(arguments.results))}"]
     config = [*paths, *python, *own.config]
     command = [sys.executable, "-m", "snakemake", "--config", *config]
-    command += ["--snakefile", str(provenance.PROJECT / "Snakefile"), "--workflow-profile", str(profile)]
+    command += ["--snakefile", str(provenance.PROJECT / "Snakefile"), "--workflow-profile", str(profile), *limits]
     return command + (["--quiet", "host", "reason", "rules"] if arguments.dry_run else []) + flags
 
 
