@@ -74,10 +74,24 @@ def option_names(group: str, name: str) -> set[str]:
 
 def learns_stuff(network: str) -> bool:
     """Return whether a network learns classes of stuff: the builder of its Backend, read from source, takes `stuff`."""
+    functions = [one for _, inside in _backends(network) for one in inside if one.name == "__init__"]
+    return any(argument.arg == "stuff" for one in functions for argument in one.args.args)
+
+
+def lacks(network: str, function: str) -> bool:
+    """Return whether a network's Backend, read from source, is sure to have no function of this name."""
+    return any(
+        {ast.unparse(base) for base in backend.bases} <= {"Network", "nn.Module"}
+        and function not in {one.name for one in inside}
+        for backend, inside in _backends(network)
+    )
+
+
+def _backends(network: str) -> list[tuple[ast.ClassDef, list[ast.FunctionDef]]]:
+    """Return the class Backend of a network's file, and its functions."""
     tree = ast.parse(_find("backends", network).read_text(encoding="utf-8"))
-    backends = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Backend")
-    inside = (node for backend in backends for node in backend.body if isinstance(node, ast.FunctionDef))
-    return any(argument.arg == "stuff" for one in inside if one.name == "__init__" for argument in one.args.args)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Backend"]
+    return [(one, [node for node in one.body if isinstance(node, ast.FunctionDef)]) for one in classes]
 
 
 def _fields(path: Path, class_name: str) -> set[str]:

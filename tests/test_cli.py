@@ -123,7 +123,7 @@ FAULTS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     ({"dataset": {"name": "shape"}}, ("dataset", "there is no 'shape'", "coco, shapes")),
     ({"dataset": {"name": "shapes", "options": {"colour": 1}}}, ("dataset.options", "unknown key 'colour'")),
-    ({"split": {"percents": [0]}}, ("'split.percents.0'", "greater than 0", "got 0")),
+    ({"split": {"percents": [0]}}, ("'split.percents.0': input should be greater than 0, got 0",)),
     ({"split": {"percents": [101]}}, ("'split.percents.0'", "less than or equal to 100")),
     ({"split": {"percents": []}}, ("'split.percents'",)),
     ({1: 3}, ("'1'", "keys should be strings")),

@@ -37,7 +37,12 @@ def test_a_plan_before_the_first_run_has_the_grid_and_no_times(
     plan = capsys.readouterr().out
     assert "tiny: 12 runs; 0 trained, 0 predicted, 0 evaluated, 0 started" in plan
     assert "unknown step time, no run is logged yet: torchvision/mask_rcnn mean_teacher" in plan
-    assert "device hours left: unknown" in plan and "disk: unknown" in plan
+    assert "device hours left: unknown" in plan and "disk: unknown" in plan and "weights:" not in plan
+    networks = study()["networks"]
+    networks["mask_rcnn"]["options"] |= {"pretrained_backbone": str(tmp_path / "resnet50.pth")}
+    assert main(["plan", str(write_study(tmp_path, networks=networks)), "--results", str(tmp_path / "results")]) == 0
+    weights = f"weights: networks.mask_rcnn.options.pretrained_backbone: {tmp_path}/resnet50.pth is not there; "
+    assert weights in capsys.readouterr().out
 
 
 def test_a_plan_refuses_what_would_stop_the_study_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +57,11 @@ def test_a_plan_refuses_what_would_stop_the_study_later(tmp_path: Path, capsys: 
     for changes, folder, message in (
         ({}, results, "other.yaml, another study of the name 'tiny'; give this study a name of its own"),
         ({"name": "mine", "metrics": ["coco", "cityscapes"]}, results, "category 1 'disc' is not a Cityscapes class"),
+        (
+            {"networks": {"knet": {"backend": "torchvision"}}, "methods": {"soft_teacher": {}}},
+            results,
+            "methods.soft_teacher: needs a network with a box scorer, which torchvision/knet has not",
+        ),
         ({"name": "mine"}, tmp_path / "file/results", "file: is a file; let --results name a folder"),
     ):
         assert main(["plan", str(write_study(tmp_path, **changes)), "--results", str(folder)]) == 2

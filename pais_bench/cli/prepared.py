@@ -26,6 +26,8 @@ from pais_bench.study.study import DatasetChoice, Study
 from pais_bench.whole_file import write_text
 
 WRITER = "study.json"
+WEIGHTS = ("pretrained_backbone", "checkpoint", "sam", "clip")
+"""Options that name a file or a folder of weights."""
 
 
 def read_present(choice: DatasetChoice, folder: Path) -> tuple[Origin, Hashes]:
@@ -102,6 +104,18 @@ def require_before_jobs(study: Study, source: str, results: Path) -> None:
     require_own_report(study, source, results)
     other = recorded is not None and recorded[:2] != (study.dataset.name, study.dataset.options)
     evaluate.require(study.metrics, None if other else read_classes(folder))
+
+
+def absent_weights(study: Study) -> list[str]:
+    """Return a sentence for each file of weights that an option of the study names and that is not there."""
+    options = {f"networks.{label}.options": one.options for label, one in study.networks.items()}
+    options |= {f"methods.{label}.options": one.options for label, one in study.methods.items()}
+    return [
+        f"{place}.{key}: {values[key]} is not there; `pais-bench fetch` has what can be downloaded"
+        for place, values in options.items()
+        for key in WEIGHTS
+        if values.get(key) and not Path(str(values[key])).expanduser().exists()
+    ]
 
 
 def require_folder(results: Path) -> None:

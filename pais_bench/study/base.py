@@ -74,7 +74,10 @@ def parse(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
 
 
 def _sentences(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
+    places = [fault["loc"] for fault in error.errors()]
     for fault in error.errors():
+        if fault["type"] == "too_short" and any(len(place) > len(fault["loc"]) for place in places):
+            continue  # it counts the valid parts alone, of which another sentence says what is wrong
         key = ".".join(str(part) for part in fault["loc"]) or model.__name__
         if fault["type"] == "extra_forbidden":
             known = f"; known keys here: {', '.join(model.model_fields)}" if len(fault["loc"]) == 1 else ""

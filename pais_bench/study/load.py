@@ -150,6 +150,15 @@ def _check_pair(study: Study, source: str, network_label: str, label: str) -> No
                 f"{source}: networks.{network_label}.options.{option}: {network.options[option]}, but methods.{label} "
                 f"needs {value}; remove the option, or name the other methods in networks.{network_label}.methods"
             )
+    for needed, function, what in (
+        (plugin.needs_box_scorer, "predict_with_scorers", "a box scorer"),
+        (plugin.needs_soft_predictions, "predict_soft", "soft predictions"),
+    ):
+        if needed and plugins.lacks(name, function):
+            raise BenchError(
+                f"{source}: methods.{label}: needs a network with {what}, which {name} has not; name the other "
+                f"methods in networks.{network_label}.methods"
+            )
     if plugin.needs_pretrained_teacher != (method.teacher is not None):
         remedy = "name a method of this study, such as supervised" if method.teacher is None else "it has no use for it"
         raise BenchError(

@@ -19,7 +19,7 @@ ViewsOn = Literal["cpu", "device", "auto"]
 class Resources(StrictConfig):
     """Set what the jobs of a rule request; what is left out is the profile's, or the cluster's.
 
-    mem_mb (MB) and minutes are those of a first attempt: the second requests twice, the third three times as much,
+    mem_mb (MB) and minutes are those of a first attempt: the second requests twice as much, the fourth four times,
     but not for more than max_mem_mb and max_minutes: SLURM refuses what no node has, or lets it wait for ever.
     gpus are those of one node; with several, or several nodes, a training has a process on each. accumulate is the
     number of micro-batches of a training: less memory, the same step. views_on: see ViewsOn; auto is the device where

@@ -8,6 +8,7 @@ folders it compares all images of all subsets, and the exit code is 1 where two 
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -18,7 +19,7 @@ from shutil import which
 
 from pais_bench import plugins, provenance
 from pais_bench.cli import context
-from pais_bench.cli.prepared import open_stores
+from pais_bench.cli.prepared import absent_weights, open_stores
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_subsets
 from pais_bench.images.similar import find_similar
@@ -85,6 +86,8 @@ def _find(study: Study | None, results: Path) -> Iterator[Finding]:
     mean = plugins.load("commands", "plan").mean_disk(trainings)
     needed = None if mean is None else mean * sum(not training.is_trained for training in trainings)
     yield from check_node(study)
+    if study and not all(training.is_trained for training in trainings):
+        yield from (Finding("fail", line) for line in absent_weights(study))
     yield from check_gpus()
     yield from check_filesystem(results, needed, on_cluster=which(SINFO[0]) is not None)
     profile = read_yaml(provenance.PROJECT / "profiles" / "slurm" / "config.yaml")
@@ -155,7 +158,10 @@ def _environment_folder(backend: str) -> Path | None:
 
 def _source_note(backend: str) -> str:
     source = LOCKS / f"{backend}.source.txt"
-    return f"  ({source.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')})" if source.exists() else ""
+    if not source.exists():
+        return ""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), source.read_text(encoding="utf-8").splitlines())
+    return f"  ({' '.join(line.lstrip('# ') for line in comment)})"
 
 
 def _check_python(backend: str, name: str, python: Path) -> int:

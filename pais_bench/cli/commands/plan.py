@@ -69,6 +69,8 @@ def plan(study: Study, results: Path) -> Iterator[str]:
         yield f"disk: {sum(_disk(training.folder) for training in trainings) / 1e9:.2f} GB now, {total}"
     else:
         yield "disk: unknown, no run is trained yet"
+    if len(trained) < len(runs):
+        yield from (f"weights: {line}" for line in prepared.absent_weights(study))
 
 
 def mean_disk(trainings: Iterable[RunProgress]) -> float | None:

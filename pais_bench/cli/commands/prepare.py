@@ -8,6 +8,7 @@ from pais_bench import plugins
 from pais_bench.annotations import sources
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context, prepared
+from pais_bench.evaluation import evaluate
 from pais_bench.images.files import RESULTS_MARK
 
 
@@ -25,7 +26,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write the store; raise BenchError for faulty data, and for a label that another root has."""
-    choice = context.read_study(arguments).dataset
+    study = context.read_study(arguments)
+    choice = study.dataset
     plugin, folder = plugins.load("datasets", choice.name), dataset_folder(arguments.results, choice.label)
     dataset = plugin.Dataset(plugin.Options(**choice.options), choice.root)
     origin, hashes = prepared.read_present(choice, folder)
@@ -39,4 +41,5 @@ def run(arguments: Namespace) -> None:
     )
     (arguments.results / RESULTS_MARK).touch()
     sources.record(folder, origin, hashes)
+    evaluate.require(study.metrics, sources.read_classes(folder))
     context.print_progress(f"{folder}: prepared")
