@@ -611,6 +611,21 @@ def test_folders_of_photos_and_labels_have_many_names(
     assert "is of the same photo; remove one of the two" in complain(capsys, tmp_path)
 
 
+def test_photos_of_one_name_are_those_of_the_subset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    for subset, count in (("train", 2), ("val", 1), ("test", 4)):
+        for number in range(count):
+            save_photo(root / f"{subset}_images" / f"{number}.png", number)
+            if subset != "test":
+                save_mask(root / f"{subset}_masks" / f"{number}.png", np.eye(H, W, dtype=np.uint8))
+    convert(root, tmp_path / "out.json")
+    assert list(read(tmp_path / "out-train.json")) == ["train_images/0.png", "train_images/1.png"]
+    assert list(read(tmp_path / "out-val.json")) == ["val_images/0.png"]
+    (root / "train_masks").rename(root / "masks")
+    assert find_format(root) == "label_images"
+    assert "masks: its photos may be those of test_images or train_images, which have" in complain(capsys, root)
+
+
 @pytest.mark.parametrize("format_", ["label_images", "masks"])
 def test_one_object_in_every_photo_is_told(format_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A mask of all objects whose value is 1 cannot be told from one object of several parts."""

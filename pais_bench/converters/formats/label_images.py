@@ -26,8 +26,8 @@ from pais_bench.converters.formats.base import (
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_files, role_of
 
-LABELS = re.compile(r"mask|label")
-PHOTOS = re.compile(r"image|img|photo")
+LABELS = re.compile(r"(mask|label)s?")
+PHOTOS = re.compile(r"(image|img|photo)s?")
 """What the names of the two folders have in them, as PedMasks and PNGImages; of train_masks, train is another one."""
 ENDS = re.compile(r"_(cp_)?(mask|label)s?$")
 """What a name in a folder of labels may end in, beyond that of its photo."""
@@ -39,6 +39,10 @@ IMAGE = "_img"
 """What Cellpose's photos end in, whose labels end in _masks in its place."""
 
 
+class AmbiguousPhotos(BenchError):
+    """Report labels whose names are those of photos in several folders."""
+
+
 class Converter(ConverterBase):
     """Read the images of labels below a folder."""
 
@@ -47,8 +51,11 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether the first pair of folders shares a name, or an image lies beside its labels."""
-        for photos, labels in _folders(folder):
-            return bool(set(_by_stem(photos)) & set(_labels_by_stem(photos, labels)))
+        try:
+            for photos, labels in _folders(folder):
+                return bool(set(_by_stem(photos)) & set(_labels_by_stem(photos, labels)))
+        except AmbiguousPhotos:  # which counts where the folder has no other labels
+            return True
         return any(Path(name).stem.endswith(SUFFIXES) for name in image_files(folder))
 
     def subsets(self) -> Mapping[str, Sequence[Item]]:
@@ -132,7 +139,8 @@ def _folders(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Yield each folder of photos with that of its labels: beside it, or images/train with masks/train.
 
     Either may be absent; those that have labels come first. Of several folders of photos beside it, as train_images and
-    test_images, it is the one that shares most names.
+    test_images, it is that of the same subset if it shares a name, else the one that shares most. Raises
+    AmbiguousPhotos where several do.
     """
     files = [Path(file) for file in image_files(folder)]
     holding = {file.parent for file in files}
@@ -144,11 +152,23 @@ def _folders(folder: Path) -> Iterator[tuple[Path, Path]]:
         own = [path for path in beside if path.name.lower() == ENDS.sub("", labels.name.lower())]
         named = own or [path for path in beside if PHOTOS.search(path.name.lower())]
         if named:
-            masks = _names(files, labels)
-            photos = max(named, key=lambda path: len(_names(files, path) & masks))
+            photos = _photos_of(labels, named, files)
             labelled, others = _below(labels, holding), _below(photos, holding)
             below = [*sorted(labelled), *sorted(others - labelled)]
             yield from ((folder / photos / path, folder / labels / path) for path in below)
+
+
+def _photos_of(labels: Path, folders: Sequence[Path], files: Sequence[Path]) -> Path:
+    masks, subset = _names(files, labels), LABELS.sub("", labels.name.lower())
+    shared = {path: len(_names(files, path) & masks) for path in folders}
+    ranks = {path: (PHOTOS.sub("", path.name.lower()) == subset and shared[path] > 0, shared[path]) for path in folders}
+    best, *others = (path for path in folders if ranks[path] == max(ranks.values()))
+    if others and shared[best]:
+        raise AmbiguousPhotos(
+            f"{labels}: its photos may be those of {best} or {others[0]}, which have the same names; name its folder "
+            f"and theirs alike, as train_masks and train_images"
+        )
+    return best
 
 
 def _names(files: Iterable[Path], top: Path) -> set[Path]:
