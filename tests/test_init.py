@@ -171,6 +171,9 @@ def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFi
         for number, image in enumerate(content["images"]):
             if tool == "studio":
                 image["file_name"] = f"/data/upload/3/{number:08x}-{image['file_name']}"
+        if tool == "cvat":  # which lists photos that nobody has labelled yet
+            content["images"].append({"id": 99, "file_name": "later.png", "width": 64, "height": 48})
+            photo(root / "images" / "later.png", 99)
         for one in content["annotations"]:
             if tool == "cvat":
                 counts = [10 * 48 + 8, *[24, 24] * 23, 24, 48 * 64 - (33 * 48 + 32)]
@@ -179,7 +182,9 @@ def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFi
         (root / "annotations.json").write_text(json.dumps(content))
         for options in ([], ["--force"]):
             assert main(["init", str(root), "--output", str(root / "study.yaml"), *options]) == 0
-        assert "12 train, 4 val. 12 training objects" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "12 train, 4 val. 12 training objects" in printed
+        assert ("left out: 1 photos of CVAT without a shape" in printed) == (tool == "cvat")
         for part, count in (("train", 12), ("val", 4)):
             written = json.loads((root / f"study-{part}.json").read_text())
             assert len(written["annotations"]) == count and not any(one["iscrowd"] for one in written["annotations"])
@@ -372,6 +377,7 @@ def test_faulty_records_and_unused_files_are_reported(tmp_path: Path, capsys: py
     path = root / "train" / "_annotations.coco.json"
     content = json.loads(path.read_text())
     content["annotations"][0]["category_id"] = 99
+    content["annotations"].pop()
     path.write_text(json.dumps(content))
     first, copy = (sorted((root / subset).glob("*.png"))[0] for subset in ("train", "valid"))
     shutil.copy(first, copy)
@@ -380,6 +386,7 @@ def test_faulty_records_and_unused_files_are_reported(tmp_path: Path, capsys: py
     assert f"byte for byte: 1, the first: train/{first.name} = valid/{copy.name}; remove" in printed
     assert f"not used: {root / 'test' / '_annotations.coco.json'}" in printed
     assert "image files that no subset names: 2;" in printed
+    assert "2 of 16 photos have no annotation, and are taken as photos without an object; remove from" in printed
     assert "dropped 1 record" in printed and "--repair && pais-bench run" in printed.splitlines()[-1]
     assert main(["prepare", str(tmp_path / "study.yaml"), "--results", str(tmp_path / "results")]) == 2
 

@@ -1,7 +1,8 @@
 """Rewrite COCO files of other tools where their dialect says something else than COCO: file names and crowds.
 
 Label Studio puts `/data/upload/N/` and eight hexadecimal digits in front of file names. CVAT gives every mask, in
-contrast to a polygon, iscrowd 1, which in COCO is a region of many objects. LVIS names a photo by its address alone,
+contrast to a polygon, iscrowd 1, which in COCO is a region of many objects, and lists the photos of a task that nobody
+has labelled yet. LVIS names a photo by its address alone,
 coco_url. LIVECell has its annotations by id. Everything else is kept as it is: `pais-bench prepare` reads the other
 dialects itself.
 """
@@ -65,6 +66,8 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
         )
     named = _name_by_address(content["images"])
     renamed = _rename(path, content["images"], listing)
+    unlabelled = unlabelled_images(content["images"], content["annotations"])
+    content["images"] = [image for image in content["images"] if str(image.get("id")) not in unlabelled]
     single = single_objects(content["annotations"])
     for annotation in single:
         annotation["iscrowd"] = 0
@@ -76,6 +79,7 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
             f"{path}: LVIS names objects of some classes of a photo alone; COCO's metrics, which are computed here, "
             f"count a detection of any other object as false"
         )
+    lines += [f"{path}: left out: {len(unlabelled)} photos of CVAT without a shape"] if unlabelled else []
     lines += [f"{path}: {renamed} file names were replaced by those of the files"] if renamed else []
     lines += [f"{path}: {len(single)} masks of CVAT with iscrowd 1 are single objects, and have 0"] if single else []
     return Rewritten(json.dumps(content) + "\n", lines)
@@ -136,6 +140,16 @@ def _without_prefix(name: str) -> str:
 def single_objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the crowds of a file of CVAT, where they are all its masks; all annotations have occluded."""
     crowds = [one for one in annotations if one.get("iscrowd") == 1]
-    of_cvat = all(isinstance(one.get("attributes"), Mapping) and "occluded" in one["attributes"] for one in annotations)
     masks = [one for one in annotations if isinstance(one.get("segmentation"), Mapping)]
-    return crowds if of_cvat and crowds == masks else []
+    return crowds if _is_of_cvat(annotations) and crowds == masks else []
+
+
+def unlabelled_images(images: Sequence[Any], annotations: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the ids of the images without a shape in a file of CVAT, which are left out as those of its XML are."""
+    ids = {str(image.get("id")) for image in images if isinstance(image, dict)}
+    shown = {str(one.get("image_id")) for one in annotations}
+    return ids - shown if shown and _is_of_cvat(annotations) else set()
+
+
+def _is_of_cvat(annotations: Sequence[dict[str, Any]]) -> bool:
+    return all(isinstance(one.get("attributes"), Mapping) and "occluded" in one["attributes"] for one in annotations)

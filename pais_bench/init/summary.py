@@ -33,7 +33,8 @@ class DataSummary:
     of their image | class_images: training images that show a class, by its name | class_objects: training objects |
     unlabelled_classes: most classes without a label in any of FOLDS of the family `stratified`, by percent | modes:
     training images by Pillow's colour mode, of HEADERS of them | same_names: names of photos that are
-    in train and val; variants of a photo (division.VARIANT) have one.
+    in train and val; variants of a photo (division.VARIANT) have one | unannotated: images of train and val that have
+    no annotation.
     """
 
     images: Mapping[str, int]
@@ -46,6 +47,7 @@ class DataSummary:
     unlabelled_classes: Mapping[int, int]
     modes: Mapping[str, int]
     same_names: int = 0
+    unannotated: int = 0
 
     @property
     def objects(self) -> int:
@@ -85,6 +87,9 @@ def summarise(folder: Path) -> DataSummary:
         unlabelled_classes=_unlabelled_classes(train, sum(count > 0 for count in class_images.values())),
         modes=_modes(paths["train"]),
         same_names=len(file_names[0] & file_names[1]),
+        unannotated=sum(
+            len({*store.image_ids}.difference(store.objects().image_id.tolist())) for store in (train, val)
+        ),
     )
 
 

@@ -218,6 +218,12 @@ def _facts(summary: DataSummary, device: Device) -> list[str]:
     ]
     if unknown := [name for name in ordered if not summary.class_images[name]]:
         facts.append(f"No training image shows {', '.join(unknown[:5])} ({len(unknown)} such classes).")
+    if summary.unannotated:
+        count = summary.images["train"] + summary.images["val"]
+        facts.append(
+            f"{summary.unannotated} of {count} photos have no annotation, and are taken as photos without an object; "
+            f"remove from the labels those that nobody has labelled."
+        )
     if summary.same_names:
         facts.append(f"Photos of one name in train and val: {summary.same_names}; `pais-bench doctor` compares them.")
     return facts
