@@ -567,6 +567,33 @@ def test_images_that_hold_no_exact_numbers_are_refused(tmp_path: Path, capsys: p
     assert "several pages or frames" in complain(capsys, tmp_path / "pages")
 
 
+def test_masks_of_one_object_may_be_of_many_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Write a mask as JPEG made it, as a palette whose object is 0, as a cut-out, and the other way round."""
+    truth = np.zeros((H, W), dtype=bool)
+    truth[8:24, 16:40] = True
+    grey, buffer = Image.fromarray(truth.astype(np.uint8) * 255), io.BytesIO()
+    grey.resize((2 * W, 2 * H)).resize((W, H), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=80)
+    palette = Image.fromarray((~truth).astype(np.uint8), "P")
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    cut = Image.merge("RGBA", [Image.new("L", (W, H), 200)] * 3 + [grey])
+    opaque = Image.merge("RGBA", [grey] * 3 + [Image.new("L", (W, H), 255)])
+    kinds = {"soft": Image.open(buffer), "palette": palette, "cut": cut, "opaque": opaque, "plain": grey}
+    for name, image in kinds.items():
+        save_photo(tmp_path / "root" / name / "images" / f"{name}.jpg")
+        (tmp_path / "root" / name / "masks").mkdir()
+        image.save(tmp_path / "root" / name / "masks" / "0.png")
+    convert(tmp_path / "root", tmp_path / "out.json")
+    assert all(same(found, [("object", truth)]) for found in read(tmp_path / "out.json").values())
+    told = capsys.readouterr().out
+    assert "left out: 1 grey edges of masks, values up to 127 of 255, the first: " in told and "corners" not in told
+    Image.fromarray(~truth).save(tmp_path / "root" / "plain" / "masks" / "0.png")
+    convert(tmp_path / "root", tmp_path / "out.json", "--force")
+    told = capsys.readouterr().out
+    assert (
+        "1 photos have an object in all four corners; where it is the background, give" in told and "plain.jpg" in told
+    )
+
+
 def test_label_images_lie_in_sub_folders_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = np.zeros((H, W), dtype=np.uint16)
     values[2:9, 2:9], values[20:30, 5:50] = 1, 7

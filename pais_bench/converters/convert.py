@@ -84,15 +84,20 @@ def convert(
     subsets = {name: items for name, items in converter.subsets().items() if items}
     paths = _paths(folder, subsets, out, force)
     classes, left_out, first, partly = Classes(converter.classes), Counter[str](), dict[str, str](), 0
+    doubts = Counter[str]()
     with ExitStack() as stack:
         files = {name: CocoFile(path, folder, classes, stack) for name, path in paths.items()}
         for name, items in subsets.items():
             for photo in in_threads(converter.read, items, f"{folder}: {name or 'photos'}", progress):
                 partly += bool(photo.objects) and any(one.may_be_object for one in photo.left_out)
+                for doubt in photo.doubts:
+                    doubts[doubt] += 1
+                    first.setdefault(doubt, str(photo.path))
                 for one in [*photo.left_out, *_add(photo, files[name])]:
                     left_out[one.kind] += 1
                     first.setdefault(one.kind, one.place)
         notes = [*converter.notes, *(f"left out: {n} {kind}, the first: {first[kind]}" for kind, n in left_out.items())]
+        notes += [f"{n} photos {doubt} (the first: {first[doubt]})" for doubt, n in doubts.items()]
         notes += [f"{partly} photos have masks and such shapes, which are background there"] if partly else []
         if not any(file.objects for file in files.values()):
             count = sum(map(len, subsets.values()))

@@ -16,6 +16,8 @@ from pais_bench.errors import REMEDIES, BenchError
 from pais_bench.images.files import ImageFolder, image_files
 from pais_bench.images.pixels import Size, read_header
 
+BACKGROUND = "have an object in all four corners; where it is the background, give that the value 0"
+"""What is doubtful about a photo whose masks are the other way round."""
 LOSSY = ("JPEG", "MPO")
 """Formats that change pixels: the edge of an object gets numbers that are no objects."""
 
@@ -39,12 +41,16 @@ class LeftOut(NamedTuple):
 
 
 class Photo(NamedTuple):
-    """Hold a photo: its path, (H, W) that its masks have, its objects, and what of its labels is left out."""
+    """Hold a photo: its path, (H, W) that its masks have, its objects, and what of its labels is left out.
+
+    doubts are what tells that its masks may be none of objects, as predicates of photos, with the remedy.
+    """
 
     path: Path
     size: Size
     objects: Sequence[Object]
     left_out: Sequence[LeftOut] = ()
+    doubts: Sequence[str] = ()
 
 
 class Item(NamedTuple):
@@ -167,6 +173,11 @@ def read_lines(path: Path) -> list[str]:
 def mask_of(mask: np.ndarray) -> Any:
     """Return a mask bool[H,W] as compressed RLE."""
     return describe_mask(mask)["segmentation"]
+
+
+def is_in_corners(mask: np.ndarray) -> bool:
+    """Return whether a mask bool[H,W] has all four corners of its photo, as a background has."""
+    return bool(mask[[0, 0, -1, -1], [0, -1, 0, -1]].all())
 
 
 def photos_by_stem(folder: Path) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """Read a mask file for each object: ID/images/PHOTO and ID/masks/*.png, as the Data Science Bowl 2018 has them.
 
-Every pixel of a mask that is not 0 is of the object. An object is of the class that the command names.
+Every pixel of a mask that is not 0 is of the object, of a mask with soft edges those above 127. An object is of the
+class that the command names.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pais_bench.converters.formats.base import (
+    BACKGROUND,
     ConverterBase,
     Item,
     LeftOut,
     Object,
     Photo,
+    is_in_corners,
     mask_of,
     photo_size,
     photos_by_stem,
@@ -23,6 +27,8 @@ from pais_bench.converters.formats.base import (
 )
 from pais_bench.errors import BenchError
 from pais_bench.images.files import folders_below, role_of
+
+WHITE = 255
 
 
 class Converter(ConverterBase):
@@ -56,18 +62,25 @@ class Converter(ConverterBase):
 
     def read(self, item: Item) -> Photo:
         """Read the masks of a photo; one without a pixel is left out."""
-        objects, left_out, size = [], [], photo_size(item.photo, item.photo, None)
+        objects, left_out, doubts, size = [], [], set(), photo_size(item.photo, item.photo, None)
         for position, path in enumerate(item.labels):
-            mask = _read_mask(path)
+            values = _read_values(path)
+            # Resized masks, and those that once were a JPEG, have grey edges, which are wider than the object.
+            is_soft = values.max() == WHITE and len(np.unique(values)) > 2
+            mask = values > WHITE // 2 if is_soft else values != 0
+            if is_soft:
+                kind = "grey edges of masks, values up to 127 of 255"
+                left_out.append(LeftOut(kind, str(path), may_be_object=False))
             if position == 0:
                 size = photo_size(item.photo, path, mask.shape)
             elif mask.shape != size:
                 raise BenchError(f"{path}: another size than {item.labels[0].name}; draw it on the same photo")
             if mask.any():
                 objects.append(Object(self.class_name, mask_of(mask)))
+                doubts |= {BACKGROUND} if is_in_corners(mask) else set()
             else:
                 left_out.append(LeftOut("masks without a pixel", str(path), may_be_object=False))
-        return Photo(item.photo, size, objects, left_out)
+        return Photo(item.photo, size, objects, left_out, sorted(doubts))
 
 
 def _mask_folders(folder: Path) -> Iterator[Path]:
@@ -75,9 +88,16 @@ def _mask_folders(folder: Path) -> Iterator[Path]:
     return (path for path in folders_below(folder, "masks") if (path.parent / "images").is_dir())
 
 
-def _read_mask(path: Path) -> np.ndarray:
-    """Return a mask bool[H,W]; of colours, transparency left out, any that is not 0 counts."""
+def _read_values(path: Path) -> np.ndarray:
+    """Return the values [H,W] of a mask: the opacity of a cut-out, else the brightest of a pixel's colours."""
     values = read_values(path)
-    if values.ndim == 3:
-        values = values[..., : values.shape[-1] - (values.shape[-1] in (2, 4))].max(axis=-1)
-    return np.asarray(values != 0)
+    with Image.open(path) as file:
+        if file.mode in ("P", "PA"):  # where the object is white, its number may be 0
+            values = np.asarray(file.convert("RGBA"))
+    if values.ndim == 2:
+        return values
+    if values.shape[-1] in (2, 4):
+        values, opacity = values[..., :-1], values[..., -1]
+        if opacity.min() < opacity.max():
+            return opacity
+    return np.asarray(values.max(axis=-1))
