@@ -589,9 +589,7 @@ def test_masks_of_one_object_may_be_of_many_kinds(tmp_path: Path, capsys: pytest
     Image.fromarray(~truth).save(tmp_path / "root" / "plain" / "masks" / "0.png")
     convert(tmp_path / "root", tmp_path / "out.json", "--force")
     told = capsys.readouterr().out
-    assert (
-        "1 photos have an object in all four corners; where it is the background, give" in told and "plain.jpg" in told
-    )
+    assert "1 photos have an object in all four corners; where it is the background" in told and "plain.jpg" in told
 
 
 def test_label_images_lie_in_sub_folders_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -661,10 +659,31 @@ def test_one_object_in_every_photo_is_told(format_: str, tmp_path: Path, capsys:
     write_instances(tmp_path / "root", values, format_=format_)
     convert(tmp_path / "root", tmp_path / "out.json")
     assert "; where it is" in (told := capsys.readouterr().out) and "several objects, give each its own" in told
-    values[20:30, 5:50] = 2
+    values[20:30, 5:50], values[1, 1] = 2, 2  # a stray pixel is no part
     write_instances(tmp_path / "two", values)
     convert(tmp_path / "two", tmp_path / "two.json")
-    assert "several objects" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert not any(doubt in told for doubt in ("several objects", "several separate parts", "corners"))
+
+
+def test_background_and_classes_that_may_be_objects_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Number the background 1 and classes from 2 on, as ilastik does; a row of a CSV may be a class too."""
+    values = np.ones((H, W), dtype=np.uint8)
+    values[2:18, 2:9] = values[20:30, 5:50] = 2
+    values[2:9, 30:40] = values[33:38, 30:40] = 3
+    write_instances(tmp_path / "numbers", values)
+    save_photo(tmp_path / "rows" / "a.png")
+    rows = "\n".join(f"a,{runs(values == number)}" for number in (2, 3))
+    (tmp_path / "rows" / "labels.csv").write_text(f"id,runs\n{rows}\n")
+    classes = (
+        "1 photos have mostly objects of several separate parts; where they are classes, give every object its own"
+    )
+    for folder in ("numbers", "rows"):
+        convert(tmp_path / folder, tmp_path / "out" / f"{folder}.json")
+        told = capsys.readouterr().out
+        assert classes in told and ("where it is the background, correct the labels" in told) == (folder == "numbers")
 
 
 @pytest.mark.parametrize(

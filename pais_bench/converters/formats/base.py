@@ -10,14 +10,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from pais_bench.annotations.rle import describe_mask
 from pais_bench.errors import REMEDIES, BenchError
 from pais_bench.images.files import ImageFolder, image_files
 from pais_bench.images.pixels import Size, read_header
 
-BACKGROUND = "have an object in all four corners; where it is the background, give that the value 0"
-"""What is doubtful about a photo whose masks are the other way round."""
+BACKGROUND = "have an object in all four corners; where it is the background, correct the labels"
+CLASSES = (
+    "have mostly objects of several separate parts; where they are classes, give every object its own number or row"
+)
+"""What is doubtful about photos whose background is an object, and about those whose objects are classes."""
+PART = 0.1
+"""What of an object is a part of its own, so that stray pixels are none."""
 LOSSY = ("JPEG", "MPO")
 """Formats that change pixels: the edge of an object gets numbers that are no objects."""
 
@@ -173,6 +179,23 @@ def read_lines(path: Path) -> list[str]:
 def mask_of(mask: np.ndarray) -> Any:
     """Return a mask bool[H,W] as compressed RLE."""
     return describe_mask(mask)["segmentation"]
+
+
+def doubts_about(masks: Iterable[np.ndarray]) -> list[str]:
+    """Return what tells that the masks bool[H,W] of a photo, of which one at a time is held, may be none of objects."""
+    count = corners = parted = 0
+    for mask in masks:
+        count, corners, parted = count + 1, corners + is_in_corners(mask), parted + _has_parts(mask)
+    return [BACKGROUND] * bool(corners) + [CLASSES] * (0 < count <= 2 * parted)
+
+
+def _has_parts(mask: np.ndarray) -> bool:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return False
+    box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # labelling whole photos would take seconds
+    areas = np.bincount(ndimage.label(box, np.ones((3, 3)))[0][box])
+    return bool((areas > PART * areas.sum()).sum() > 1)
 
 
 def is_in_corners(mask: np.ndarray) -> bool:

@@ -18,6 +18,7 @@ from pais_bench.converters.formats.base import (
     Item,
     Object,
     Photo,
+    doubts_about,
     mask_of,
     photo_size,
     photos_by_stem,
@@ -85,8 +86,8 @@ class Converter(ConverterBase):
                 f"its own, or a file of its own (format masks)"
             )
         size = photo_size(item.photo, path, values.shape)
-        masks = (values == number for number in numbers)
-        return Photo(item.photo, size, [Object(self.class_name, mask_of(mask)) for mask in masks])
+        objects = [Object(self.class_name, mask_of(values == number)) for number in numbers]
+        return Photo(item.photo, size, objects, doubts=doubts_about(values == number for number in numbers))
 
     def _pairs(self) -> Iterator[tuple[dict[str, Path], dict[str, Path]]]:
         """Yield photos and images of labels, each by what their names share."""

@@ -17,7 +17,15 @@ import numpy as np
 import pandas as pd
 
 from pais_bench.annotations.complete import as_integer
-from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
+from pais_bench.converters.formats.base import (
+    ConverterBase,
+    LeftOut,
+    Object,
+    Photo,
+    doubts_about,
+    mask_of,
+    photo_size,
+)
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, image_files, role_of
 from pais_bench.images.pixels import Size
@@ -121,7 +129,8 @@ class Converter(ConverterBase):
                 objects.append(Object(row.class_name, mask_of(mask)))
             else:
                 left_out.append(LeftOut("masks without a pixel", row.place, may_be_object=False))
-        return Photo(item.photo, item.size, objects, left_out)
+        doubts = doubts_about(_mask(row, item.size, self.by_rows) for row in item.rows)
+        return Photo(item.photo, item.size, objects, left_out, doubts)
 
 
 def _are_by_rows(entries: Sequence[Entry]) -> bool | None:
