@@ -610,6 +610,7 @@ PAIRS = {
     "data/train/a.jpg": "data/train_masks/a_mask.png",
     "set/image/a_mask.png": "set/label/a_mask.png",
     "x/train_images/a.png": "x/train_masks/a_mask.png",
+    "labeled/images/a.png": "labeled/labels/a_label.png",
 }
 
 
@@ -625,6 +626,8 @@ def test_folders_of_photos_and_labels_have_many_names(
         save_mask(tmp_path / PAIRS[photo].replace("/a", f"/{name}"), values)
     if "train_images" in photo:
         save_photo(tmp_path / "x" / "test_images" / "c.png")
+    for folder in ("unlabeled", "unlabelled/images"):
+        save_photo(tmp_path / folder / "u.png")
     assert find_format(tmp_path) == "label_images"
     convert(tmp_path, tmp_path / "out.json")
     found = {**read(tmp_path / "out.json")}

@@ -27,9 +27,12 @@ from pais_bench.converters.formats.base import (
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_files, role_of
 
-LABELS = re.compile(r"(mask|label)s?")
+LABELS = re.compile(r"(mask|label(?!l?ed))s?")
 PHOTOS = re.compile(r"(image|img|photo)s?")
-"""What the names of the two folders have in them, as PedMasks and PNGImages; of train_masks, train is another one."""
+"""What the names of the two folders have in them, as PedMasks and PNGImages; of train_masks, train is another one.
+
+Folders `labeled` and `unlabelled` have photos.
+"""
 ENDS = re.compile(r"_(cp_)?(mask|label)s?$")
 """What a name in a folder of labels may end in, beyond that of its photo."""
 SUFFIXES = ("_cp_masks", "_masks")
