@@ -1046,6 +1046,17 @@ def test_regions_of_label_studio_are_percents(tmp_path: Path, capsys: pytest.Cap
     for damaged in (pack(np.ones((H, W)))[:-3], pack(np.ones((H, W - 1))), ["x"], wide_bytes):
         brush = result("brushlabels", ["leaf"], format="rle", rle=damaged)
         assert "result 1: a brush without its numbers" in complain(capsys, save(brush))
+    mask, buffer = scene()["train/a"][0][1], io.BytesIO()
+    layers = [np.zeros((H, W), dtype=np.uint8)] * 3 + [mask.astype(np.uint8) * 255]  # black on transparency
+    Image.fromarray(np.stack(layers, axis=-1)).save(buffer, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    vector = result("vectorlabels", ["leaf"], vertices=[])
+    convert(save(result("bitmasklabels", ["leaf"], imageDataURL=url), vector), tmp_path / "bits.json")
+    assert same(read(tmp_path / "bits.json")["a b.jpg"], [("leaf", mask)])
+    assert "left out: 1 regions of the unknown type vector, the first: " in capsys.readouterr().out
+    for value in ({}, {"imageDataURL": url[:60]}):
+        sentence = complain(capsys, save(result("bitmasklabels", ["leaf"], **value)))
+        assert "result 1: a bitmask without its numbers, or of another size" in sentence
 
 
 def test_runs_of_a_csv_are_counted_as_the_photos_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,14 @@
-"""Read Label Studio's own JSON: polygons, ellipses and brush masks of each task.
+"""Read Label Studio's own JSON: polygons, ellipses, brush masks and bitmasks of each task.
 
 Coordinates are percents of the width and height that the tool saw. Brush masks keep the pixels whose opacity is above
 one half. A task whose annotation is empty is a photo without an object; one without an annotation, or that was skipped,
-is not labelled, and is left out with a note. Boxes and points have no mask, and are left out.
+is not labelled, and is left out with a note. Boxes and points have no mask, and are left out, as are regions of kinds
+that are not known.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +20,12 @@ from pais_bench.annotations.complete import as_integer
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.coco_dialects import PREFIX
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
-from pais_bench.converters.shapes import are_points, ellipse, flat
+from pais_bench.converters.shapes import are_points, ellipse, flat, read_png
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, role_of
 from pais_bench.images.pixels import Size
 
-AREAS = ("polygon", "ellipse", "brush")
+AREAS = ("polygon", "ellipse", "brush", "bitmask")
 WITHOUT_MASK = {"rectangle": "boxes, which have no mask", "keypoint": "points, which are no areas"}
 """Regions that are left out, in the plural."""
 STORED = "?d="
@@ -81,6 +83,8 @@ class Converter(ConverterBase):
                 if len(names) != 1:
                     raise BenchError(f"{place}: its labels are {', '.join(names) or 'none'}; give it one")
                 objects.append(Object(names[0], _segmentation(kind, one.get("value", {}), size, place)))
+            elif kind and _labels(one):  # a result of the type labels names those of a region
+                left_out.append(LeftOut(f"regions of the unknown type {kind}", place))
         return Photo(item.photo, size, objects, left_out)
 
     def _photo_of(self, path: Path, task: Mapping[str, Any], place: str) -> Path:
@@ -148,11 +152,17 @@ def _segmentation(kind: str, value: Mapping[str, Any], size: Size, place: str) -
         elif kind == "ellipse":
             radii = value["radiusX"] * across, value["radiusY"] * down
             return ellipse((value["x"] * across, value["y"] * down), radii, value.get("rotation") or 0, size)
+        elif kind == "bitmask":
+            png = base64.b64decode(value["imageDataURL"].rpartition(",")[2], validate=True)
+            if (mask := read_png(png, place)).shape == size:
+                return mask_of(mask)
         else:
             return mask_of(_unpack(value["rle"], 4 * size[0] * size[1])[3::4].reshape(size) > 127)
-    except (KeyError, OverflowError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         pass
-    raise BenchError(f"{place}: a {kind} without its numbers; draw it as a polygon of three points or more")
+    raise BenchError(
+        f"{place}: a {kind} without its numbers, or of another size; draw it as a polygon of three points or more"
+    )
 
 
 def _unpack(packed: Sequence[int], count: int) -> np.ndarray:
