@@ -699,6 +699,19 @@ def test_class_names_of_yolo_are_not_guessed(names: str, tmp_path: Path, capsys:
     assert " has the name " in sentence
 
 
+def test_boxes_and_key_points_are_no_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    write_yolo(root)
+    with (root / "data.yaml").open("a") as file:
+        file.write("kpt_shape: [2, 2]\n")
+    assert "data.yaml: kpt_shape: its lines are boxes and key points, which have no mask" in complain(capsys, root)
+    (root / "data.yaml").unlink()
+    image, one = {"id": 1, "file_name": "a.jpg"}, {"id": 1, "image_id": 1, "category_id": 1, "isbbox": True}
+    content = {"images": [image], "annotations": [one], "categories": [{"id": 1, "name": "leaf"}]}
+    (root / "labels.json").write_text(json.dumps(content))
+    assert "labels.json: all its annotations are boxes (isbbox)" in complain(capsys, root, "--format", "coco")
+
+
 def test_the_yaml_of_yolo_may_be_in_a_sub_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "photos"
     write_yolo(root / "export")

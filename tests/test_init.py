@@ -164,14 +164,14 @@ def test_one_file_is_divided_by_photo(annotations: str, prefix: str, tmp_path: P
 
 
 def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Let Label Studio change the names of photos, and CVAT call every mask a crowd."""
-    for tool in ("studio", "cvat"):
+    """Let Label Studio change the names of photos, CVAT call every mask a crowd, and COCO Annotator mark boxes."""
+    for tool in ("studio", "cvat", "annotator"):
         root = lay_out(tmp_path / tool, {"annotations.json": ("images", 16)}, classes=1)
         content = json.loads((root / "annotations.json").read_text())
         for number, image in enumerate(content["images"]):
             if tool == "studio":
                 image["file_name"] = f"/data/upload/3/{number:08x}-{image['file_name']}"
-        if tool == "cvat":  # which lists photos that nobody has labelled yet
+        if tool != "studio":  # CVAT lists photos that nobody has labelled yet
             content["images"].append({"id": 99, "file_name": "later.png", "width": 64, "height": 48})
             photo(root / "images" / "later.png", 99)
         for one in content["annotations"]:
@@ -179,12 +179,16 @@ def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFi
                 counts = [10 * 48 + 8, *[24, 24] * 23, 24, 48 * 64 - (33 * 48 + 32)]
                 one |= {"iscrowd": 1, "attributes": {"occluded": False}}
                 one["segmentation"] = {"size": [48, 64], "counts": counts}
+        if tool == "annotator":
+            content["annotations"].append({**content["annotations"][0], "id": 99, "image_id": 99, "isbbox": True})
         (root / "annotations.json").write_text(json.dumps(content))
         for options in ([], ["--force"]):
             assert main(["init", str(root), "--output", str(root / "study.yaml"), *options]) == 0
         printed = capsys.readouterr().out
         assert "12 train, 4 val. 12 training objects" in printed
-        assert ("left out: 1 photos of CVAT without a shape" in printed) == (tool == "cvat")
+        assert ("left out: 1 photos without a mask" in printed) == (tool != "studio")
+        assert ("left out: 1 boxes (isbbox), which have no mask" in printed) == (tool == "annotator")
+        assert ("Every training object is a polygon of four points; where" in printed) == (tool != "cvat")
         for part, count in (("train", 12), ("val", 4)):
             written = json.loads((root / f"study-{part}.json").read_text())
             assert len(written["annotations"]) == count and not any(one["iscrowd"] for one in written["annotations"])

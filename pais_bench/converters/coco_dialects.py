@@ -2,7 +2,7 @@
 
 Label Studio puts `/data/upload/N/` and eight hexadecimal digits in front of file names. CVAT gives every mask, in
 contrast to a polygon, iscrowd 1, which in COCO is a region of many objects, and lists the photos of a task that nobody
-has labelled yet. LVIS names a photo by its address alone,
+has labelled yet. COCO Annotator marks boxes, which have no mask, by isbbox. LVIS names a photo by its address alone,
 coco_url. LIVECell has its annotations by id. Everything else is kept as it is: `pais-bench prepare` reads the other
 dialects itself.
 """
@@ -64,11 +64,15 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
         raise BenchError(
             f"{path}: images, annotations and categories are not lists of records; export it as COCO again"
         )
+    unlabelled = _unlabelled_images(content["images"], content["annotations"])
+    masks = [one for one in content["annotations"] if not _is_box(one)]
+    boxes, content["annotations"] = len(content["annotations"]) - len(masks), masks
+    if boxes and not masks:
+        raise BenchError(f"{path}: all its annotations are boxes (isbbox), which have no mask; draw outlines")
+    content["images"] = [image for image in content["images"] if str(image.get("id")) not in unlabelled]
     named = _name_by_address(content["images"])
     renamed = _rename(path, content["images"], listing)
-    unlabelled = unlabelled_images(content["images"], content["annotations"])
-    content["images"] = [image for image in content["images"] if str(image.get("id")) not in unlabelled]
-    single = single_objects(content["annotations"])
+    single = _single_objects(content["annotations"])
     for annotation in single:
         annotation["iscrowd"] = 0
     lines = [f"{{path}}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
@@ -79,7 +83,8 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
             f"{path}: LVIS names objects of some classes of a photo alone; COCO's metrics, which are computed here, "
             f"count a detection of any other object as false"
         )
-    lines += [f"{path}: left out: {len(unlabelled)} photos of CVAT without a shape"] if unlabelled else []
+    lines += [f"{path}: left out: {len(unlabelled)} photos without a mask"] if unlabelled else []
+    lines += [f"{path}: left out: {boxes} boxes (isbbox), which have no mask"] if boxes else []
     lines += [f"{path}: {renamed} file names were replaced by those of the files"] if renamed else []
     lines += [f"{path}: {len(single)} masks of CVAT with iscrowd 1 are single objects, and have 0"] if single else []
     return Rewritten(json.dumps(content) + "\n", lines)
@@ -137,18 +142,33 @@ def _without_prefix(name: str) -> str:
     return PREFIX.sub("", PurePosixPath(name.replace("\\", "/")).name, count=1)
 
 
-def single_objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def is_to_be_rewritten(images: Sequence[Any], annotations: Sequence[dict[str, Any]]) -> bool:
+    """Return whether records would be read as something else than they are: masks of CVAT, photos, or boxes."""
+    return bool(
+        any(map(_is_box, annotations)) or _single_objects(annotations) or _unlabelled_images(images, annotations)
+    )
+
+
+def _single_objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the crowds of a file of CVAT, where they are all its masks; all annotations have occluded."""
     crowds = [one for one in annotations if one.get("iscrowd") == 1]
     masks = [one for one in annotations if isinstance(one.get("segmentation"), Mapping)]
     return crowds if _is_of_cvat(annotations) and crowds == masks else []
 
 
-def unlabelled_images(images: Sequence[Any], annotations: Sequence[dict[str, Any]]) -> set[str]:
-    """Return the ids of the images without a shape in a file of CVAT, which are left out as those of its XML are."""
+def _unlabelled_images(images: Sequence[Any], annotations: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the ids of the images whose masks nobody drew: with boxes alone and, in a file of CVAT, without a shape.
+
+    The objects of such an image would be background.
+    """
     ids = {str(image.get("id")) for image in images if isinstance(image, dict)}
-    shown = {str(one.get("image_id")) for one in annotations}
-    return ids - shown if shown and _is_of_cvat(annotations) else set()
+    masked = {str(one.get("image_id")) for one in annotations if not _is_box(one)}
+    boxed = {str(one.get("image_id")) for one in annotations if _is_box(one)}
+    return (ids if masked and _is_of_cvat(annotations) else ids & boxed) - masked
+
+
+def _is_box(annotation: Mapping[str, Any]) -> bool:
+    return annotation.get("isbbox") is True
 
 
 def _is_of_cvat(annotations: Sequence[dict[str, Any]]) -> bool:

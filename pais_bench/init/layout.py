@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
-from pais_bench.converters.coco_dialects import single_objects, unlabelled_images
+from pais_bench.converters.coco_dialects import is_to_be_rewritten
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, role_of
 
@@ -89,10 +89,10 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
         if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS):
             found[path] = [name for image in content["images"] if (name := _name(image))]
             records = [one for one in content["annotations"] if isinstance(one, dict)]
-            if single_objects(records) or unlabelled_images(content["images"], records):
+            if is_to_be_rewritten(content["images"], records):
                 raise NoCocoFile(
-                    f"{path}: masks of CVAT with iscrowd 1, or photos without a shape; `pais-bench import-data` makes "
-                    f"them objects, and leaves these out"
+                    f"{path}: masks of CVAT with iscrowd 1, its photos without a shape, or boxes (isbbox); `pais-bench "
+                    f"import-data` makes the first objects, and leaves out the others"
                 )
     if found:
         return found

@@ -34,7 +34,7 @@ class DataSummary:
     unlabelled_classes: most classes without a label in any of FOLDS of the family `stratified`, by percent | modes:
     training images by Pillow's colour mode, of HEADERS of them | same_names: names of photos that are
     in train and val; variants of a photo (division.VARIANT) have one | unannotated: images of train and val that have
-    no annotation.
+    no annotation | may_be_boxes: each training object is a polygon of four points.
     """
 
     images: Mapping[str, int]
@@ -48,6 +48,7 @@ class DataSummary:
     modes: Mapping[str, int]
     same_names: int = 0
     unannotated: int = 0
+    may_be_boxes: bool = False
 
     @property
     def objects(self) -> int:
@@ -87,6 +88,7 @@ def summarise(folder: Path) -> DataSummary:
         unlabelled_classes=_unlabelled_classes(train, sum(count > 0 for count in class_images.values())),
         modes=_modes(paths["train"]),
         same_names=len(file_names[0] & file_names[1]),
+        may_be_boxes=_may_be_boxes(train),
         unannotated=sum(
             len({*store.image_ids}.difference(store.objects().image_id.tolist())) for store in (train, val)
         ),
@@ -97,6 +99,14 @@ def _most_objects(store: Store) -> int:
     objects = store.objects()
     counts = Counter(objects.image_id[~objects.crowd].tolist())
     return max(counts.values(), default=0)
+
+
+def _may_be_boxes(store: Store) -> bool:
+    masks = (one["segmentation"] for number in store.image_ids for one in store.annotations(number))
+    return all(
+        isinstance(mask, list) and len(mask) == 1 and len(set(zip(mask[0][::2], mask[0][1::2], strict=True))) == 4
+        for mask in masks
+    )
 
 
 def _object_sides(store: Store) -> tuple[float, ...]:

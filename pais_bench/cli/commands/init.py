@@ -218,6 +218,11 @@ def _facts(summary: DataSummary, device: Device) -> list[str]:
     ]
     if unknown := [name for name in ordered if not summary.class_images[name]]:
         facts.append(f"No training image shows {', '.join(unknown[:5])} ({len(unknown)} such classes).")
+    if summary.may_be_boxes:
+        facts.append(
+            "Every training object is a polygon of four points; where these are boxes, upright or turned, they are no "
+            "masks: draw outlines."
+        )
     if summary.unannotated:
         count = summary.images["train"] + summary.images["val"]
         facts.append(

@@ -51,6 +51,10 @@ class Converter(ConverterBase):
         self._yaml = path = _find_yaml(self.folder) or self._yaml_below()
         self._lists: set[Path] = set()
         content = read_mapping(path) if path else {}
+        if "kpt_shape" in content:
+            raise BenchError(
+                f"{path}: kpt_shape: its lines are boxes and key points, which have no mask; draw outlines"
+            )
         self.classes = class_names(content["names"], path) if path else self._listed_names()
         photos = self._photos(content, path) if path else {"": self._below_images()}
         found: dict[str, list[Item]] = {}
