@@ -301,6 +301,17 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     assert "no annotation file in COCO format below it (some files look like boxes" in complain(
         capsys, str(root), *arguments
     )
+    tasks = [f"annotations/{task}_train2017.json" for task in ("instances", "person_keypoints", "stuff")]
+    lay_out(root, {file: ("lost", 6) for file in tasks})
+    shutil.rmtree(root / "lost")
+    assert f"instances_train2017.json: 6 of its 6 photos are not below {root}, the first: 000.png; put" in complain(
+        capsys, str(root), *arguments
+    )
+    (root / tasks[0]).unlink()
+    assert "no annotation file in COCO format below it (2 JSON files are not of that format, or of another" in complain(
+        capsys, str(root), *arguments
+    )
+    shutil.rmtree(root / "annotations")
     (root / "train.json").write_text("{")
     assert "train.json: not valid JSON" in complain(capsys, str(root), *arguments)
     lay_out(root, {"train.json": ("images", 6)})

@@ -20,6 +20,8 @@ from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, role_of
 
 LISTS = ("images", "annotations", "categories")
+OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
+"""What COCO's own files begin with that hold no instances."""
 PREFIX = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts in front of an uploaded file's name."""
 
@@ -38,8 +40,8 @@ def is_coco(path: Path) -> bool:
 
 
 def coco_files(folder: Path) -> list[Path]:
-    """Return the COCO files below a folder."""
-    return [path for path in files_below(folder, ".json") if is_coco(path)]
+    """Return the COCO files of instances below a folder."""
+    return [path for path in files_below(folder, ".json") if not path.name.startswith(OTHER_TASKS) and is_coco(path)]
 
 
 def rewrite(folder: Path, ignored: Collection[Path]) -> dict[str, Rewritten]:

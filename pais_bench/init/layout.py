@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
-from pais_bench.converters.coco_dialects import is_to_be_rewritten
+from pais_bench.converters.coco_dialects import OTHER_TASKS, is_to_be_rewritten
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, role_of
 
-OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
-"""What COCO's own files begin with that hold no instances."""
 LISTS = ("images", "annotations", "categories")
 DEPTH = 3
 """Levels of folders that are searched, the given one included."""
@@ -99,7 +97,7 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
     if faults:
         raise faults[0]
     others = sorted({OTHER_FORMATS[path.suffix.lower()] for path in _below(folder, *OTHER_FORMATS)})
-    seen = f" ({len(paths)} JSON files are not of that format)" if paths else ""
+    seen = f" ({len(paths)} JSON files are not of that format, or of another task)" if paths else ""
     seen += f" (some files look like {', '.join(others)})" if others else ""
     remedy = "export the annotations as COCO JSON, or in another format that `pais-bench import-data` reads"
     raise NoCocoFile(f"{folder}: no annotation file in COCO format below it{seen}; {remedy}")
