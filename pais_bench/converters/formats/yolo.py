@@ -1,8 +1,8 @@
 """Read YOLO's segmentation labels: a text file for each photo, a line `class x1 y1 x2 y2 ...` for each object.
 
 Coordinates are fractions of the upright photo's width and height. The file of a photo is found as Ultralytics does: the
-last folder `images` of its path becomes `labels`; without one it lies beside the photo. A photo without a file has no
-object. Polygons keep their coordinates, multiplied by the size.
+last folder `images` of its path becomes `labels`; without one in the data set it lies beside the photo. A photo without
+a file has no object. Polygons keep their coordinates, multiplied by the size.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Converter(ConverterBase):
         found: dict[str, list[Item]] = {}
         for subset, paths in photos.items():
             for photo in paths:
-                labels = _labels_of(photo)
+                labels = _labels_of(photo, self.folder)
                 name = subset or role_of(photo.relative_to(self.folder).parent)
                 found.setdefault(name, []).append(Item(photo, [labels] if labels.is_file() else []))
         self._require_photos(found)
@@ -164,7 +164,8 @@ class Converter(ConverterBase):
 
     def _require_photos(self, found: Mapping[str, Sequence[Item]]) -> None:
         """Raise BenchError for text files that belong to no photo, and for two photos of one text file."""
-        folders = {(item.photo.parent, _labels_of(item.photo).parent) for items in found.values() for item in items}
+        photos_found = [item.photo for items in found.values() for item in items]
+        folders = {(photo.parent, _labels_of(photo, self.folder).parent) for photo in photos_found}
         known = {labels for _, labels in folders}
         others = {path.parent for path in _in_labels(self.folder)} - known if not self._yaml else set()
         for photos, labels in sorted([*folders, *((self.folder, labels) for labels in others)]):
@@ -254,9 +255,12 @@ def _in_labels(folder: Path) -> list[Path]:
     return [path for path in files_below(folder, ".txt") if "labels" in path.relative_to(folder).parts[:-1]]
 
 
-def _labels_of(photo: Path) -> Path:
+def _labels_of(photo: Path, folder: Path) -> Path:
+    """Return the text file of a photo; that of an `images` above the folder counts only where there is one."""
     head, images, tail = str(photo).rpartition(f"{os.sep}images{os.sep}")
-    return Path(f"{head}{os.sep}labels{os.sep}{tail}" if images else str(photo)).with_suffix(".txt")
+    beside, path = photo.with_suffix(".txt"), Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt")
+    is_above = folder.is_relative_to(f"{head}{os.sep}images")
+    return beside if not images or (is_above and not path.is_file()) else path
 
 
 def read_fractions(fields: Sequence[str], place: str) -> list[float]:
