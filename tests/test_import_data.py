@@ -473,7 +473,8 @@ def test_photos_and_labels_that_do_not_match_are_named(tmp_path: Path, capsys: p
     assert "its one number is 255, as of a mask of all objects" in complain(capsys, tmp_path / "foreground")
     write_shapes(tmp_path / "twice", shape("leaf", "rectangle", [[2, 2], [9, 9]]))
     (tmp_path / "twice" / "b.json").write_bytes((tmp_path / "twice" / "a.json").read_bytes())
-    assert "a.jpg: two files of labels are of this photo" in complain(capsys, tmp_path / "twice")
+    named = f"({tmp_path / 'twice' / 'a.json'} and {tmp_path / 'twice' / 'b.json'})"
+    assert f"a.jpg: two files of labels are of this photo {named}; join" in complain(capsys, tmp_path / "twice")
     (tmp_path / "twice" / "b.json").unlink()
     far = shape("leaf", "polygon", [[2, 2], [9, 900], [9, 2]])
     write_shapes(tmp_path / "twice", far)

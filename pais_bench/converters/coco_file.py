@@ -44,7 +44,7 @@ class CocoFile:
         """Open the two temporary files, which the stack closes; file names are relative to the root."""
         self.path, self.root, self.classes = path, Path(os.path.abspath(root)), classes
         self.images, self.objects, self.empty = 0, Counter[str](), 0
-        self._names: set[str] = set()
+        self._places: dict[str, str] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._images, self._masks = (stack.enter_context(_open_unnamed(path.parent)) for _ in range(2))
 
@@ -54,9 +54,10 @@ class CocoFile:
         Raises BenchError for a photo that is there already, and for an invalid mask.
         """
         name = _relative(photo.path, self.root)
-        if name in self._names:
-            raise BenchError(f"{photo.path}: two files of labels are of this photo; join them, or remove one")
-        self._names.add(name)
+        if name in self._places:
+            places = f" ({self._places[name]} and {photo.place})" if photo.place else ""
+            raise BenchError(f"{photo.path}: two files of labels are of this photo{places}; join them, or remove one")
+        self._places[name] = photo.place
         self.images += 1
         before = self.objects.total()
         left_out: list[LeftOut] = []

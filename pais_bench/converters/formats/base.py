@@ -49,7 +49,8 @@ class LeftOut(NamedTuple):
 class Photo(NamedTuple):
     """Hold a photo: its path, (H, W) that its masks have, its objects, and what of its labels is left out.
 
-    doubts are what tells that its masks may be none of objects, as predicates of photos, with the remedy.
+    doubts are what tells that its masks may be none of objects, as predicates of photos, with the remedy | place is
+    where its labels are.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Photo(NamedTuple):
     objects: Sequence[Object]
     left_out: Sequence[LeftOut] = ()
     doubts: Sequence[str] = ()
+    place: str = ""
 
 
 class Item(NamedTuple):

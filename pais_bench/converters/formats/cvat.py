@@ -75,7 +75,7 @@ class Converter(ConverterBase):
             group = shape.get("group_id") or "0"
             groups.setdefault((label, group if group != "0" else position), []).append(_part(shape, size, place))
         objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
-        return Photo(item.photo, size, objects, left_out)
+        return Photo(item.photo, size, objects, left_out, place=item.place)
 
     def _photo_of(self, path: Path, subset: str, name: str) -> Path:
         """Return the photo of an image: that of its subset, whose tasks number their photos anew, or find_photo's."""

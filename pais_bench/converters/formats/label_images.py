@@ -90,7 +90,8 @@ class Converter(ConverterBase):
             )
         size = photo_size(item.photo, path, values.shape)
         objects = [Object(self.class_name, mask_of(values == number)) for number in numbers]
-        return Photo(item.photo, size, objects, doubts=doubts_about(values == number for number in numbers))
+        doubts = doubts_about(values == number for number in numbers)
+        return Photo(item.photo, size, objects, doubts=doubts, place=str(path))
 
     def _pairs(self) -> Iterator[tuple[dict[str, Path], dict[str, Path]]]:
         """Yield photos and images of labels, each by what their names share."""

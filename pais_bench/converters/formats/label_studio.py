@@ -85,7 +85,7 @@ class Converter(ConverterBase):
                 objects.append(Object(names[0], _segmentation(kind, one.get("value", {}), size, place)))
             elif kind and _labels(one):  # a result of the type labels names those of a region
                 left_out.append(LeftOut(f"regions of the unknown type {kind}", place))
-        return Photo(item.photo, size, objects, left_out)
+        return Photo(item.photo, size, objects, left_out, place=item.place)
 
     def _photo_of(self, path: Path, task: Mapping[str, Any], place: str) -> Path:
         """Return the photo of a task: as find_photo does, also without what an upload puts in front of its name."""

@@ -71,7 +71,7 @@ class Converter(ConverterBase):
                 names[key] = name
                 groups.setdefault(key, []).append(_part(kind, shape, size, place))
         objects = [Object(names[key], join(parts, size)) for key, parts in groups.items()]
-        return Photo(photo, size, objects, left_out)
+        return Photo(photo, size, objects, left_out, place=str(item))
 
     def _photo_of(self, path: Path, content: Mapping[str, Any]) -> Path:
         """Return the photo of a JSON file; raise BenchError where it is missing, also if the file holds a copy."""

@@ -73,7 +73,7 @@ class Converter(ConverterBase):
                 left_out.append(LeftOut(WITHOUT_MASK[kind], place))
             else:
                 objects.append(Object(self._class_of(region, place), _segmentation(kind, shape, size, place)))
-        return Photo(item.photo, size, objects, left_out)
+        return Photo(item.photo, size, objects, left_out, place=item.place)
 
     def _class_of(self, region: Mapping[str, Any], place: str) -> str:
         if not self._attribute:

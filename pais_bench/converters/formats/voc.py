@@ -90,7 +90,7 @@ class Converter(ConverterBase):
                 )
             objects.append(Object(self.classes[ids[0]], mask_of(mask)))
         void = LeftOut("borders of void, which is of no object", str(path), may_be_object=False)
-        return Photo(item.photo, size, objects, [void] if (numbers < 0).any() else [])
+        return Photo(item.photo, size, objects, [void] if (numbers < 0).any() else [], place=str(path))
 
     def _class_ids(self, path: Path) -> np.ndarray:
         """Return category ids [H,W], 0 for background."""
