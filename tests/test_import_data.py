@@ -799,6 +799,7 @@ def test_lists_of_voc_are_read_line_by_line(tmp_path: Path, capsys: pytest.Captu
     convert(root, tmp_path / "out.json")
     assert list(read(tmp_path / "out-train.json")) == ["JPEGImages/a 1.jpg", "JPEGImages/b.jpg"]
     printed = capsys.readouterr().out
+    assert "classes are named after VOC's 20; where they are others, add labelmap.txt" in printed
     assert "left out: 1 photos without a label image" in printed and "bird 2, tvmonitor 1; 18 classes" in printed
     names = ["__ignore__", "_background_", *(f"class {number}" for number in range(1, 21))]
     (root / "class_names.txt").write_text("\n".join(names))

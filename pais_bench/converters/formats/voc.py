@@ -56,6 +56,8 @@ class Converter(ConverterBase):
         self._colours = _read_labelmap(root / "labelmap.txt")
         names_here = [name for name, _ in self._colours] or _read_class_names(root / "class_names.txt")
         self.classes = dict(enumerate(names_here or VOC_CLASSES, start=1))
+        if not names_here:
+            self.notes.append("classes are named after VOC's 20; where they are others, add labelmap.txt")
         photos, labels = photos_by_path(root / "JPEGImages"), photos_by_path(objects)
         lists = _lists(root)
         if lists and (others := len(set(labels).difference(*lists.values()))):
