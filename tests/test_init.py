@@ -187,7 +187,9 @@ def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFi
         printed = capsys.readouterr().out
         assert "12 train, 4 val. 12 training objects" in printed
         assert ("left out: 1 photos without a mask" in printed) == (tool != "studio")
-        assert ("left out: 1 boxes (isbbox), which have no mask" in printed) == (tool == "annotator")
+        assert ("left out: 1 boxes (isbbox), which have no mask and, beside masks, are background" in printed) == (
+            tool == "annotator"
+        )
         assert ("Every training object is a polygon of four points; where" in printed) == (tool != "cvat")
         for part, count in (("train", 12), ("val", 4)):
             written = json.loads((root / f"study-{part}.json").read_text())

@@ -86,7 +86,8 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
             f"count a detection of any other object as false"
         )
     lines += [f"{path}: left out: {len(unlabelled)} photos without a mask"] if unlabelled else []
-    lines += [f"{path}: left out: {boxes} boxes (isbbox), which have no mask"] if boxes else []
+    if boxes:
+        lines.append(f"{path}: left out: {boxes} boxes (isbbox), which have no mask and, beside masks, are background")
     lines += [f"{path}: {renamed} file names were replaced by those of the files"] if renamed else []
     lines += [f"{path}: {len(single)} masks of CVAT with iscrowd 1 are single objects, and have 0"] if single else []
     return Rewritten(json.dumps(content) + "\n", lines)
