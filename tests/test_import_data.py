@@ -1023,6 +1023,10 @@ def test_polygons_of_supervisely_have_holes_and_parts(tmp_path: Path, capsys: py
     ring, joined = json.loads((tmp_path / "out.json").read_text())["annotations"]
     assert np.array_equal(decode_mask(ring["segmentation"], (H, W)), scene()["train/a"][0][1])
     assert joined["segmentation"] == [[value for point in one for value in point] for one in (outer, far)]
+    written = root / "ds0" / "ann" / "a.jpg.json"
+    written.write_text(json.dumps({**json.loads(written.read_text()), "size": [H, W]}))
+    convert(root, tmp_path / "listed.json")
+    assert (tmp_path / "listed.json").read_text() == (tmp_path / "out.json").read_text()
     assert "object 1: a polygon without its numbers" in complain(capsys, save(polygon([[1, 1], [2, 2]])))
     assert "object 1: has no classTitle" in complain(capsys, save({**polygon(outer), "classTitle": ""}))
     (root / "ds0" / "img" / "a.jpg").unlink()

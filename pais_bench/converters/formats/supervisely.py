@@ -54,7 +54,8 @@ class Converter(ConverterBase):
         """Read a JSON file; geometries without a mask are left out."""
         (path,) = item.labels
         content = read_json_file(path)
-        height, width = (as_integer((content.get("size") or {}).get(key)) for key in ("height", "width"))
+        sides = content.get("size")
+        height, width = (as_integer(sides.get(key)) if isinstance(sides, dict) else None for key in ("height", "width"))
         size = photo_size(item.photo, path, (height, width) if height and width else None)
         groups: dict[Any, list[Any]] = {}
         left_out = []
@@ -69,7 +70,7 @@ class Converter(ConverterBase):
             key = (label, str(one["instance"]) if one.get("instance") else position)
             groups.setdefault(key, []).append(_part(kind, one, size, place))
         objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
-        return Photo(item.photo, size, objects, left_out)
+        return Photo(item.photo, size, objects, left_out, place=str(path))
 
 
 def _files(folder: Path) -> list[Path]:
