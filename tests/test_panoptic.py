@@ -351,7 +351,8 @@ def test_a_study_with_stuff_is_trained_measured_and_exported(
     on_cpu = ["--accelerator", "cpu"]
     plain = tmp_path / "plain.yaml"
     plain.write_text(yaml.safe_dump({**values, "dataset": {**values["dataset"], "options": {"train": 20, "val": 3}}}))
-    assert main(["prepare", str(plain), "--results", str(results)]) == 0
+    assert main(["prepare", str(plain), "--results", str(results)]) == 2, "before hours of training, not after them"
+    assert "no class of the dataset is stuff" in capsys.readouterr().err
     assert main(["plan", *common]) == 0, "the dataset of other options is prepared again before it counts"
     assert main(["plan", str(plain), "--results", str(results)]) == 2, "nothing is stuff, and no run is trained yet"
     assert "no class of the dataset is stuff" in capsys.readouterr().err

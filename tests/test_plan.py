@@ -38,9 +38,10 @@ def test_a_plan_before_the_first_run_has_the_grid_and_no_times(
     assert "tiny: 12 runs; 0 trained, 0 predicted, 0 evaluated, 0 started" in plan
     assert "unknown step time, no run is logged yet: torchvision/mask_rcnn mean_teacher" in plan
     assert "device hours left: unknown" in plan and "disk: unknown" in plan and "weights:" not in plan
-    networks = study()["networks"]
-    networks["mask_rcnn"]["options"] |= {"pretrained_backbone": str(tmp_path / "resnet50.pth")}
-    assert main(["plan", str(write_study(tmp_path, networks=networks)), "--results", str(tmp_path / "results")]) == 0
+    mask_rcnn = study()["networks"]["mask_rcnn"]
+    options = {**mask_rcnn["options"], "pretrained_backbone": str(tmp_path / "resnet50.pth")}
+    path = write_study(tmp_path, networks={"mask_rcnn": {**mask_rcnn, "options": options}})
+    assert main(["plan", str(path), "--results", str(tmp_path / "results")]) == 0
     weights = f"weights: networks.mask_rcnn.options.pretrained_backbone: {tmp_path}/resnet50.pth is not there; "
     assert weights in capsys.readouterr().out
 
