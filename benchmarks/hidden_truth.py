@@ -29,8 +29,8 @@ from torchvision.ops import box_iou
 from pais_bench.backends.torchvision import _weighted_rpn
 from pais_bench.cli import context, prepared
 from pais_bench.training import step
-from pais_bench.training.predict import Validation
 from pais_bench.training.trainer import Trainer
+from pais_bench.training.validation import Validation
 from pais_bench.types import Instances, Targets, Unlabelled
 
 PARTS = ("classes", "masks", "mask_iou", "false", "missed", "unseen", "recall")

@@ -23,7 +23,7 @@ from pais_bench.methods import _sam
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
-from pais_bench.training import predict
+from pais_bench.training import networks, predict
 from pais_bench.training.preemption import Interrupted
 from pais_bench.training.trainer import Trainer
 
@@ -176,7 +176,7 @@ def _train(run: Run, data: Path, folder: Path, fabric: Callable[[], Fabric], sto
     trainer.fit()
     lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
     store = trainer.validation.store
-    network = predict.load_trained(run, store.isthing, folder).to(trainer.fabric.device)
+    network = networks.load_trained(run, store.isthing, folder).to(trainer.fabric.device)
     records = predict.predict(network, run, store, store.image_ids[:2], trainer.fabric.device)
     return [*lines, {"event": "prediction", "boxes": [value for record in records for value in record["bbox"]]}]
 

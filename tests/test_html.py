@@ -21,7 +21,6 @@ from markupsafe import escape
 from test_reports import fabricate, half, make_study
 
 from pais_bench import plugins
-from pais_bench.annotations import run_data
 from pais_bench.annotations.store import MANIFEST, dataset_folder
 from pais_bench.reports.figures import label_efficiency
 from pais_bench.reports.html import write_page
@@ -31,6 +30,7 @@ from pais_bench.reports.results import Results
 from pais_bench.reports.run_warnings import run_warnings
 from pais_bench.reports.table import Bold, Table
 from pais_bench.reports.write import write_reports
+from pais_bench.runs import trained_data
 from pais_bench.study.study import DatasetChoice, Study
 from pais_bench.whole_file import write_text
 
@@ -190,11 +190,11 @@ def test_a_run_on_other_data_begins_with_its_training(tmp_path: Path) -> None:
     study = make_study()
     fabricate(study, tmp_path)
     folder, manifest = tmp_path / study.runs()[0].folder, dataset_folder(tmp_path, study.dataset.label) / MANIFEST
-    kept = run_data.kept(folder, "now")
+    kept = trained_data.kept(folder, "now")
     kept.mkdir()
     for name in ("run.json", "log.jsonl"):
         shutil.copy(folder / name, kept)
-    write_text(folder / run_data.RECORD, json.dumps({"content": "before"}))
+    write_text(folder / "data.json", json.dumps({"content": "before"}))
     write_text(manifest, json.dumps({"content": "now"}))
     (missing,) = missing_runs(study, Results.of(study, tmp_path), "s")
     assert (missing.state, missing.reason) == ("trained", "trained on other data than the prepared one")

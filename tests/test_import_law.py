@@ -19,6 +19,7 @@ GROUND = {"errors", "plugins", "provenance", "types", "whole_file"}
 """Every room may import these files of the ground floor; geometry knows the types alone."""
 LAW: dict[str, set[str]] = {
     "study": set(),
+    "runs": set(),
     "images": set(),
     "annotations": {"images"},
     "converters": {"annotations", "images"},
@@ -32,14 +33,14 @@ LAW: dict[str, set[str]] = {
     "evaluation": {"annotations"},
     "backends": {"layers", "study", "geometry"},
     "data": {"splits", "annotations", "images", "study", "geometry"},
-    "reports": {"evaluation", "annotations", "images", "study"},
-    "leaderboard": {"reports", "evaluation", "splits", "annotations", "study"},
-    "training": {"data", "methods", "splits", "annotations", "evaluation", "layers", "study", "geometry"},
+    "reports": {"evaluation", "annotations", "images", "runs", "study"},
+    "leaderboard": {"reports", "evaluation", "splits", "annotations", "runs", "study"},
+    "training": {"data", "methods", "splits", "annotations", "evaluation", "layers", "runs", "study", "geometry"},
     "machine": {"study"},
     "init": {"splits", "annotations", "images", "converters", "machine", "study"},
-    "workflow": {"annotations", "study"},
+    "workflow": {"annotations", "runs", "study"},
     "cli": {"downloads", "training", "reports", "evaluation", "init", "splits", "annotations", "images", "study"}
-    | {"loggers", "workflow", "machine", "leaderboard", "converters"},
+    | {"loggers", "workflow", "machine", "leaderboard", "converters", "runs"},
 }
 """What each room imports, in an order in which no room imports a later one."""
 FRAMEWORKS = {"torchvision", "mmdet", "mmcv", "mmengine", "detectron2"}

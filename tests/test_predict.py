@@ -18,8 +18,9 @@ from pais_bench.data.read import read_image
 from pais_bench.data.views import load_views
 from pais_bench.errors import BenchError
 from pais_bench.study.study import Study
+from pais_bench.training.networks import build_backend
 from pais_bench.training.original import encode_ends, resize_to_ends, to_original
-from pais_bench.training.predict import build_backend, predict
+from pais_bench.training.predict import predict
 from pais_bench.types import View
 
 CPU = torch.device("cpu")

@@ -28,9 +28,9 @@ from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training import models
 from pais_bench.training.distributed import PendingFlags, convert_sync_batchnorm, strategy
-from pais_bench.training.predict import Validation
 from pais_bench.training.preemption import Interrupted
 from pais_bench.training.trainer import Trainer
+from pais_bench.training.validation import Validation
 
 STEPS = 20
 NETWORKS = plugins.names("backends")

@@ -13,10 +13,10 @@ from PIL import Image
 from squares import OPTIONS, edit, write_squares
 from tiny import study, write_study
 
-from pais_bench.annotations import run_data
 from pais_bench.annotations.sources import Sources, identify, read_content
 from pais_bench.cli.main import main
 from pais_bench.cli.prepared import open_stores
+from pais_bench.runs import trained_data
 from pais_bench.study.load import load_study
 
 RUN = ["--percent", "50", "--fold", "1", "--network", "mask_rcnn", "--method", "supervised"]
@@ -102,7 +102,7 @@ def test_a_run_on_other_data_is_said_to_be_so_and_trained_again(
         assert main([words[0], path, *results, *words[1:]]) == 0
     (run,) = (tmp_path / "r/runs/coco").glob("*/*/supervised-*")
     weights = (run / "checkpoint.pt").read_bytes()
-    assert json.loads((run / "run.json").read_text())["data"] == run_data.trained_on(run)
+    assert json.loads((run / "run.json").read_text())["data"] == trained_data.trained_on(run)
 
     edit(root / "val.json", segmentation=[[5, 5, 40, 5, 40, 40]], bbox=[5, 5, 35, 35])
     assert main(["prepare", path, *results]) == 0 and main(["split", path, *results, *RUN[:4]]) == 0

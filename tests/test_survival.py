@@ -23,11 +23,11 @@ import yaml
 from forked import RUN, Training, assert_ends_like, until_step
 from tiny import study, write_study
 
-from pais_bench.annotations.lock_owner import is_held
 from pais_bench.cli.main import main
 from pais_bench.errors import BenchError
+from pais_bench.runs.lock_owner import is_held
 from pais_bench.study.load import load_study
-from pais_bench.training import lock, predict
+from pais_bench.training import lock, validation
 from pais_bench.training.preemption import INTERRUPTED
 from pais_bench.training.trainer import Trainer
 
@@ -121,7 +121,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def slow_evaluation() -> None:
     """Let the first evaluation of a forked training, after step 2, take a minute."""
-    evaluate = predict.Validation.evaluate
+    evaluate = validation.Validation.evaluate
 
     def slow(*arguments: Any) -> Any:
         deadline = time.monotonic() + 60
@@ -130,7 +130,7 @@ def slow_evaluation() -> None:
             time.sleep(0.05)
         return evaluate(*arguments)
 
-    predict.Validation.evaluate = slow  # type: ignore[method-assign]
+    validation.Validation.evaluate = slow  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -151,7 +151,7 @@ def test_a_signal_in_a_long_evaluation_saves_and_the_evaluation_is_repeated(
 def deaf_evaluation() -> None:
     """Let every evaluation of a forked training, which leads a group of its own, take a minute whatever it is told."""
     os.setpgrp()
-    predict.Validation.evaluate = lambda *_: time.sleep(60)  # type: ignore[method-assign, assignment, return-value]
+    validation.Validation.evaluate = lambda *_: time.sleep(60)  # type: ignore[method-assign, assignment, return-value]
 
 
 def group_of_its_own() -> None:

@@ -27,7 +27,7 @@ from pais_bench.splits.draw import draw_split
 from pais_bench.study.load import load_study
 from pais_bench.study.run import Run, Training
 from pais_bench.study.study import Study
-from pais_bench.training import checkpoint, optim, predict, pseudo_labels, trainer
+from pais_bench.training import checkpoint, networks, optim, pseudo_labels, trainer
 from pais_bench.training.preemption import Interrupted
 from pais_bench.training.step import weighted_total
 from pais_bench.training.student import Stream, StudentInput, StudentLosses
@@ -409,7 +409,7 @@ def test_thresholds_are_fitted_to_detections_without_masks(
     """Those of 200 images of COCO would take 17 GB of a device."""
     run, seen = a_run("data_distillation"), []
     (tmp_path / run.teacher.folder).mkdir(parents=True)
-    network = predict.build_backend(run.teacher, stores["val"].isthing)
+    network = networks.build_backend(run.teacher, stores["val"].isthing)
     monkeypatch.setattr(pseudo_labels, "load_trained", lambda *_: network)
     monkeypatch.setattr(data_distillation.Method, "prepare", lambda self, found, *_: seen.extend(found))
     build_trainer(run, stores, tmp_path)
@@ -566,7 +566,7 @@ def test_a_stopped_run_keeps_the_same_best_checkpoints(stores: dict[str, Store],
         assert (theirs["step"], theirs["segm_AP"]) == (highest["step"], highest[model]["segm_AP"])
         assert mine["step"] == theirs["step"] and mine[model].keys() == theirs[model].keys()
         assert all(torch.equal(mine[model][key], value) for key, value in theirs[model].items())
-        loaded = predict.load_trained(run, (True,) * 8, tmp_path / "parts", f"{model}-best")
+        loaded = networks.load_trained(run, (True,) * 8, tmp_path / "parts", f"{model}-best")
         assert all(torch.equal(value, theirs[model][key]) for key, value in loaded.state_dict().items())
     last = a_run(steps=2, evaluate_every=2)
     stopped = build_trainer(last, stores, tmp_path / "last", models)
@@ -585,4 +585,4 @@ def test_a_stopped_run_keeps_the_same_best_checkpoints(stores: dict[str, Store],
     build_trainer(run, stores, tmp_path / "without").fit()
     assert not list((tmp_path / "without").glob("best-*"))
     with pytest.raises(BenchError, match=r"best-teacher.pt: missing; it is kept while training alone"):
-        predict.load_trained(run, (True,) * 8, tmp_path / "without", "teacher-best")
+        networks.load_trained(run, (True,) * 8, tmp_path / "without", "teacher-best")

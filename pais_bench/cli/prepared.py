@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from pais_bench import plugins
-from pais_bench.annotations import run_data
 from pais_bench.annotations.sources import (
     Hashes,
     Origin,
@@ -19,6 +18,8 @@ from pais_bench.annotations.sources import (
 from pais_bench.annotations.store import Store, dataset_folder
 from pais_bench.errors import BenchError
 from pais_bench.evaluation import evaluate
+from pais_bench.runs import trained_data
+from pais_bench.runs.files import CHECKPOINT, RUN, best_checkpoint
 from pais_bench.study.load import load_study, study_path
 from pais_bench.study.resources import check_batch_sizes, resources_for
 from pais_bench.study.run import Run
@@ -162,16 +163,16 @@ def find_burn_in(study: Study, run: Run, results: Path) -> str:
     """
     if run.burn_in is None or run.burn_in.folder not in study.shared_burn_ins():
         return ""
-    folder, files = results / run.burn_in.folder, ["run.json", *(f"best-{model}.pt" for model in study.best_models)]
+    folder, files = results / run.burn_in.folder, [RUN, *(best_checkpoint(model) for model in study.best_models)]
     if not all((folder / file).exists() for file in files):
         return ""
-    other = run_data.is_other(folder, read_content(dataset_folder(results, run.dataset)))
+    other = trained_data.is_other(folder, read_content(dataset_folder(results, run.dataset)))
     return "" if other else str(run.burn_in.folder)
 
 
 def require_trained(run: Run, results: Path) -> None:
     """Raise BenchError where a run was not trained to its end, or on other data than the prepared one."""
     folder = results / run.folder
-    if (folder / "checkpoint.pt").exists() and not (folder / "run.json").exists():
+    if (folder / CHECKPOINT).exists() and not (folder / RUN).exists():
         raise BenchError(f"{folder}: its training was stopped before its end; `pais-bench train` continues it")
-    run_data.require_same(folder, read_content(dataset_folder(results, run.dataset)))
+    trained_data.require_same(folder, read_content(dataset_folder(results, run.dataset)))

@@ -19,9 +19,10 @@ from pais_bench.evaluation.coco.check import checked_records, have_masks
 from pais_bench.evaluation.evaluate import evaluate
 from pais_bench.evaluation.results_file import named_in_errors, read_records
 from pais_bench.evaluation.significance import Floats
-from pais_bench.leaderboard.bundle import METRICS, PREDICTIONS, RUN, Manifest, read_bundle
+from pais_bench.leaderboard.bundle import METRICS, PREDICTIONS, Manifest, read_bundle
 from pais_bench.leaderboard.submission import CLAIMS, Submission, read_submission
 from pais_bench.leaderboard.truth import Truth
+from pais_bench.runs.files import RUN
 from pais_bench.whole_file import write_text
 
 TOLERANCE = 1e-6

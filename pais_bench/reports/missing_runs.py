@@ -7,14 +7,15 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from pais_bench.annotations import run_data
 from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.reports.results import Results
+from pais_bench.runs import trained_data
+from pais_bench.runs.files import RUN
 from pais_bench.study.run import Run, suffix
 from pais_bench.study.study import Study
 
-COMMANDS = {"train": "run.json", "predict": "predictions{}.json", "evaluate": "metrics{}.json"}
+COMMANDS = {"train": RUN, "predict": "predictions{}.json", "evaluate": "metrics{}.json"}
 """The commands of a run in their order, and the file that each writes; {} is the suffix of the checkpoint."""
 
 
@@ -40,7 +41,7 @@ def missing_runs(study: Study, results: Results, source: str) -> list[MissingRun
         state = str(row["state"])
         if state == "done":
             continue
-        other = run_data.is_other(results.root / run.folder, data)
+        other = trained_data.is_other(results.root / run.folder, data)
         # Of other data the training comes first, also where it only takes back what is kept of this content.
         trained = state == "trained" and not other
         remaining = _remaining(results.root / run.folder, end) if trained else list(COMMANDS)

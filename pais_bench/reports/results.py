@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from pais_bench.annotations import run_data
 from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import MANIFEST, Store, dataset_folder
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.evaluate import protocols
 from pais_bench.reports import external, training_log
+from pais_bench.runs import trained_data
+from pais_bench.runs.files import LOG, RUN
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run, suffix
 from pais_bench.study.study import Study
@@ -80,11 +81,11 @@ class Results:
         metrics = f"metrics{suffix(printed)}.json"
         data = read_content(dataset_folder(root, study.dataset.label))
         for expected in study.runs():
-            folder = run_data.of_content(root / expected.folder, data)
-            content = _read(folder / "run.json", "run")
-            run = expected if content is None else parse(Run, content["run"], str(folder / "run.json"))
-            _check_digest(run.digest, expected, folder / "run.json")
-            log, keys = training_log.read(folder / "log.jsonl"), _keys(run)
+            folder = trained_data.of_content(root / expected.folder, data)
+            content = _read(folder / RUN, "run")
+            run = expected if content is None else parse(Run, content["run"], str(folder / RUN))
+            _check_digest(run.digest, expected, folder / RUN)
+            log, keys = training_log.read(folder / LOG), _keys(run)
             values = _values(run, content or {}, folder / metrics)
             rows.append({**keys, "folder": str(folder.relative_to(root)), "step": log.step, **values})
             classes.extend(_row(CLASS_COLUMNS, keys, ap) for ap in _classes(folder / metrics))
@@ -133,7 +134,7 @@ def _values(run: Run, content: dict[str, Any], path: Path) -> dict[str, Any]:
     hardware = content.get("hardware", {})
     values = {
         **{key: hardware.get(key) if key == "device" else _number(hardware.get(key)) for key in HARDWARE},
-        "state": _state(run, content, metrics is not None, path.with_name("log.jsonl").exists()),
+        "state": _state(run, content, metrics is not None, path.with_name(LOG).exists()),
         "wall_seconds": _number(content.get("wall_seconds")),
         "commit": content.get("commit"),
         **dict.fromkeys(NUMBERS, math.nan),

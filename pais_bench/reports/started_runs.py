@@ -12,6 +12,7 @@ import pandas as pd
 from pais_bench.evaluation.evaluate import in_percent
 from pais_bench.reports.results import Results
 from pais_bench.reports.run_warnings import run_warnings
+from pais_bench.runs.files import RUN
 
 Facts = dict[str, Any]
 
@@ -19,7 +20,7 @@ Facts = dict[str, Any]
 def started_runs(results: Results) -> list[dict[str, Any]]:
     """Return what the page shows of each run; facts and options have dotted keys."""
     started = results.runs[results.runs["state"] != "missing"]
-    contents = [_read(results.root / folder / "run.json") for folder in started["folder"]]
+    contents = [_read(results.root / folder / RUN) for folder in started["folder"]]
     all_warnings = run_warnings(contents, results.pseudo_label_log, results.curves)
     runs = []
     for (_, row), content, warnings in zip(started.iterrows(), contents, all_warnings, strict=True):

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from pais_bench.errors import BenchError
+from pais_bench.runs.files import STEP_LINE
 
 MAX_PSEUDO_LABEL_STEPS = 48
 """Logged steps of a run whose pseudo-labels are read; a log of 180,000 steps has thousands."""
 
-_STEP = b'{"event": "step"'
 _PSEUDO = b'"pseudo": {'
 _END = b"\n"
 _ARRAYS = {"score_bins": (10, 3), "mask_iou_bins": (10, 3), "sample": (-1, 5)}
@@ -46,7 +46,7 @@ def read(path: Path) -> TrainingLog:
     last = start = 0
     # A long log has 8 MB, of which little is needed: a search is much faster than parsing every line.
     while end := content.find(_END, start) + 1:
-        if not content.startswith(_STEP, start):
+        if not content.startswith(STEP_LINE, start):
             others.append(start)
         elif content.find(_PSEUDO, start, end) >= 0:
             steps.append(start)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations.run_data import LOCK
+from pais_bench.runs.files import LOCK
 
 FORGOTTEN = 600.0
 """Seconds without a touch after which a lock of another machine is nobody's; its owner touches it every 5 s."""

@@ -12,15 +12,14 @@ import os
 from pathlib import Path
 
 from pais_bench.errors import BenchError
+from pais_bench.runs.files import DATA, LOCK
 from pais_bench.whole_file import write_text
-
-RECORD, LOCK = "data.json", "lock.json"
 
 
 def trained_on(folder: Path) -> str | None:
     """Return the content that a run's folder records; None where it records none."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))["content"]
+        content = json.loads((folder / DATA).read_text(encoding="utf-8"))["content"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(content)
@@ -67,13 +66,13 @@ def enter(folder: Path, content: str | None) -> str:
         if back.is_dir():
             _move(back, folder)
             said = f"the data is as it was before; continuing from {back}, and what the run had is kept in {aside}"
-    write_text(folder / RECORD, json.dumps({"content": content}) + "\n")
+    write_text(folder / DATA, json.dumps({"content": content}) + "\n")
     return said
 
 
 def _move(source: Path, target: Path) -> None:
     """Move the files of a folder, the record last, so that a move that was interrupted is taken up again."""
-    files = [path for path in source.iterdir() if path.is_file() and path.name not in (LOCK, RECORD)]
-    for path in [*files, source / RECORD]:
+    files = [path for path in source.iterdir() if path.is_file() and path.name not in (LOCK, DATA)]
+    for path in [*files, source / DATA]:
         if path.exists():
             os.replace(path, target / path.name)

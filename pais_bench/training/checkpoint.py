@@ -13,6 +13,7 @@ import torch
 from torch.nn import Module
 
 from pais_bench.errors import BenchError
+from pais_bench.runs.files import best_checkpoint
 from pais_bench.study.run import Run
 
 
@@ -50,7 +51,7 @@ class BestCheckpoints:
 
     def __init__(self, folder: Path, models: Sequence[str]) -> None:
         """Set the files, such as best-teacher.pt, one for each model."""
-        self.paths = {model: folder / f"best-{model}.pt" for model in models}
+        self.paths = {model: folder / best_checkpoint(model) for model in models}
         self.ap = dict.fromkeys(models, -math.inf)
         self.unwritten: dict[str, dict[str, Any]] = {}
 

@@ -14,10 +14,11 @@ from pais_bench.annotations.store import Store
 from pais_bench.data import augment
 from pais_bench.data.read import read_image
 from pais_bench.methods.base import MethodBase
+from pais_bench.runs.files import CHECKPOINT, best_checkpoint
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.training.checkpoint import read_checkpoint
+from pais_bench.training.networks import build_backend, stuff_labels
 from pais_bench.training.original import Original, to_original
-from pais_bench.training.predict import build_backend, stuff_labels
 from pais_bench.training.pseudo_labels import merge_stuff
 from pais_bench.types import Instances, SoftBackend, Targets
 
@@ -42,7 +43,7 @@ def predict_examples(
     method keeps. Methods without a teacher, with thresholds that were fitted while training, or with a network of their
     own, such as SAM, weight nothing here. Raises BenchError for a damaged checkpoint.
     """
-    best = [model for model in MODELS if checkpoint.endswith("-best") and (folder / f"best-{model}.pt").exists()]
+    best = [model for model in MODELS if checkpoint.endswith("-best") and (folder / best_checkpoint(model)).exists()]
     categories = [category_id for category_id, _ in store.categories]
     plugin = plugins.load("methods", run.method.name)
     method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
@@ -50,7 +51,7 @@ def predict_examples(
     weights = has_teacher and method.calibration_images is None
     examples: dict[int, Record] = {image_id: {"image_id": image_id} for image_id in _choose_images(store)}
     backend = build_backend(run, store.isthing).to(device)
-    files = {model: folder / (f"best-{model}.pt" if model in best else "checkpoint.pt") for model in MODELS}
+    files = {model: folder / (best_checkpoint(model) if model in best else CHECKPOINT) for model in MODELS}
     states = {path: read_checkpoint(path, run) for path in set(files.values())}
     for model, path in files.items():
         backend.load_state_dict(states[path][model])

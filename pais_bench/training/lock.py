@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations.lock_owner import is_dead, pid_namespace
 from pais_bench.errors import BenchError
+from pais_bench.runs.files import LOCK
+from pais_bench.runs.lock_owner import is_dead, pid_namespace
 
 BEAT = 5.0
 """Seconds between two touches."""
@@ -34,7 +35,7 @@ class Lock:
     """Hold lock.json of a run's folder: host, pid, job and start of its owner, and a unique token."""
 
     def __init__(self, folder: Path, beat: float = BEAT, stale: float = STALE) -> None:
-        self.path, self.beat, self.stale = folder / "lock.json", beat, stale
+        self.path, self.beat, self.stale = folder / LOCK, beat, stale
         self.token = uuid.uuid4().hex
         self._released = threading.Event()
 

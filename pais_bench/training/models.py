@@ -18,8 +18,8 @@ from pais_bench.layers.network import Network
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
 from pais_bench.training.distributed import convert_sync_batchnorm
+from pais_bench.training.networks import build_backend, stuff_labels
 from pais_bench.training.optim import build_optimizer
-from pais_bench.training.predict import build_backend, stuff_labels
 from pais_bench.training.student import StudentLosses
 
 

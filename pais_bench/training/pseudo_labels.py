@@ -16,7 +16,7 @@ from pais_bench.layers.network import Network
 from pais_bench.layers.seeding import seed_sampling
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run, Training
-from pais_bench.training.predict import load_trained
+from pais_bench.training.networks import load_trained
 from pais_bench.types import Backend, BoxScorer, Instances, ScoringBackend, Size, SoftBackend, Targets, Unlabelled
 
 

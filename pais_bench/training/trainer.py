@@ -19,6 +19,7 @@ from pais_bench.annotations.store import Store
 from pais_bench.data.loader import BatchDataset
 from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase
+from pais_bench.runs.files import CHECKPOINT, LOG
 from pais_bench.splits.split import Split
 from pais_bench.study.resources import ViewsOn, check_batch_sizes
 from pais_bench.study.run import Run
@@ -26,11 +27,11 @@ from pais_bench.training.checkpoint import BestCheckpoints, previous, read_check
 from pais_bench.training.distributed import any_rank
 from pais_bench.training.log import LogWriter
 from pais_bench.training.models import build_models
-from pais_bench.training.predict import Validation
 from pais_bench.training.preemption import CONTINUE, Interrupted
 from pais_bench.training.pseudo_labels import load_pretrained_teacher, prepare_method, require_functions
 from pais_bench.training.record import REMEDY
 from pais_bench.training.step import train_step
+from pais_bench.training.validation import Validation
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -87,8 +88,8 @@ class Trainer:
         self.trained_by: dict[str, Any] = {}
         # Now, as the files on the disk may be of another commit by the end.
         self.source = {"commit": provenance.commit(), "versions": provenance.versions(), "earlier_commits": []}
-        self.log, self.best = LogWriter(folder / "log.jsonl"), BestCheckpoints(folder, best)
-        self.checkpoint, self.guard = folder / "checkpoint.pt", guard
+        self.log, self.best = LogWriter(folder / LOG), BestCheckpoints(folder, best)
+        self.checkpoint, self.guard = folder / CHECKPOINT, guard
         self.fault = self._resume()
 
     def fit(self, workers: int = 0, progress: Progress = lambda line: None) -> None:

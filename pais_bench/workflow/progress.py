@@ -11,18 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations import run_data
-from pais_bench.annotations.lock_owner import is_held
 from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import dataset_folder
+from pais_bench.runs import trained_data
+from pais_bench.runs.files import EVALUATION_LINE, LOG, RUN, STEP_LINE
+from pais_bench.runs.lock_owner import is_held
 from pais_bench.study.run import BURN_IN, Run, suffix
 from pais_bench.study.study import Study
 from pais_bench.workflow.new_lines import NewLines
 
 STATES = ("waiting", "training", "stopped", "trained", "predicted", "done")
 """States of a run; stopped: a training that no process continues now."""
-
-_STEP, _EVALUATION = b'{"event": "step"', b'{"event": "evaluation"'
 
 Kind = tuple[str, str]
 """Network with its backend, and method: what the time of a step depends on."""
@@ -92,7 +91,7 @@ class Progress:
         study that has more methods now: the workflow does not train it any more.
         """
         data = read_content(dataset_folder(self.results, self.study.dataset.label))
-        folders = ((run, run_data.of_content(self.results / run.folder, data)) for run in self._runs)
+        folders = ((run, trained_data.of_content(self.results / run.folder, data)) for run in self._runs)
         progress = [self._read_run(run, folder) for run, folder in folders]
         trained = {one.run.digest for one in progress if one.is_trained}
         return [
@@ -102,10 +101,10 @@ class Progress:
 
     def _read_run(self, run: Run, folder: Path) -> RunProgress:
         end = suffix(self.study.checkpoints[0])
-        log = self._logs.setdefault(folder, _Log(folder / "log.jsonl", self.study.report.model))
+        log = self._logs.setdefault(folder, _Log(folder / LOG, self.study.report.model))
         log.update()
         ap = log.ap
-        if not (folder / "run.json").exists():
+        if not (folder / RUN).exists():
             training = is_held(folder)
             state = "training" if training else "stopped" if log.step else "waiting"
         elif run.method.label == BURN_IN:
@@ -170,8 +169,8 @@ class _Log:
 
 
 def _parse_last_step_and_evaluations(lines: list[bytes]) -> Iterator[dict[str, Any]]:
-    steps = [line for line in lines if line.startswith(_STEP)]
-    for text in (*steps[-1:], *(line for line in lines if line.startswith(_EVALUATION))):
+    steps = [line for line in lines if line.startswith(STEP_LINE)]
+    for text in (*steps[-1:], *(line for line in lines if line.startswith(EVALUATION_LINE))):
         with suppress(ValueError):  # a broken line is named by the report
             yield json.loads(text)
 

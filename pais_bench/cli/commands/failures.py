@@ -12,8 +12,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from pais_bench.annotations.lock_owner import is_held
 from pais_bench.cli import context
+from pais_bench.runs.lock_owner import is_held
 from pais_bench.study.run import suffix
 from pais_bench.study.study import Study
 from pais_bench.training.preemption import CONTINUE

@@ -17,6 +17,7 @@ from pais_bench import plugins
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
 from pais_bench.loggers.base import LoggerBase, numbers_of
+from pais_bench.runs.files import LOG, RUN
 from pais_bench.workflow.new_lines import NewLines
 
 SECONDS = 2.0
@@ -59,7 +60,7 @@ def run(arguments: Namespace) -> None:
 def _find_logs(folders: list[Path], follow: bool) -> Iterator[Path]:
     """Yield the logs of runs; those that a run keeps of other data are left out, as they are of another training."""
     for folder in folders:
-        found = [folder / "log.jsonl"] if (folder / "log.jsonl").exists() else sorted(folder.rglob("log.jsonl"))
+        found = [folder / LOG] if (folder / LOG).exists() else sorted(folder.rglob(LOG))
         found = [path for path in found if path.parent == folder or not path.parent.name.startswith("data-")]
         if not found and not (follow and folder.is_dir()):
             raise BenchError(f"{folder}: no run has a log here; name the folder of a run, below results/runs/")
@@ -91,7 +92,7 @@ class _Log:
 
     def close(self) -> None:
         """Finish; a run whose run.json is written is complete."""
-        self.logger.close((self.path.parent / "run.json").exists())
+        self.logger.close((self.path.parent / RUN).exists())
 
     def _parse(self, text: bytes) -> dict[str, Any]:
         try:

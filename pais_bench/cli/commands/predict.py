@@ -24,7 +24,8 @@ def run(arguments: Namespace) -> None:
     from lightning_fabric import Fabric
 
     from pais_bench.training import examples
-    from pais_bench.training.predict import load_trained, predict
+    from pais_bench.training.networks import load_trained
+    from pais_bench.training.predict import predict
 
     provenance.require_versions(arguments.locked)
     study = context.read_study(arguments)

@@ -20,6 +20,7 @@ from pais_bench.errors import BenchError
 from pais_bench.evaluation.results_file import read_ground_truth
 from pais_bench.images.files import image_files
 from pais_bench.images.pixels import read_pixels
+from pais_bench.runs.files import RUN
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.types import Backend
@@ -106,7 +107,7 @@ def read_run(folder: Path, annotations: Path | None = None) -> tuple[Run, list[d
     The classes are those of an annotation file that is given, else of run.json, else of the prepared dataset in the
     results folder above. Raises BenchError for a folder without run.json, or where nothing tells the classes.
     """
-    path = folder / "run.json"
+    path = folder / RUN
     if not path.is_file():
         raise BenchError(f"{path}: missing; name the folder of a trained run, below results/runs/")
     record = context.read_json(path)
@@ -154,7 +155,7 @@ def _check_paths(arguments: Namespace) -> list[str]:
 
 def _load(run: Run, categories: list[dict[str, Any]], arguments: Namespace, device: torch.device) -> Backend:
     """Load the network; raise BenchError where its weights are for other classes."""
-    from pais_bench.training.predict import load_trained
+    from pais_bench.training.networks import load_trained
 
     try:
         isthing = [is_thing(category) for category in categories]

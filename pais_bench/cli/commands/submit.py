@@ -14,6 +14,7 @@ from typing import get_args
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
 from pais_bench.provenance import sha256_of
+from pais_bench.runs.files import LOG, RUN
 from pais_bench.study.run import ModelCheckpoint, suffix
 
 AGAIN = "run `pais-bench predict` and `pais-bench evaluate` again"
@@ -49,14 +50,8 @@ def pack(folder: Path, out: Path, by: str, checkpoint: ModelCheckpoint) -> Path:
 
     Raises BenchError where the training or the evaluation is not complete, or is older than what it is made from.
     """
-    from pais_bench.leaderboard.bundle import (
-        MEMBERS,
-        METRICS,
-        PREDICTIONS,
-        RUN,
-        Manifest,
-        write_bundle,
-    )  # here, as every command is loaded at every start
+    # Here, as every command is loaded at every start.
+    from pais_bench.leaderboard.bundle import MEMBERS, METRICS, PREDICTIONS, Manifest, write_bundle
     from pais_bench.leaderboard.submission import read_submission
     from pais_bench.study.base import parse
 
@@ -79,7 +74,7 @@ def pack(folder: Path, out: Path, by: str, checkpoint: ModelCheckpoint) -> Path:
 def _require_complete(record: Path, predictions: Path, metrics: Path) -> None:
     """Raise BenchError for a file that is missing, or is older than the one before it."""
     if not record.is_file():
-        started = (record.parent / "log.jsonl").exists()
+        started = (record.parent / LOG).exists()
         remedy = "the training is not complete; run `pais-bench train` again"
         raise BenchError(f"{record}: missing; {remedy if started else 'name a run, a folder below results/runs/'}")
     if not predictions.is_file():

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pais_bench import provenance
-from pais_bench.annotations import run_data
 from pais_bench.annotations.sources import read_classes, read_content
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context, prepared
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.evaluate import in_percent
+from pais_bench.runs import trained_data
+from pais_bench.runs.files import RUN
 from pais_bench.study.resources import ViewsOn, resources_for
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
@@ -62,7 +63,7 @@ def run(arguments: Namespace) -> int:
     folder = results / run.folder
     name = f"{run.method.label} {run.split.stem} {run.network.label}"
     with lock_folder(folder, fabric) as lock:
-        said = run_data.enter(folder, content) if fabric.is_global_zero else ""
+        said = trained_data.enter(folder, content) if fabric.is_global_zero else ""
         if said:
             context.print_progress(f"{name}: {said}")
         fabric.barrier()
@@ -136,12 +137,12 @@ def _write_run(folder: Path, run: Run, trainer: Trainer, split: Split, content: 
         "wall_seconds": round(trainer.seconds, 3),
         "steps": trainer.step,
     }
-    context.write_json(folder / "run.json", record)
+    context.write_json(folder / RUN, record)
 
 
 def _count_trained(study: Study, results: Path) -> str:
     runs = study.runs()
-    done = sum((results / run.folder / "run.json").exists() for run in runs)
+    done = sum((results / run.folder / RUN).exists() for run in runs)
     return f"{done} of {len(runs)} runs done, {len(runs) - done} left"
 
 
