@@ -15,6 +15,7 @@ from torch import nn
 from torch._dynamo import lookup_backend
 
 from pais_bench import geometry, plugins, provenance
+from pais_bench.layers.losses import focal
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
 from pais_bench.layers.normalizers import batch_normalizer
 from pais_bench.types import TERMS, Instances, Targets
@@ -270,6 +271,13 @@ def test_state_round_trip_predicts_the_same(backend: Any, images: Any) -> None:
     other.load_state_dict(backend.state_dict())
     for mine, theirs in zip(backend.predict(images), other.predict(images), strict=True):
         assert torch.equal(mine.scores, theirs.scores) and torch.equal(mine.masks, theirs.masks)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 1.5])
+def test_a_focal_loss_has_a_gradient_where_the_class_is_sure(gamma: float) -> None:
+    rows = torch.tensor([0.0, 1e-9, 2.0], requires_grad=True)
+    focal(rows, gamma).sum().backward()
+    assert rows.grad is not None and rows.grad.isfinite().all() and rows.grad[:2].abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", OF_REGIONS)

@@ -23,7 +23,8 @@ def weighted_mean(values: Tensor, weights: Tensor, normalizer: float | Tensor | 
 
 def focal(rows: Tensor, gamma: float) -> Tensor:
     """Return cross-entropies f32[n] times (1 - p)^gamma, p the probability of the right class [arXiv 1708.02002]."""
-    return (1 - (-rows).exp()) ** gamma * rows if gamma else rows
+    # Clamped, as the power has no finite gradient at p = 1 for gamma below 1.
+    return (1 - (-rows).exp()).clamp(min=1e-12) ** gamma * rows if gamma else rows
 
 
 def soft_mask_iou(predicted: Tensor, target: Tensor, area_outside: Tensor | float = 0.0) -> Tensor:
