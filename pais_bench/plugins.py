@@ -46,8 +46,12 @@ def load(group: str, name: str) -> ModuleType:
     return import_package(module, remedy, f"{group}/{name}: ")
 
 
+class MissingPackage(BenchError):
+    """Report a package that this Python lacks."""
+
+
 def import_package(module: str, remedy: str, needed_by: str = "") -> ModuleType:
-    """Import a module; raise BenchError with the remedy where a package that it needs is not installed.
+    """Import a module; raise MissingPackage with the remedy where a package that it needs is not installed.
 
     needed_by is what the message begins with. A missing module of this project is raised as it is.
     """
@@ -56,7 +60,7 @@ def import_package(module: str, remedy: str, needed_by: str = "") -> ModuleType:
     except ModuleNotFoundError as error:
         if (fault := describe_missing(error, remedy)) is None:
             raise
-        raise BenchError(needed_by + fault) from error
+        raise MissingPackage(needed_by + fault) from error
 
 
 def describe_missing(error: ModuleNotFoundError, remedy: str) -> str | None:

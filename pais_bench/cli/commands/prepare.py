@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 
 from pais_bench import plugins
@@ -41,5 +42,6 @@ def run(arguments: Namespace) -> None:
     )
     (arguments.results / RESULTS_MARK).touch()
     sources.record(folder, origin, hashes)
-    evaluate.require(study.metrics, sources.read_classes(folder))
+    with contextlib.suppress(plugins.MissingPackage):  # `evaluate` may run in another environment
+        evaluate.require(study.metrics, sources.read_classes(folder))
     context.print_progress(f"{folder}: prepared")
