@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -68,6 +68,8 @@ def describe_missing(error: ModuleNotFoundError, remedy: str) -> str | None:
     package = (error.name or "").partition(".")[0]
     if package in ("", "pais_bench"):
         return None
+    if error.name != package and importlib.util.find_spec(package):
+        return f"there is no module '{error.name}' in the package '{package}' of {sys.executable}; {remedy}"
     return f"the package '{package}' is not installed in {sys.executable}; {remedy}"
 
 

@@ -45,6 +45,7 @@ rule predict:
     resources:
         **BACKEND,
         **cluster_resources("predict"),
+        devices=1,
         checkpoint=checkpoint,
     shell:
         "export OMP_NUM_THREADS={threads}; "

@@ -576,9 +576,17 @@ def test_masks_of_one_object_may_be_of_many_kinds(tmp_path: Path, capsys: pytest
     grey.resize((2 * W, 2 * H)).resize((W, H), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=80)
     palette = Image.fromarray((~truth).astype(np.uint8), "P")
     palette.putpalette([255, 255, 255, 0, 0, 0])
+    numbers = Image.fromarray(truth.astype(np.uint8), "P")  # whose palette has no colours
     cut = Image.merge("RGBA", [Image.new("L", (W, H), 200)] * 3 + [grey])
     opaque = Image.merge("RGBA", [grey] * 3 + [Image.new("L", (W, H), 255)])
-    kinds = {"soft": Image.open(buffer), "palette": palette, "cut": cut, "opaque": opaque, "plain": grey}
+    kinds = {
+        "soft": Image.open(buffer),
+        "palette": palette,
+        "numbers": numbers,
+        "cut": cut,
+        "opaque": opaque,
+        "plain": grey,
+    }
     for name, image in kinds.items():
         save_photo(tmp_path / "root" / name / "images" / f"{name}.jpg")
         (tmp_path / "root" / name / "masks").mkdir()
@@ -612,6 +620,8 @@ PAIRS = {
     "set/image/a_mask.png": "set/label/a_mask.png",
     "x/train_images/a.png": "x/train_masks/a_mask.png",
     "labeled/images/a.png": "labeled/labels/a_label.png",
+    "labeled/a.png": "masks/a.png",
+    "raw_images/a.png": "labeled_images/a.png",
 }
 
 

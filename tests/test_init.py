@@ -346,7 +346,7 @@ def test_a_gpu_and_weights_give_the_usual_network(tmp_path: Path, monkeypatch: p
     assert options["pretrained_backbone"] == str(weights) and len(options["anchor_sizes"]) == 5
     assert "box_features" not in options and study.methods["pais"].options["score_threshold"] == 0.5
     assert study.training.precision == "bf16-mixed" and study.split.folds == (1, 2, 3, 4, 5)
-    assert run._limits(study) == ["--resources", "devices=1"], "one training at a time has the GPU"
+    assert run._limits(study) == ["devices=1"], "one training at a time has the GPU"
     assert run._limits(load_study("demo")) == []
 
 

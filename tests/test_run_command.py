@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,24 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("pais-bench run: error: ") and message in line
     assert not (tmp_path / "results").exists()
+
+
+def test_a_target_is_made_where_trainings_request_a_gpu(tmp_path: Path) -> None:
+    path, results = write_study(tmp_path, resources={"train": {"gpus": 1}}), tmp_path / "results"
+    (split,) = {run.split for run in load_study(path).runs()}
+    target = results / "splits" / "shapes" / split.family / f"{split.stem}.json"
+    flags = [str(target), "--config", f"python={sys.executable}", "--resources", "mem_mb=8000", "devices=3"]
+    done = subprocess.run(
+        command(path, "--results", results, "-n", "--", *flags), env=environment(), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert "        prepare, split\n" in text, "and nothing else"
+    command_line = run_command._snakemake(
+        Namespace(study="s.yaml", results="r", flags=flags, dry_run=False), Path("p"), [], ["devices=1"]
+    )
+    start = command_line.index("--resources")
+    assert command_line[start : start + 4] == ["--resources", "devices=1", "mem_mb=8000", "devices=3"]
 
 
 @pytest.mark.parametrize(

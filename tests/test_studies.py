@@ -132,14 +132,15 @@ def test_a_digest_is_of_what_may_change_a_number() -> None:
 
     def digest(**changes: Any) -> str:
         changed = run.model_copy(update={"training": run.training.model_copy(update=changes)})
-        taught = run.model_copy(update={"teacher": changed})
-        return f"{changed.digest} {taught.digest}"
+        taught = changed.model_copy(update={"teacher": changed})
+        twice = changed.model_copy(update={"teacher": taught})
+        return f"{changed.digest} {taught.digest} {twice.digest}"
 
     assert digest(checkpoint_every=7, log_every=3) == digest()
     options = dict(reversed(run.network.options.items()))
     assert run.model_copy(update={"network": run.network.model_copy(update={"options": options})}).digest == run.digest
     others = [{"matmul_precision": "high"}, {"filter_empty_gt": True}, {"seed": 5}, {"evaluate_every": 7}]
-    assert len({part for changes in (*others, {}) for part in digest(**changes).split()}) == 2 * 5
+    assert len({part for changes in (*others, {}) for part in digest(**changes).split()}) == 3 * 5
 
 
 def test_micro_batches_change_no_digest(tmp_path: Path) -> None:

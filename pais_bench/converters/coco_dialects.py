@@ -55,6 +55,10 @@ def rewrite(folder: Path, ignored: Collection[Path]) -> dict[str, Rewritten]:
             continue
         if (other := files.setdefault(role_of(path.relative_to(folder)), path)) != path:
             raise BenchError(f"{path}: of the same subset as {other}; leave one, or name them by train, val and test")
+    if not files and (others := [path for path in files_below(folder, ".json") if path.name.startswith(OTHER_TASKS)]):
+        raise BenchError(
+            f"{others[0]}: of another task of COCO, by its name; rename it if its annotations are instances"
+        )
     listing = ImageFolder(folder)
     return {subset: _rewrite(path, listing) for subset, path in files.items()}
 

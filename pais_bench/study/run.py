@@ -179,8 +179,8 @@ class Run(StrictConfig):
 
         Neither the order of keys nor how often the training saves and logs changes them.
         """
-        unhashed = {"training": {"checkpoint_every", "log_every"}}
-        values = self.model_dump(mode="json", exclude={**unhashed, "teacher": unhashed})
+        values = self.model_dump(mode="json", exclude={"teacher": True, "training": {"checkpoint_every", "log_every"}})
+        values["teacher"] = self.teacher and self.teacher.digest
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
     @property

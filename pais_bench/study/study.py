@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from pais_bench import plugins
 from pais_bench.study.base import StrictConfig, each_once
@@ -37,6 +37,10 @@ class DatasetChoice(StrictConfig):
         return {"label": values.get("name"), **values} if isinstance(values, dict) else values
 
 
+Name = Annotated[str, BeforeValidator(lambda name: name or "")]
+"""Of a plugin; null and nothing are the label of the entry."""
+
+
 class StudyNetwork(StrictConfig):
     """Describe one network of a study; name defaults to its key, training overrides keys of the study's training.
 
@@ -44,7 +48,7 @@ class StudyNetwork(StrictConfig):
     """
 
     backend: str
-    name: str = ""
+    name: Name = ""
     options: Options = {}
     training: Options = {}
     methods: Annotated[tuple[str, ...] | None, AfterValidator(each_once)] = None
@@ -56,7 +60,7 @@ class StudyMethod(StrictConfig):
     teacher is the label of the method whose trained network, of the same split, gives the pseudo-labels.
     """
 
-    name: str = ""
+    name: Name = ""
     options: Options = {}
     training: Options = {}
     teacher: str | None = None

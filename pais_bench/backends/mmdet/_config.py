@@ -99,8 +99,8 @@ def build(
             # mmdet's own configs use arguments that mmcv deprecates.
             warnings.simplefilter("ignore", DeprecationWarning)
             unfrozen = _unfrozen(content.model.backbone) if learns_norms else {}
-            for key, value in [*unfrozen.items(), *settings.items(), *(overrides or {}).items()]:
-                # One by one, as a mapping among them would replace what is set below it.
+            for key, value in [*unfrozen.items(), *settings.items(), *sorted((overrides or {}).items())]:
+                # One by one, as a mapping among them would replace what is set below it; in an order of their own.
                 content.merge_from_dict({f"model.{key}": value})
             _require_supported(content.model, supported or {}, config)
             _require_classes(content.model, settings)

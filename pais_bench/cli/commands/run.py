@@ -56,7 +56,7 @@ def run(arguments: Namespace) -> int:
     prepared.require_before_jobs(study, arguments.study, arguments.results)
     arguments.dry_run |= any(map(DRY_RUN.fullmatch, arguments.flags))
     profile = _profile(arguments.profile)
-    limits = _limits(study) if profile == provenance.PROJECT / "profiles" / "local" else []
+    limits = _limits(study) if profile.resolve() == (provenance.PROJECT / "profiles" / "local").resolve() else []
     command = _snakemake(arguments, profile, _own_python(study), limits)
     if any(find_spec(package) is None for package in PACKAGES):
         return _run_in_environment(arguments, _own_python(study))
@@ -93,18 +93,19 @@ def _profile(name: str) -> Path:
 
 
 def _limits(study: Study) -> list[str]:
-    """Return the flags that let one training at a time have the GPUs of this machine, where trainings request GPUs."""
+    """Return the total of resources that lets one job at a time have this machine's GPUs, if trainings request them."""
     gpus = resources_for(study.resources, "train").gpus
-    return ["--resources", f"devices={gpus}"] if gpus else []
+    return [f"devices={gpus}"] if gpus else []
 
 
 def _snakemake(arguments: Namespace, profile: Path, python: list[str], limits: list[str]) -> list[str]:
-    """Return the command of Snakemake; all values of --config are joined, since a second --config replaces the first.
+    """Return the command of Snakemake; values of --config, and of --resources, are joined: a second one would replace.
 
     Raises BenchError where they name another study or results folder than is shown.
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-C", nargs="*", action="extend", default=[])
+    parser.add_argument("--resources", "--res", nargs="*", action="extend", default=[])
     own, flags = parser.parse_known_args(arguments.flags)
     for value in own.config:
         if value.split("=")[0] in ("study", "results"):
@@ -112,8 +113,11 @@ def _snakemake(arguments: Namespace, profile: Path, python: list[str], limits: l
     paths = [f"study={_plain(arguments.study)}", f"results={_plain(str(arguments.results))}"]
     config = [*paths, *python, *own.config]
     command = [sys.executable, "-m", "snakemake", "--config", *config]
-    command += ["--snakefile", str(provenance.PROJECT / "Snakefile"), "--workflow-profile", str(profile), *limits]
-    return command + (["--quiet", "host", "reason", "rules"] if arguments.dry_run else []) + flags
+    resources = [*limits, *own.resources]  # of one name, the last one counts
+    command += ["--resources", *resources] if resources else []
+    command += ["--quiet", "host", "reason", "rules"] if arguments.dry_run else []
+    # Last one with a single value, so that it takes no target for another.
+    return [*command, "--workflow-profile", str(profile), "--snakefile", str(provenance.PROJECT / "Snakefile"), *flags]
 
 
 def _plain(path: str) -> str:

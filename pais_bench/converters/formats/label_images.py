@@ -28,11 +28,12 @@ from pais_bench.errors import BenchError
 from pais_bench.images.files import image_files, role_of
 
 LABELS = re.compile(r"(mask|label(?!l?ed))s?")
-PHOTOS = re.compile(r"(image|img|photo)s?")
+PHOTOS = re.compile(r"(image|img|photo)s?|(?<!un)labell?ed")
 """What the names of the two folders have in them, as PedMasks and PNGImages; of train_masks, train is another one.
 
-Folders `labeled` and `unlabelled` have photos.
+Folders `labeled` have photos where others beside or below them have labels, and `unlabelled` ones always.
 """
+LABELLED = re.compile(r"(?<!un)labell?ed")
 ENDS = re.compile(r"_(cp_)?(mask|label)s?$")
 """What a name in a folder of labels may end in, beyond that of its photo."""
 SUFFIXES = ("_cp_masks", "_masks")
@@ -150,10 +151,12 @@ def _folders(folder: Path) -> Iterator[tuple[Path, Path]]:
     files = [Path(file) for file in image_files(folder)]
     holding = {file.parent for file in files}
     above = {path for parent in holding for path in (parent, *parent.parents)} - {Path(".")}
-    outer = [path for path in sorted(above) if _is_labels(path) and not any(map(_is_labels, path.parents))]
-    for labels in outer:
-        there = sorted(path for path in (folder / labels.parent).iterdir() if path.is_dir() and not _is_labels(path))
-        beside = [path.relative_to(folder) for path in there]
+    of_labels = {path for path in above if LABELS.search(path.name.lower())}
+    near = {other for path in of_labels for other in (path.parent, *path.parents)}
+    of_labels |= {path for path in above if LABELLED.search(path.name.lower()) and not {path, path.parent} & near}
+    for labels in sorted(path for path in of_labels if not of_labels & set(path.parents)):
+        there = sorted(path.relative_to(folder) for path in (folder / labels.parent).iterdir() if path.is_dir())
+        beside = [path for path in there if path not in of_labels]
         own = [path for path in beside if path.name.lower() == ENDS.sub("", labels.name.lower())]
         named = own or [path for path in beside if PHOTOS.search(path.name.lower())]
         if named:
@@ -180,10 +183,6 @@ def _names(files: Iterable[Path], top: Path) -> set[Path]:
     """Return the files below a folder, without suffix and without what labels end in."""
     below = (file.relative_to(top) for file in files if file.is_relative_to(top))
     return {file.with_name(ENDS.sub("", file.stem)) for file in below}
-
-
-def _is_labels(path: Path) -> bool:
-    return bool(LABELS.search(path.name.lower()))
 
 
 def _below(top: Path, folders: Iterable[Path]) -> set[Path]:

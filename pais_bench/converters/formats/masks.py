@@ -93,7 +93,9 @@ def _read_values(path: Path) -> np.ndarray:
     values = read_values(path)
     with Image.open(path) as file:
         if file.mode in ("P", "PA"):  # where the object is white, its number may be 0
-            values = np.asarray(file.convert("RGBA"))
+            colours = np.asarray(file.convert("RGBA"))
+            if (colours != colours[0, 0]).any():  # else the palette has no colours, and the numbers tell
+                values = colours
     if values.ndim == 2:
         return values
     if values.shape[-1] in (2, 4):
