@@ -197,8 +197,10 @@ def test_a_setting_that_mmdet_refuses_is_one_clear_error(plugin: Any, changes: d
 
 
 def test_a_mapping_is_merged_over_what_is_set_as_dotted_keys_are() -> None:
+    set_here = ("roi_head.bbox_head.fc_out_channels", "backbone.depth")
+    kept = {key: value for key, value in SMALLEST["mmdet/mask_rcnn"]["overrides"].items() if key not in set_here}
     dotted, nested = (
-        ours(MASK_RCNN, overrides={**SMALLEST["mmdet/mask_rcnn"]["overrides"], **changes}).model
+        ours(MASK_RCNN, overrides={**kept, **changes}).model
         for changes in (
             {"roi_head.bbox_head.fc_out_channels": 24, "backbone.depth": 34},
             {"roi_head": {"bbox_head": {"fc_out_channels": 24}}, "backbone": {"depth": 34}},
@@ -206,6 +208,11 @@ def test_a_mapping_is_merged_over_what_is_set_as_dotted_keys_are() -> None:
     )
     assert str(nested) == str(dotted) and nested.roi_head.bbox_head.num_classes == dotted.roi_head.bbox_head.num_classes
     assert nested.backbone.init_cfg == dotted.backbone.init_cfg and nested.backbone.frozen_stages == -1
+    twice = {"roi_head": {"bbox_head": {"fc_out_channels": 24}}, "roi_head.bbox_head.fc_out_channels": 8}
+    with pytest.raises(
+        BenchError, match=r"fc_out_channels is set by 'roi_head' and by 'roi_head\.bbox_head\.fc_out_ch"
+    ):
+        ours(MASK_RCNN, overrides=twice)
     with pytest.raises(BenchError, match=r"roi_head.bbox_head.num_classes is 80, but the data has 3; leave it out"):
         ours(MASK_RCNN, overrides={"roi_head.bbox_head.num_classes": 80})
 

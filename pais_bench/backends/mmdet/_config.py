@@ -8,7 +8,7 @@ import logging
 import operator
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ def build(
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise BenchError(f"config {config}: no such file, neither here nor among mmdet's own in {SHIPPED}")
+    _require_once(overrides or {})
     try:
         content = Config.fromfile(path)
         with DefaultScope.overwrite_default_scope("mmdet"), warnings.catch_warnings():
@@ -116,6 +117,24 @@ def build(
             f"config {config}: mmdet refuses it ({reason}); look at its keys and at 'overrides'"
         ) from error
     return model
+
+
+def _require_once(overrides: Mapping[str, Any]) -> None:
+    """Raise BenchError where two overrides set one key, of which the order in the study would choose."""
+    setters: dict[str, str] = {}
+    for key, value in overrides.items():
+        for leaf in _leaves(key, value):
+            if (other := setters.setdefault(leaf, key)) != key:
+                raise BenchError(f"overrides: {leaf} is set by '{other}' and by '{key}'; leave one")
+
+
+def _leaves(key: str, value: Any) -> Iterator[str]:
+    """Yield the keys below a key, with dots, whose values are no mappings."""
+    if not isinstance(value, Mapping):
+        yield key
+        return
+    for name, part in value.items():
+        yield from _leaves(f"{key}.{name}", part)
 
 
 def _unfrozen(backbone: Mapping[str, Any]) -> dict[str, Any]:
