@@ -96,6 +96,7 @@ def test_other_classes_and_a_missing_package_are_named(
     other = {**ground_truth, "categories": [{"id": 24, "name": "disc"}]}
     with pytest.raises(BenchError, match="category 24 'disc' is not a Cityscapes class"):
         cityscapes.evaluate(other, [])
-    monkeypatch.setitem(sys.modules, "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling", None)
+    for module in ("cityscapesscripts", "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BenchError, match="'cityscapesscripts' is not installed in .*; install cityscapesscripts"):
         cityscapes.evaluate(ground_truth, [])
