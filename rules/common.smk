@@ -219,7 +219,9 @@ def failures_command():
     return f"{shlex.join(command)} >&2 || true"
 
 
-BACKEND = {**COMMON, "python": interpreter, "locked": locked}
+# `pais-bench run` names the GPUs that the trainings and predictions of one machine share.
+CLAIM = f"--gpus {config['gpus']}" if "gpus" in config else ""
+BACKEND = {**COMMON, "python": interpreter, "locked": locked, "claim": CLAIM}
 
 
 def cluster_resources(rule):

@@ -27,7 +27,7 @@ rule train:
         "{resources.launch} {resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
         " {resources.trained_run} --threads {threads} --devices {resources.devices}"
-        " --nodes {resources.nodes} {resources.workers} {resources.locked} 2>&1 | tee -i {log:q}"
+        " --nodes {resources.nodes} {resources.workers} {resources.claim} {resources.locked} 2>&1 | tee -i {log:q}"
 
 
 rule predict:
@@ -51,7 +51,7 @@ rule predict:
         "export OMP_NUM_THREADS={threads}; "
         "{resources.python:q} -m pais_bench predict {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --checkpoint {resources.checkpoint} --threads {threads} {resources.locked}"
+        " --method {wildcards.method} --checkpoint {resources.checkpoint} --threads {threads} {resources.claim} {resources.locked}"
         " 2>&1 | tee -i {log:q}"
 
 

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from pais_bench.annotations.store import Store
-from pais_bench.cli.commands import run
 from pais_bench.cli.main import main
 from pais_bench.init.device import find_device
 from pais_bench.splits.draw import draw
@@ -346,8 +345,7 @@ def test_a_gpu_and_weights_give_the_usual_network(tmp_path: Path, monkeypatch: p
     assert options["pretrained_backbone"] == str(weights) and len(options["anchor_sizes"]) == 5
     assert "box_features" not in options and study.methods["pais"].options["score_threshold"] == 0.5
     assert study.training.precision == "bf16-mixed" and study.split.folds == (1, 2, 3, 4, 5)
-    assert run._limits(study) == ["devices=1"], "one training at a time has the GPU"
-    assert run._limits(load_study("demo")) == []
+    assert study.resources["train"].gpus == 1, "so that a training has a GPU of its own"
 
 
 def test_variants_of_a_photo_in_both_sets_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

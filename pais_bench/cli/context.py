@@ -16,6 +16,7 @@ from typing import Any
 from pais_bench.annotations.store import Store
 from pais_bench.cli.prepared import open_stores
 from pais_bench.errors import BenchError
+from pais_bench.machine.gpu_claim import claim_gpus
 from pais_bench.splits.split import Split, check_split, read_split, require_objects, split_path
 from pais_bench.study.load import load_study, shipped
 from pais_bench.study.run import ModelCheckpoint, Run
@@ -78,17 +79,29 @@ def add_workers(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=at_least(0), help=workers)
 
 
-def count_workers(arguments: Namespace, device: str, devices: int = 1) -> int:
+def add_gpus(parser: ArgumentParser) -> None:
+    """Add the GPUs that this process shares with others."""
+    gpus = "GPUs, as CUDA_VISIBLE_DEVICES names them: use those that no other process claims (default: the visible)"
+    parser.add_argument("--gpus", type=lambda text: text.split(","), default=[], metavar="0,1,...", help=gpus)
+
+
+def claim_named_gpus(arguments: Namespace, count: int) -> None:
+    """Claim that many of the GPUs that --gpus names; processes that a training starts for its GPUs see the same."""
+    if arguments.gpus and "LOCAL_RANK" not in os.environ:
+        claim_gpus(arguments.gpus, count, print_progress)
+
+
+def count_workers(arguments: Namespace, device: str, processes: int = 1) -> int:
     """Return the number of loader processes: what was asked for, or a process's share of the CPUs less itself.
 
-    device is the type of the device, such as cuda; devices is the number of processes on this node.
+    device is the type of the device, such as cuda; processes is the number of those that share this node's CPUs.
     """
     if arguments.workers is not None:
         return int(arguments.workers)
     if device != "cuda":
         return 0
     given = os.environ.get("SLURM_CPUS_PER_TASK")
-    cpus = int(given) if given else len(os.sched_getaffinity(0)) // devices
+    cpus = int(given) if given else len(os.sched_getaffinity(0)) // processes
     return max(0, cpus - 1)
 
 

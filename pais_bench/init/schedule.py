@@ -129,7 +129,7 @@ def expected_time(
 
 def resources(device: Device) -> list[Choice]:
     """Return what a training requests: a GPU, whose memory its batch may fill; nothing on a CPU."""
-    reason = "one training or prediction at a time has the GPU, whose memory the batch may fill"
+    reason = "a training or prediction has a GPU of its own, whose memory the batch may fill"
     return [Choice({"train": {"gpus": 1}}, reason)] if device.gpu else []
 
 

@@ -16,10 +16,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     context.add_checkpoint(parser)
     context.add_torch(parser)
     context.add_workers(parser)
+    context.add_gpus(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Write predictions.json (COCO results) and examples.json; raise BenchError where the run is not trained."""
+    context.claim_named_gpus(arguments, 1)  # before torch looks for GPUs
     import torch
     from lightning_fabric import Fabric
 
@@ -38,7 +40,7 @@ def run(arguments: Namespace) -> None:
     fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
     backend = load_trained(run, store.isthing, folder, checkpoint).to(fabric.device)
     with fabric.autocast():
-        workers = context.count_workers(arguments, fabric.device.type)
+        workers = context.count_workers(arguments, fabric.device.type, max(1, len(arguments.gpus)))
         records = predict(backend, run, store, store.image_ids, fabric.device, workers)
         example_records = examples.predict_examples(run, store, folder, checkpoint, fabric.device)
     context.write_json(folder / f"examples{suffix(checkpoint)}.json", example_records)

@@ -21,6 +21,7 @@ import yaml
 from pais_bench import plugins, provenance
 from pais_bench.cli import context, prepared
 from pais_bench.errors import BenchError
+from pais_bench.machine.gpu_claim import visible_gpus
 from pais_bench.study.resources import resources_for
 from pais_bench.study.study import Study
 from pais_bench.workflow import view
@@ -56,8 +57,9 @@ def run(arguments: Namespace) -> int:
     prepared.require_before_jobs(study, arguments.study, arguments.results)
     arguments.dry_run |= any(map(DRY_RUN.fullmatch, arguments.flags))
     profile = _profile(arguments.profile)
-    limits = _limits(study) if profile.resolve() == (provenance.PROJECT / "profiles" / "local").resolve() else []
-    command = _snakemake(arguments, profile, _own_python(study), limits)
+    is_local = profile.resolve() == (provenance.PROJECT / "profiles" / "local").resolve()
+    gpus, limits = _shared_gpus(study) if is_local else ([], [])
+    command = _snakemake(arguments, profile, [*gpus, *_own_python(study)], limits)
     if any(find_spec(package) is None for package in PACKAGES):
         return _run_in_environment(arguments, _own_python(study))
     for line in plugins.load("commands", "plan").plan(study, arguments.results):
@@ -92,13 +94,25 @@ def _profile(name: str) -> Path:
     raise BenchError(f"--profile {name}: no folder with a config.yaml; name local, slurm, or such a folder")
 
 
-def _limits(study: Study) -> list[str]:
-    """Return the total of resources that lets one job at a time have this machine's GPUs, if trainings request them."""
-    gpus = resources_for(study.resources, "train").gpus
-    return [f"devices={gpus}"] if gpus else []
+def _shared_gpus(study: Study) -> tuple[list[str], list[str]]:
+    """Return the setting and the total of resources that share this machine's GPUs, if trainings request them.
+
+    Each training and prediction claims GPUs of its own; without a GPU one at a time runs. Raises BenchError where a
+    training requests more than there are.
+    """
+    wanted = resources_for(study.resources, "train").gpus
+    gpus = visible_gpus() if wanted else []
+    if not wanted or not gpus:
+        return [], [f"devices={wanted}"] if wanted else []
+    if wanted > len(gpus):
+        raise BenchError(
+            f"resources.train.gpus: {wanted}, and this machine shows {len(gpus)} GPUs; set it to what there is, or run "
+            f"where there are more (--profile slurm)"
+        )
+    return [f"gpus={','.join(gpus)}"], [f"devices={len(gpus)}"]
 
 
-def _snakemake(arguments: Namespace, profile: Path, python: list[str], limits: list[str]) -> list[str]:
+def _snakemake(arguments: Namespace, profile: Path, settings: list[str], limits: list[str]) -> list[str]:
     """Return the command of Snakemake; values of --config, and of --resources, are joined: a second one would replace.
 
     Raises BenchError where they name another study or results folder than is shown.
@@ -111,7 +125,7 @@ def _snakemake(arguments: Namespace, profile: Path, python: list[str], limits: l
         if value.split("=")[0] in ("study", "results"):
             raise BenchError(f"--config {value}: name the study and --results before `--`")
     paths = [f"study={_plain(arguments.study)}", f"results={_plain(str(arguments.results))}"]
-    config = [*paths, *python, *own.config]
+    config = [*paths, *settings, *own.config]
     command = [sys.executable, "-m", "snakemake", "--config", *config]
     resources = [*limits, *own.resources]  # of one name, the last one counts
     command += ["--resources", *resources] if resources else []

@@ -39,6 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     accumulate = "micro-batches of a device's batch: less memory, the same step (default: the study's, or 1)"
     parser.add_argument("--accumulate", type=context.at_least(1), help=accumulate)
     context.add_workers(parser)
+    context.add_gpus(parser)
     views_on = "what makes views: cpu, device, or auto: the device where it is a GPU (default: the study's, or auto)"
     parser.add_argument("--views-on", choices=get_args(ViewsOn), help=views_on)
 
@@ -46,6 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Train; return 85 where a signal stopped the run, with everything saved."""
     on_signal(_stop_before_training)
+    context.claim_named_gpus(arguments, arguments.devices)  # before torch looks for GPUs
     import torch
 
     from pais_bench.training.trainer import Trainer
@@ -79,7 +81,8 @@ def run(arguments: Namespace) -> int:
         context.print_progress(f"{name}: {len(split.ids)} of {split.pool} images labelled, {steps}")
         on_signal(lambda: setattr(trainer, "stopping", True))
         try:
-            workers = context.count_workers(arguments, fabric.device.type, arguments.devices)
+            sharing = max(arguments.devices, len(arguments.gpus))
+            workers = context.count_workers(arguments, fabric.device.type, sharing)
             trainer.fit(workers, progress=lambda line: _print_evaluation(name, run, line))
         except Interrupted as error:
             requeued = fabric.is_global_zero and requeue()
