@@ -4,6 +4,7 @@
 # SLURM's signal also reaches the shell and tee, which must not end before the training has saved: they ignore it.
 # Only run.json is an output: Snakemake deletes the outputs of a failed job, and the same command continues from
 # checkpoint.pt and log.jsonl.
+# A log keeps the attempts before: of one that is refused, as a training runs already, it has that training's too.
 rule train:
     input:
         rules.prepare.output,
@@ -27,7 +28,7 @@ rule train:
         "{resources.launch} {resources.python:q} -m pais_bench train {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
         " {resources.trained_run} --threads {threads} --devices {resources.devices}"
-        " --nodes {resources.nodes} {resources.workers} {resources.claim} {resources.locked} 2>&1 | tee -i {log:q}"
+        " --nodes {resources.nodes} {resources.workers} {resources.claim} {resources.locked} 2>&1 | tee -ai {log:q}"
 
 
 rule predict:
@@ -52,7 +53,7 @@ rule predict:
         "{resources.python:q} -m pais_bench predict {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
         " --method {wildcards.method} --checkpoint {resources.checkpoint} --threads {threads} {resources.claim} {resources.locked}"
-        " 2>&1 | tee -i {log:q}"
+        " 2>&1 | tee -ai {log:q}"
 
 
 rule evaluate:
@@ -74,4 +75,4 @@ rule evaluate:
     shell:
         "{resources.python:q} -m pais_bench evaluate {resources.study:q} --results {resources.results:q}"
         " --percent {wildcards.percent} --fold {wildcards.fold} --network {wildcards.network}"
-        " --method {wildcards.method} --checkpoint {resources.checkpoint} 2>&1 | tee -i {log:q}"
+        " --method {wildcards.method} --checkpoint {resources.checkpoint} 2>&1 | tee -ai {log:q}"

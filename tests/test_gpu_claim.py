@@ -86,7 +86,7 @@ def test_commands_claim_what_they_are_told(
     for command, gpus in (("train", "5,GPU-6"), ("predict", "GPU-6")):
         assert main([command, *words, "--gpus", gpus]) == 2
         assert "prepare" in capsys.readouterr().err and os.environ["CUDA_VISIBLE_DEVICES"] == gpus.split(",")[0]
-    assert main(["train", *words, "--gpus", "1,2", "--devices", "3"]) == 2
+    assert main(["train", *words, "--gpus", "1, 2,,1", "--devices", "3"]) == 2
     assert "error: --devices 3: --gpus names 2, 1,2; name more of them" in capsys.readouterr().err
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")

@@ -82,7 +82,12 @@ def add_workers(parser: ArgumentParser) -> None:
 def add_gpus(parser: ArgumentParser) -> None:
     """Add the GPUs that this process shares with others."""
     gpus = "GPUs, as CUDA_VISIBLE_DEVICES names them: use those that no other process claims (default: the visible)"
-    parser.add_argument("--gpus", type=lambda text: text.split(","), default=[], metavar="0,1,...", help=gpus)
+    parser.add_argument("--gpus", type=_names, default=[], metavar="0,1,...", help=gpus)
+
+
+def _names(text: str) -> list[str]:
+    """Return names between commas, once each."""
+    return list(dict.fromkeys(name for name in map(str.strip, text.split(",")) if name))
 
 
 def claim_named_gpus(arguments: Namespace, count: int) -> None:
