@@ -7,14 +7,13 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from forked_snakemake import snakemake
 from PIL import Image
-from snakemake import cli
 from tiny import NETWORK, SUPERVISED_AND_PAIS, study, write_study
 
 from pais_bench.study.load import STUDIES
@@ -103,23 +102,6 @@ def test_real_coco_images_end_to_end(shared_data: Path, tmp_path: Path) -> None:
 def test_every_shipped_study_resolves_to_jobs(study_file: Path, tmp_path: Path) -> None:
     options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--dry-run"]
     config = [f"study={study_file.stem}", f"results={tmp_path}/results", f"python={sys.executable}"]
-    code, output = snakemake([*options, "--config", *config], tmp_path / "output.txt")
-    assert code == 0, output[-3000:]
-    assert re.search(r"^train +\d+$", output, re.MULTILINE)
-
-
-def snakemake(words: list[str], output: Path) -> tuple[int, str]:
-    """Run a Snakemake command in a forked process, which costs no import, and return its exit code and output."""
-    if not (pid := os.fork()):
-        code = 1
-        try:
-            with output.open("w") as file:
-                for stream in (sys.stdout, sys.stderr):
-                    os.dup2(file.fileno(), stream.fileno())
-                warnings.resetwarnings()
-                cli.main(words)
-        except SystemExit as error:
-            code = int(error.code or 0)
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.read_text()
+    done = snakemake([*options, "--config", *config], tmp_path, tmp_path / "output.txt")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"^train +\d+$", done.stdout, re.MULTILINE)

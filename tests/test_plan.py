@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked_snakemake import snakemake
 from tiny import study, write_study
 
 from pais_bench.cli.main import main
@@ -187,14 +186,10 @@ def test_a_failed_grid_ends_with_its_failures(tmp_path: Path) -> None:
     path = write_study(tmp_path, methods=methods)
     options = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--cores", "1", "--keep-going"]
     config = [f"study={path}", f"results={tmp_path}/results", f"python={sys.executable}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *options, "--scheduler", "greedy", "--config", *config],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    words = [*options, "--scheduler", "greedy", "--config", *config]
+    done = snakemake(words, tmp_path, tmp_path / "output.txt", PYTHONPATH=str(ROOT))
     assert done.returncode != 0
-    output = done.stderr[done.stderr.index(f"1 of the runs of {path} failed") :]
+    output = done.stdout[done.stdout.index(f"1 of the runs of {path} failed") :]
     assert "loss not finite at step" in output and "--method steep" in output and "Traceback" not in output
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import conda
 import pytest
 import yaml
+from forked_snakemake import snakemake
 from squares import OPTIONS, edit, write_squares
 
 from pais_bench.errors import BenchError
@@ -49,12 +50,9 @@ class Project:
         return project
 
     def snakemake(self, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake in the project, whose package comes before an installed one; stdout has stderr too."""
-        command = (sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/local", *options)
-        environment = {**os.environ, "PYTHONPATH": str(self.root), **variables}
-        return subprocess.run(
-            command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        """Run Snakemake in the project, whose package comes before an installed one in jobs; stdout has stderr too."""
+        words, output = ("--workflow-profile", "profiles/local", *options), self.root / "output.txt"
+        return snakemake(words, self.root, output, PYTHONPATH=str(self.root), **variables)
 
     def planned(self, *config: str, study: str = "tiny.yaml") -> list[tuple[str, str]]:
         """Return (rule, first output) of the jobs of a dry-run; the target's output is empty."""
@@ -397,9 +395,11 @@ def test_what_would_stop_a_study_later_stops_it_before_the_first_job(project: Pr
         ("results=results", "the package 'cityscapesscripts' is not installed"),
         ("results={braces}", "Snakemake takes braces for wildcards; choose a folder without them"),
     ):
-        done = edited.snakemake("-n", "--config", "study=tiny.yaml", setting, PYTHONPATH=path)
-        assert done.returncode != 0 and "Traceback" not in done.stdout
-        assert message in " ".join(done.stdout.split()), done.stdout
+        command = [sys.executable, "-m", "snakemake", "-n", "--config", "study=tiny.yaml", setting]
+        environment = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(command, cwd=edited.root, env=environment, capture_output=True, text=True)
+        assert done.returncode != 0 and "Traceback" not in done.stdout + done.stderr
+        assert message in " ".join(done.stdout.split()), done.stdout + done.stderr
 
 
 def test_jobs_are_isolated_from_the_modules_of_a_cluster(project: Project, tmp_path: Path) -> None:
