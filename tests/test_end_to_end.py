@@ -1,4 +1,4 @@
-"""Run the real workflow end to end by `pais-bench run`, on synthetic and on real images."""
+"""Run a study end to end: synthetic images by `pais-bench run`, real ones by its commands."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from forked_snakemake import snakemake
 from PIL import Image
 from tiny import NETWORK, SUPERVISED_AND_PAIS, study, write_study
 
+from pais_bench.cli.main import main
 from pais_bench.study.load import STUDIES
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +74,7 @@ def test_shapes_end_to_end(tmp_path: Path) -> None:
     assert "Nothing to be done" in (tmp_path / "results/logs/workflow/tiny.log").read_text()
 
 
-def test_real_coco_images_end_to_end(shared_data: Path, tmp_path: Path) -> None:
+def test_real_coco_images_from_prepare_to_report(shared_data: Path, tmp_path: Path) -> None:
     values = study(
         name="coco_mini",
         dataset={"name": "coco", "label": "coco_mini", "root": str(shared_data / "coco_mini")},
@@ -84,14 +85,19 @@ def test_real_coco_images_end_to_end(shared_data: Path, tmp_path: Path) -> None:
     values["training"] |= {"steps": 12, "milestones": [10]}  # after 4 steps the masks are all empty
     path = tmp_path / "coco_mini.yaml"
     path.write_text(yaml.safe_dump(values))
-    done = run(path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    study_and_results = (str(path), "--results", str(tmp_path / "results"))
+    split = ("--percent", "10", "--fold", "1")
+    run = (*split, "--network", "mask_rcnn", "--method", "pais")
+    commands: dict[str, tuple[str, ...]] = {"prepare": (), "split": split, "train": (*run, "--threads", "1")}
+    commands |= {"predict": (*run, "--threads", "1"), "evaluate": run, "report": ()}
+    for command, options in commands.items():
+        assert main([command, *study_and_results, *options]) == 0, command
     (folder,) = (tmp_path / "results/runs/coco_mini/10pct-fold1/torchvision-mask_rcnn").glob("pais-*")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == 49 and len(metrics["per_class"]) == 80
     assert 0 <= metrics["segm"]["AP"] <= 1
-    split = json.loads((folder / "run.json").read_text())["split"]
-    assert (split["labelled"], split["pool"]) == (8, 89)
+    drawn = json.loads((folder / "run.json").read_text())["split"]
+    assert (drawn["labelled"], drawn["pool"]) == (8, 89)
     records = json.loads((folder / "predictions.json").read_text())
     assert records and records[0].keys() == {"image_id", "category_id", "bbox", "score", "segmentation"}
     report = tmp_path / "results/reports/coco_mini"
