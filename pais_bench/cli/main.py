@@ -14,6 +14,7 @@ from pathlib import Path
 from pais_bench import __version__, plugins, provenance
 from pais_bench.cli.prepared import require_folder
 from pais_bench.errors import BenchError, describe_fault
+from pais_bench.optional_packages import describe_missing
 
 WORKFLOW = ("prepare", "split", "train", "predict", "evaluate", "report")
 """The commands that are rules of the workflow, in its order; `--help` lists them first."""
@@ -101,7 +102,7 @@ def _describe(error: Exception) -> str | None:
         return str(error) if isinstance(error, BenchError) else describe_fault(error)
     training = (error.name or "").partition(".")[0] in ("torch", "torchvision", "lightning_fabric")
     command = provenance.install_command("torchvision" if training else "workflow")
-    return plugins.describe_missing(
+    return describe_missing(
         error, f"install it there, or use the Python that `{command}` prints, which has all of them"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pais_bench.errors import BenchError
 from pais_bench.loggers.base import LoggerBase
-from pais_bench.plugins import import_package
+from pais_bench.optional_packages import import_package
 
 DEFAULT = "pais_bench"
 """The experiment, where none is named."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pais_bench.loggers.base import LoggerBase
-from pais_bench.plugins import import_package
+from pais_bench.optional_packages import import_package
 
 DEFAULT = "tensorboard"
 """The folder, where none is named."""

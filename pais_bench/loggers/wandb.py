@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pais_bench.errors import BenchError
 from pais_bench.loggers.base import PREFIXES, LoggerBase
-from pais_bench.plugins import import_package
+from pais_bench.optional_packages import import_package
 
 DEFAULT = "pais_bench"
 """The project, where none is named."""

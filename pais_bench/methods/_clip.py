@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pais_bench.errors import BenchError
-from pais_bench.plugins import import_package
+from pais_bench.optional_packages import import_package
 from pais_bench.study.yaml_file import read_yaml
 
 if TYPE_CHECKING:

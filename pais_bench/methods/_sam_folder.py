@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pais_bench.errors import BenchError
-from pais_bench.plugins import import_package
+from pais_bench.optional_packages import import_package
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KINDS = ("sam", "sam2", "sam2_video")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pais_bench.backends.torchvision._bodies import Body
 from pais_bench.errors import BenchError
 from pais_bench.layers.pretrained import are_weights_read, existing, fit_weights, unreadable
-from pais_bench.plugins import import_package
+from pais_bench.optional_packages import import_package
 
 PREFIX = "timm/"
 INSTALL = "install the extra 'pais-bench[timm]' there, or take a backbone of torchvision's"

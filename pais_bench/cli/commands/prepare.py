@@ -11,6 +11,7 @@ from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context, prepared
 from pais_bench.evaluation import evaluate
 from pais_bench.images.files import RESULTS_MARK
+from pais_bench.optional_packages import MissingPackage
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -42,6 +43,6 @@ def run(arguments: Namespace) -> None:
     )
     (arguments.results / RESULTS_MARK).touch()
     sources.record(folder, origin, hashes)
-    with contextlib.suppress(plugins.MissingPackage):  # `evaluate` may run in another environment
+    with contextlib.suppress(MissingPackage):  # `evaluate` may run in another environment
         evaluate.require(study.metrics, sources.read_classes(folder))
     context.print_progress(f"{folder}: prepared")

@@ -24,7 +24,7 @@ from pycocotools import mask as rle
 
 from pais_bench.annotations.rle import decode_mask
 from pais_bench.errors import BenchError
-from pais_bench.plugins import import_package
+from pais_bench.optional_packages import import_package
 
 PROTOCOLS = {"cityscapes": "cityscapesScripts AP"}
 Record = dict[str, Any]

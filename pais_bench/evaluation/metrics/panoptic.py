@@ -18,7 +18,7 @@ from typing import Any
 from pais_bench.annotations.panoptic import PanopticMap, is_thing, rasterise, write_map
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.panoptic_merge import merge_records
-from pais_bench.plugins import import_package
+from pais_bench.optional_packages import import_package
 
 PROTOCOLS = {"panoptic": "cityscapesScripts PQ"}
 KINDS = {"th": True, "st": False}
