@@ -18,12 +18,12 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.errors import BenchError
-from pais_bench.runs.files import RUN
+from pais_bench.runs.files import RUN, metrics_file, predictions_file
 from pais_bench.study.base import StrictConfig, parse
 from pais_bench.study.run import ModelCheckpoint
 from pais_bench.whole_file import open_whole
 
-MANIFEST, METRICS, PREDICTIONS = "manifest.json", "metrics.json", "predictions.json"
+MANIFEST, METRICS, PREDICTIONS = "manifest.json", metrics_file(), predictions_file()
 MEMBERS = (RUN, METRICS, PREDICTIONS)
 LIMITS = {MANIFEST: 1 << 20, RUN: 1 << 24, METRICS: 1 << 24, PREDICTIONS: 1 << 30}
 """Bytes that a member may have; COCO's 5,000 validation images with 100 instances each take a fifth of it."""

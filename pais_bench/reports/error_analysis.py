@@ -13,6 +13,7 @@ from pais_bench.errors import NothingToShow
 from pais_bench.evaluation.error_cache import ErrorAnalysis
 from pais_bench.reports.external_rows import external_labels
 from pais_bench.reports.results import Results
+from pais_bench.runs.files import metrics_file, predictions_file
 from pais_bench.study.run import ModelCheckpoint, suffix
 from pais_bench.study.study import Study
 
@@ -63,8 +64,8 @@ def analyses(results: Results, store: Store, checkpoints: Sequence[ModelCheckpoi
         folder, external = results.root / row["folder"], bool(row["external"])
         ends = {"": ""} if external else {name: suffix(name) for name in checkpoints or (results.printed,)}
         for checkpoint, end in ends.items():
-            predictions = folder / f"predictions{end}.json"
-            if predictions.exists() and (folder / f"metrics{end}.json").exists():
+            predictions = folder / predictions_file(end)
+            if predictions.exists() and (folder / metrics_file(end)).exists():
                 cell = row["network"], float(row["percent"]), row["method"], int(row["fold"])
                 yield Analysed(*cell, checkpoint, cache.content(predictions))
 

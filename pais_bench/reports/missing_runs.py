@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.reports.results import Results
 from pais_bench.runs import trained_data
-from pais_bench.runs.files import RUN
+from pais_bench.runs.files import RUN, metrics_file, predictions_file
 from pais_bench.study.run import Run, suffix
 from pais_bench.study.study import Study
 
-COMMANDS = {"train": RUN, "predict": "predictions{}.json", "evaluate": "metrics{}.json"}
-"""The commands of a run in their order, and the file that each writes; {} is the suffix of the checkpoint."""
+COMMANDS: dict[str, Callable[[str], str]] = {
+    "train": lambda end: RUN,
+    "predict": predictions_file,
+    "evaluate": metrics_file,
+}
+"""The commands of a run in their order, and the file that each writes of a checkpoint, by its suffix."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def grid_command(source: str, root: Path) -> str:
 
 def _remaining(folder: Path, end: str) -> list[str]:
     """Return the commands from the first one whose file is missing."""
-    return list(itertools.dropwhile(lambda command: (folder / COMMANDS[command].format(end)).exists(), COMMANDS))
+    return list(itertools.dropwhile(lambda command: (folder / COMMANDS[command](end)).exists(), COMMANDS))
 
 
 def _failure(root: Path, run: Run, command: str, end: str) -> str:

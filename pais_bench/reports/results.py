@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pais_bench.errors import BenchError
 from pais_bench.evaluation.evaluate import protocols
 from pais_bench.reports import external, training_log
 from pais_bench.runs import trained_data
-from pais_bench.runs.files import LOG, RUN
+from pais_bench.runs.files import LOG, RUN, metrics_file, predictions_file
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run, suffix
 from pais_bench.study.study import Study
@@ -78,7 +78,7 @@ class Results:
         pseudo_label_log: list[tuple[Any, ...]] = []
         checkpoints: list[tuple[Any, ...]] = []
         printed = study.checkpoints[0]
-        metrics = f"metrics{suffix(printed)}.json"
+        metrics = metrics_file(suffix(printed))
         data = read_content(dataset_folder(root, study.dataset.label))
         for expected in study.runs():
             folder = trained_data.of_content(root / expected.folder, data)
@@ -109,13 +109,13 @@ class Results:
             printed=printed,
         )
 
-    def path(self, folder: str, stem: str = "predictions") -> Path:
+    def path(self, folder: str, file: Callable[[str], str] = predictions_file) -> Path:
         """Return the path of a file of a run's printed checkpoint, which may not exist yet; folder is its in `runs`."""
-        return self.root / folder / f"{stem}{suffix(self.printed)}.json"
+        return self.root / folder / file(suffix(self.printed))
 
     def external_path(self, folder: str) -> Path:
         """Return the path of the predictions in a folder of `external`, which may not exist yet."""
-        return self.root / folder / "predictions.json"
+        return self.root / folder / predictions_file()
 
     def validation(self, study: Study) -> Store | None:
         """Open the validation subset of the study's dataset; return None where it is not prepared here."""
@@ -156,7 +156,7 @@ def _external(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the row of predictions of another codebase, and the AP of each class."""
     folder = description.folder(study.dataset.label)
-    path = root / folder / "metrics.json"
+    path = root / folder / metrics_file()
     metrics = _read(path, "external", "segm", "bbox")
     if metrics is not None and metrics["external"] != description.description:
         raise BenchError(f"{path}: of another description; run `pais-bench import-predictions` again")
@@ -195,7 +195,7 @@ def _classes(path: Path, key: str = "per_class", number: str = "AP") -> list[dic
 def _checkpoints(study: Study, run: Run, folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the numbers of every evaluated checkpoint."""
     for checkpoint in study.checkpoints:
-        path = folder / f"metrics{suffix(checkpoint)}.json"
+        path = folder / metrics_file(suffix(checkpoint))
         metrics = _read(path, "digest", "segm", "bbox")
         if metrics is not None:
             _check_digest(metrics["digest"], run, path)

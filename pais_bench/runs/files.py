@@ -17,6 +17,26 @@ STEP_LINE, EVALUATION_LINE = b'{"event": "step"', b'{"event": "evaluation"'
 """How lines of the log begin; their event is their first key, so that long logs are read without parsing every line."""
 
 
+def predictions_file(end: str = "") -> str:
+    """Return the name of the predictions, COCO results, of a checkpoint; end is its `study.run.suffix`."""
+    return f"predictions{end}.json"
+
+
+def metrics_file(end: str = "") -> str:
+    """Return the name of the numbers of every metric of the study; a checkpoint that has it is evaluated."""
+    return f"metrics{end}.json"
+
+
+def errors_file(end: str = "") -> str:
+    """Return the name of the analysis of the errors of a checkpoint's predictions."""
+    return f"errors{end}.json"
+
+
+def examples_file(end: str = "") -> str:
+    """Return the name of what a checkpoint's teacher and student detect on a few images."""
+    return f"examples{end}.json"
+
+
 def best_checkpoint(model: str) -> str:
     """Return the name of the weights of a model, teacher or student, at its best evaluation."""
     return f"best-{model}.pt"

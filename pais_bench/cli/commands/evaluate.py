@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from pais_bench.cli import context
 from pais_bench.cli.prepared import require_trained
+from pais_bench.runs.files import metrics_file, predictions_file
 from pais_bench.study.run import suffix
 
 
@@ -28,12 +29,12 @@ def run(arguments: Namespace) -> None:
     run, checkpoint = context.find_run(study, arguments), context.find_checkpoint(study, arguments)
     store, folder = context.open_store(study, arguments.results, "val"), arguments.results / run.folder
     require_trained(run, arguments.results)
-    predictions = folder / f"predictions{suffix(checkpoint)}.json"
+    predictions = folder / predictions_file(suffix(checkpoint))
     metrics = evaluate(study.metrics, store.coco_dict(), context.read_json(predictions), study.dataset.root)
     ErrorAnalysis(store).content(predictions)
     if checkpoint == study.checkpoints[0]:
         BootstrapAP(store).of(predictions)
-    path = folder / f"metrics{suffix(checkpoint)}.json"
+    path = folder / metrics_file(suffix(checkpoint))
     model, _, moment = checkpoint.partition("-")
     header = {"digest": run.digest, "model": model, "checkpoint": moment, "images": len(store.image_ids)}
     context.write_json(path, {**header, **metrics})

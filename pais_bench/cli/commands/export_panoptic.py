@@ -16,6 +16,7 @@ from pais_bench.cli.prepared import require_trained
 from pais_bench.evaluation.coco.check import checked_records
 from pais_bench.evaluation.panoptic_merge import merge_records
 from pais_bench.evaluation.results_file import named_in_errors
+from pais_bench.runs.files import predictions_file
 from pais_bench.study.run import suffix
 
 
@@ -32,7 +33,7 @@ def run(arguments: Namespace) -> None:
     run, checkpoint = context.find_run(study, arguments), context.find_checkpoint(study, arguments)
     gt = context.open_store(study, arguments.results, "val").coco_dict()
     require_trained(run, arguments.results)
-    predictions = arguments.results / run.folder / f"predictions{suffix(checkpoint)}.json"
+    predictions = arguments.results / run.folder / predictions_file(suffix(checkpoint))
     with named_in_errors(predictions):
         records = checked_records(gt, context.read_json(predictions))
     by_image: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)

@@ -63,7 +63,7 @@ def failures(study: Study, results: Path) -> Iterator[tuple[Path, str, str, list
         options = ["--percent", f"{run.split.percent:g}", "--fold", str(run.split.fold)]
         options += ["--network", run.network.label, "--method", run.method.label, *flags]
         for rule, checkpoint, end in jobs:
-            if (results / run_folder / COMMANDS[rule].format(end)).exists():
+            if (results / run_folder / COMMANDS[rule](end)).exists():
                 continue
             log = results / "logs" / run_folder / f"{rule}{end}.log"
             if log.exists() and not is_held(results / run_folder):

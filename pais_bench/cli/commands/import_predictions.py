@@ -18,6 +18,7 @@ from pais_bench.evaluation import evaluate
 from pais_bench.evaluation.coco.check import have_masks
 from pais_bench.evaluation.results_file import named_in_errors, read_records
 from pais_bench.reports import external
+from pais_bench.runs.files import metrics_file, predictions_file
 from pais_bench.study.study import Study
 
 
@@ -58,10 +59,10 @@ def evaluate_external(study: Study, description: external.External, results: Pat
             raise BenchError("boxes alone, but the tables print mask AP; `pais-bench evaluate-file` measures box AP")
         metrics = evaluate.evaluate(study.metrics, store.coco_dict(), records, study.dataset.root)
     folder = results / description.folder(study.dataset.label)
-    context.write_json(folder / "predictions.json", records)
-    BootstrapAP(store).of(folder / "predictions.json")
-    ErrorAnalysis(store).content(folder / "predictions.json")
+    context.write_json(folder / predictions_file(), records)
+    BootstrapAP(store).of(folder / predictions_file())
+    ErrorAnalysis(store).content(folder / predictions_file())
     data = read_content(dataset_folder(results, study.dataset.label))
     content = {"external": description.description, "data": data, "images": len(store.image_ids), **metrics}
-    context.write_json(folder / "metrics.json", content)
+    context.write_json(folder / metrics_file(), content)
     return content

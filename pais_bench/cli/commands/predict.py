@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pais_bench import provenance
 from pais_bench.cli import context
 from pais_bench.cli.prepared import require_trained
+from pais_bench.runs.files import examples_file, predictions_file
 from pais_bench.study.run import suffix
 
 
@@ -43,7 +44,7 @@ def run(arguments: Namespace) -> None:
         workers = context.count_workers(arguments, fabric.device.type, max(1, len(arguments.gpus)))
         records = predict(backend, run, store, store.image_ids, fabric.device, workers)
         example_records = examples.predict_examples(run, store, folder, checkpoint, fabric.device)
-    context.write_json(folder / f"examples{suffix(checkpoint)}.json", example_records)
-    path = folder / f"predictions{suffix(checkpoint)}.json"
+    context.write_json(folder / examples_file(suffix(checkpoint)), example_records)
+    path = folder / predictions_file(suffix(checkpoint))
     context.write_json(path, records)
     context.print_progress(f"{path}: {len(records)} instances on {len(store.image_ids)} images")

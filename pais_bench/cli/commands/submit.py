@@ -14,7 +14,7 @@ from typing import get_args
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
 from pais_bench.provenance import sha256_of
-from pais_bench.runs.files import LOG, RUN
+from pais_bench.runs.files import LOG, RUN, errors_file, metrics_file, predictions_file
 from pais_bench.study.run import ModelCheckpoint, suffix
 
 AGAIN = "run `pais-bench predict` and `pais-bench evaluate` again"
@@ -56,11 +56,11 @@ def pack(folder: Path, out: Path, by: str, checkpoint: ModelCheckpoint) -> Path:
     from pais_bench.study.base import parse
 
     end = suffix(checkpoint)
-    files = {RUN: folder / RUN, PREDICTIONS: folder / f"predictions{end}.json", METRICS: folder / f"metrics{end}.json"}
+    files = {RUN: folder / RUN, PREDICTIONS: folder / predictions_file(end), METRICS: folder / metrics_file(end)}
     _require_complete(files[RUN], files[PREDICTIONS], files[METRICS])
     run = read_submission(files[RUN], files[METRICS], checkpoint).run
     sha256 = {name: sha256_of(files[name]) for name in MEMBERS}
-    analysis = folder / f"errors{end}.json"
+    analysis = folder / errors_file(end)
     evaluated = context.read_json(analysis) if analysis.exists() else {}
     if evaluated.get("predictions") != sha256[PREDICTIONS]:
         raise BenchError(f"{files[METRICS]}: of other predictions than these; run `pais-bench evaluate` again")

@@ -28,11 +28,10 @@ from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.outlines import outlines
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import COLOURS, draw
+from pais_bench.runs.files import examples_file
 from pais_bench.study.study import Study
 
 GROUND_TRUTH = "ground truth"
-STEM = "examples"
-"""The stem of the file that `pais-bench predict` writes."""
 MAX_METHODS = 3
 MAX_IMAGES = 3
 MAX_LINE = 14
@@ -77,7 +76,9 @@ class Report(FigureReport):
         store, runs = results.validation(study), _select_runs(study, results)
         if store is None:
             raise NothingToShow(f"The dataset '{study.dataset.label}' is not prepared here.")
-        rows = [row for _, run in runs.iterrows() for row in _rows(run, results.path(run["folder"], STEM), store)]
+        rows = [
+            row for _, run in runs.iterrows() for row in _rows(run, results.path(run["folder"], examples_file), store)
+        ]
         columns = [*self.text_columns, *self.number_columns]
         frame = pd.DataFrame(rows, columns=columns).drop_duplicates([*self.text_columns, "percent", "fold"])
         return worst_images(frame)
@@ -111,11 +112,11 @@ def worst_images(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _select_runs(study: Study, results: Results) -> pd.DataFrame:
     """Return the runs to show: one network, percent and fold, at most MAX_METHODS that use unlabelled images."""
-    runs = results.runs[[results.path(folder, STEM).exists() for folder in results.runs["folder"]]]
+    runs = results.runs[[results.path(folder, examples_file).exists() for folder in results.runs["folder"]]]
     semi_supervised = runs[~runs["method"].isin([baseline(study), *bounds(study)])]
     runs = semi_supervised if len(semi_supervised) else runs
     if runs.empty:
-        raise NothingToShow(f"No run has {results.path('', STEM).name}, which `pais-bench predict` writes.")
+        raise NothingToShow(f"No run has {results.path('', examples_file).name}, which `pais-bench predict` writes.")
     first = runs.iloc[0]
     same_cell = (runs[["network", "percent", "fold"]] == first[["network", "percent", "fold"]]).all(axis=1)
     return runs[same_cell].head(MAX_METHODS)
