@@ -18,9 +18,9 @@ from pais_bench.runs.files import CHECKPOINT, best_checkpoint
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.training.checkpoint import read_checkpoint
 from pais_bench.training.networks import build_backend, stuff_labels
-from pais_bench.training.original import Original, to_original
+from pais_bench.training.original import to_records
 from pais_bench.training.pseudo_labels import merge_stuff
-from pais_bench.types import Instances, SoftBackend, Targets
+from pais_bench.types import Instances, Size, SoftBackend, Targets, View
 
 IMAGES = 8
 """Images of a run; the report shows those on which its methods err most."""
@@ -38,10 +38,10 @@ def predict_examples(
     """Return for each of IMAGES validation images what teacher and student detect, as records in its original pixels.
 
     folder is that of the run. Where the checkpoint is of the best evaluation, each of the two is shown with its best
-    weights as far as they were kept, and `best` lists it; else after the last step. A record has category_id, score,
-    mask_iou, segmentation (RLE), and class_weight and mask_weight where the method weights; of the teacher what the
-    method keeps. Methods without a teacher, with thresholds that were fitted while training, or with a network of their
-    own, such as SAM, weight nothing here. Raises BenchError for a damaged checkpoint.
+    weights as far as they were kept, and `best` lists it; else after the last step. A record is that of
+    to_records with mask_iou, and class_weight and mask_weight where the method weights; of the teacher what the method
+    keeps. Methods without a teacher, with thresholds that were fitted while training, or with a network of their own,
+    such as SAM, weight nothing here. Raises BenchError for a damaged checkpoint.
     """
     best = [model for model in MODELS if checkpoint.endswith("-best") and (folder / best_checkpoint(model)).exists()]
     categories = [category_id for category_id, _ in store.categories]
@@ -67,8 +67,7 @@ def predict_examples(
             if by_method:
                 (detections,) = merge_stuff([detections], stuff_labels(store.isthing))
             targets = method.assign_weights(detections) if by_method else Targets.unweighted(detections)
-            original = to_original(targets.instances, view, store.size(image_id))
-            example[model] = _records(targets, original, categories, by_method)
+            example[model] = _records(targets, view, store.size(image_id), categories, by_method)
     return [{**example, "best": best} if best else example for example in examples.values()]
 
 
@@ -87,19 +86,11 @@ def _choose_images(store: Store) -> list[int]:
     return [int(image_id) for image_id in candidates[positions]]
 
 
-def _records(targets: Targets, original: Original, categories: Sequence[int], weighted: bool) -> list[Record]:
-    instances = targets.instances
-    labels, scores, mask_iou = (values.tolist() for values in (instances.labels, instances.scores, instances.mask_iou))
-    class_weight, mask_weight = targets.class_weight.tolist(), targets.mask_weight.tolist()
-    records = []
-    for index, mask in zip(original.kept, original.masks, strict=True):
-        record: Record = {
-            "category_id": categories[labels[index]],
-            "score": scores[index],
-            "mask_iou": mask_iou[index],
-            "segmentation": mask,
-        }
-        if weighted:
-            record |= {"class_weight": class_weight[index], "mask_weight": mask_weight[index]}
-        records.append(record)
-    return records
+def _records(targets: Targets, view: View, size: Size, categories: Sequence[int], weighted: bool) -> list[Record]:
+    weights = {"mask_iou": targets.instances.mask_iou.tolist()}
+    if weighted:
+        weights |= {"class_weight": targets.class_weight.tolist(), "mask_weight": targets.mask_weight.tolist()}
+    return [
+        {**record, **{name: values[index] for name, values in weights.items()}}
+        for index, record in to_records(targets.instances, view, size, categories)
+    ]

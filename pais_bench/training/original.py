@@ -8,7 +8,7 @@ half is one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,21 @@ def to_original(detections: Instances, view: View, size: Size) -> Original:
     ends = {k: resize_to_ends(masks[k], size) for k in extended}
     kept = [k for k in ends if len(ends[k])]
     return Original(kept, boxes[kept], encode_ends([ends[k] for k in kept], size))
+
+
+def to_records(
+    detections: Instances, view: View, size: Size, categories: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the index of each detection that to_original keeps, and its COCO result without an image.
+
+    category_id, of categories by label | bbox: x y width height in px | score | segmentation: compressed RLE.
+    """
+    original = to_original(detections, view, size)
+    labels, scores = detections.labels.tolist(), detections.scores.tolist()
+    for index, (x0, y0, x1, y1), mask in zip(original.kept, original.boxes.tolist(), original.masks, strict=True):
+        bbox = [x0, y0, x1 - x0, y1 - y0]
+        record = {"category_id": categories[labels[index]], "bbox": bbox, "score": scores[index], "segmentation": mask}
+        yield index, record
 
 
 def resize_to_ends(mask: Bools, size: Size) -> npt.NDArray[np.int64]:

@@ -10,8 +10,8 @@ import torch
 from pais_bench.annotations.store import Store
 from pais_bench.data.views import load_views
 from pais_bench.study.run import Run
-from pais_bench.training.original import to_original
-from pais_bench.types import Backend, Instances, Size, View
+from pais_bench.training.original import to_records
+from pais_bench.types import Backend, View
 
 BATCH_SIZE = 8
 """Images that are padded to one size and predicted together."""
@@ -64,20 +64,6 @@ def _predict_batch(
     detections = network.predict([view.image for view in views]) if batch else []
     records: list[Record] = []
     for image_id, view, instances in zip(batch, views, detections, strict=True):
-        records += _records(image_id, view, instances, store.size(image_id), categories)
+        in_image = to_records(instances, view, store.size(image_id), categories)
+        records += [{"image_id": image_id, **record} for _, record in in_image]
     return records
-
-
-def _records(image_id: int, view: View, instances: Instances, size: Size, categories: Sequence[int]) -> list[Record]:
-    original = to_original(instances, view, size)
-    labels, scores = instances.labels.tolist(), instances.scores.tolist()
-    return [
-        {
-            "image_id": image_id,
-            "category_id": categories[labels[index]],
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "score": scores[index],
-            "segmentation": mask,
-        }
-        for index, (x0, y0, x1, y1), mask in zip(original.kept, original.boxes.tolist(), original.masks, strict=True)
-    ]

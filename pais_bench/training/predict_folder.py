@@ -13,7 +13,7 @@ from pycocotools import mask as rle
 from pais_bench.annotations.rle import compress, decode_mask
 from pais_bench.data.folder import FolderImage, load_folder
 from pais_bench.study.run import Run
-from pais_bench.training.original import to_original
+from pais_bench.training.original import to_records
 from pais_bench.training.polygons import to_polygons
 from pais_bench.training.predict import BATCH_SIZE
 from pais_bench.types import Backend, Instances, Keep
@@ -47,19 +47,10 @@ def predict_folder(
 
 def _records(image: FolderImage, instances: Instances, categories: Sequence[int]) -> list[Record]:
     assert image.view is not None
-    original = to_original(instances, image.view, image.size)
-    labels, scores, mask_iou = (values.tolist() for values in (instances.labels, instances.scores, instances.mask_iou))
+    mask_iou = instances.mask_iou.tolist()
     return [
-        {
-            "image_id": image.id,
-            "file_name": image.name,
-            "category_id": categories[labels[index]],
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "score": scores[index],
-            "mask_iou": mask_iou[index],
-            "segmentation": mask,
-        }
-        for index, (x0, y0, x1, y1), mask in zip(original.kept, original.boxes.tolist(), original.masks, strict=True)
+        {"image_id": image.id, "file_name": image.name, **record, "mask_iou": mask_iou[index]}
+        for index, record in to_records(instances, image.view, image.size, categories)
     ]
 
 
