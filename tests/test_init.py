@@ -125,6 +125,45 @@ def test_layouts_of_two_files(layout: str, tmp_path: Path) -> None:
     assert (options["val_annotations"], options["val_images"]) == (val, val_folder)
 
 
+SAME_NAMES = {
+    "annotations/train.json, annotations/val.json": ("images", "images", "val_predictions"),
+    "train.json, val.json": ("images", "images", "train_overlays"),
+    "annotations/train2.json, annotations/val2.json": ("photos/train", "photos/val", "masks/train"),
+    "annotations/coco.json": ("photos", "annotations"),
+    "train_all.json, val_all.json": ("images", "val", "val_old/photos/val"),
+    "labels.json": ("rgb", "depth"),
+    "a_train.json, a_val.json": ("train", "val", "val_copy"),
+    "train/labels.json, val/labels.json": ("train/rgb", "val/rgb", "train/depth"),
+}
+"""The folder of the photos of each annotation file, and one of other pictures, which have the same names."""
+
+
+@pytest.mark.parametrize("case", SAME_NAMES)
+def test_photos_are_told_from_pictures_of_the_same_names(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    *photos, other = SAME_NAMES[case]
+    root = lay_out(tmp_path / "root", dict(zip(case.split(", "), zip(photos, (12, 8), strict=False), strict=True)))
+    for path in [path for folder in set(photos) for path in (root / folder).glob("*.png")]:
+        (root / other).mkdir(parents=True, exist_ok=True)
+        pixels = np.asarray(Image.open(path))
+        Image.fromarray(pixels if other == "val_copy" else 255 - pixels).save(root / other / path.name)
+    if case == "labels.json":
+        content = json.loads((root / case).read_text())
+        for image in content["images"]:
+            image["file_name"] = f"C:\\old\\rgb\\{image['file_name']}"
+        (root / case).write_text(json.dumps(content))
+    if other == "train/depth":
+        said = complain(capsys, str(root), "--output", str(tmp_path / "study.yaml"))
+        assert f"may be those of {root}/train/depth or {root}/train/rgb, which have the same names; move the" in said
+        return
+    study = init(root, tmp_path / "study.yaml")
+    assert main(["prepare", str(tmp_path / "study.yaml"), "--results", str(tmp_path)]) == 0
+    for subset in ("train", "val"):
+        store = Store.open(tmp_path / "datasets" / study.dataset.label, subset)
+        assert {store.path(number).parent.relative_to(root).as_posix() for number in store.image_ids} <= set(photos)
+
+
 @pytest.mark.parametrize(
     ("annotations", "prefix"),
     [("result.json", "images/"), ("result.json", "../../label-studio/data/media/upload/1/"),

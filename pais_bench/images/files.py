@@ -63,6 +63,19 @@ class ImageFolder:
         same = self._by_end.get(_key(posixpath.basename(_spellings(name)[-1])), ())
         return f"{' and '.join(sorted(same)[:3])} has its name in another folder" if same else ""
 
+    def folders_of(self, name: str) -> list[str]:
+        """Return the folders below which a name, or the longest end of it that files have, is one; [] unless several.
+
+        They are relative to the folder and sorted.
+        """
+        parts = [part for part in _spellings(name)[-1].split(FORWARD) if part not in ("", ".", "..")]
+        for start in range(len(parts)):
+            end = FORWARD.join(parts[start:])
+            if files := [*self._spelt(end), *self._by_end.get(_key(end), ())]:
+                folders = {PurePath(file).parents[len(parts) - start - 1].as_posix() for file in files}
+                return sorted(folders) if len(files) > 1 else []
+        return []
+
     def _reached(self, name: str) -> str | None:
         """Return the file that a name is a path to."""
         if name in self.files:
