@@ -304,6 +304,15 @@ def same(found: list[tuple[str, np.ndarray]], expected: list[tuple[str, np.ndarr
     )
 
 
+@pytest.mark.parametrize(("format_", "suffix"), [("labelme", ".json"), ("cvat", ".xml")])
+def test_files_of_other_kinds_do_not_hide_labels(format_: str, suffix: str, tmp_path: Path) -> None:
+    WRITERS[format_](tmp_path)
+    (tmp_path / "0").mkdir()
+    for number in range(30):
+        (tmp_path / "0" / f"{number}{suffix}").write_text("<camera/>" if suffix == ".xml" else "{}")
+    assert find_format(tmp_path) == format_
+
+
 @pytest.mark.parametrize("format_", WRITERS)
 def test_every_object_is_kept_and_prepare_reads_it(
     format_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

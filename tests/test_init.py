@@ -164,6 +164,13 @@ def test_photos_are_told_from_pictures_of_the_same_names(
         assert {store.path(number).parent.relative_to(root).as_posix() for number in store.image_ids} <= set(photos)
 
 
+def test_larger_files_of_other_tools_do_not_hide_annotations(tmp_path: Path) -> None:
+    root = lay_out(tmp_path / "root", {"train.json": ("images", 12), "val.json": ("images", 4)})
+    for number in range(30):
+        (root / f"{number}.json").write_text(json.dumps({"shapes": [], "imageData": "A" * 5000}))
+    assert init(root, tmp_path / "study.yaml").dataset.options["val_annotations"] == "val.json"
+
+
 @pytest.mark.parametrize(
     ("annotations", "prefix"),
     [("result.json", "images/"), ("result.json", "../../label-studio/data/media/upload/1/"),

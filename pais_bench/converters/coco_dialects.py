@@ -34,8 +34,11 @@ class Rewritten(NamedTuple):
 
 
 def is_coco(path: Path) -> bool:
-    """Return whether a JSON file names the three lists of COCO."""
-    content = path.read_bytes()
+    """Return whether a JSON file names the three lists of COCO; not one that cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
     return all(f'"{key}"'.encode() in content for key in LISTS)
 
 

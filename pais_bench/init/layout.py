@@ -10,7 +10,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
-from pais_bench.converters.coco_dialects import OTHER_TASKS, is_to_be_rewritten
+from pais_bench.converters.coco_dialects import OTHER_TASKS, is_coco, is_to_be_rewritten
 from pais_bench.converters.formats.label_images import LABELS, PHOTOS
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ROLE, ImageFolder, files_below, role_of
@@ -19,7 +19,7 @@ LISTS = ("images", "annotations", "categories")
 DEPTH = 3
 """Levels of folders that are searched, the given one included."""
 LARGEST = 20
-"""JSON files that are read; other tools write one a photo, and an annotation file is larger than those."""
+"""JSON files without the words of COCO that are read to tell what is wrong; other tools write one a photo."""
 OF_LABELS = re.compile(f"annotation|{LABELS.pattern}")
 """What the names of folders have whose pictures are no photos."""
 UNLABELLED = "annotations/image_info_unlabeled2017.json", "unlabeled2017"
@@ -81,10 +81,11 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
     """Return the COCO instances files below a folder, each with the file names of its images."""
     paths = _below(folder, ".json")
     candidates = [path for path in paths if not path.name.startswith(OTHER_TASKS) and path.resolve() not in ignored]
-    largest = sorted(candidates, key=lambda path: -path.stat().st_size)[:LARGEST]
+    coco = set(filter(is_coco, candidates))
+    others = sorted((path for path in candidates if path not in coco), key=lambda path: -path.stat().st_size)
     found: dict[Path, list[str]] = {}
     faults: list[BenchError] = []
-    for path in sorted(largest):
+    for path in sorted([*coco, *others[:LARGEST]]):
         try:
             content = read_json_file(path)
         except BenchError as error:
@@ -102,9 +103,9 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
         return found
     if faults:
         raise faults[0]
-    others = sorted({OTHER_FORMATS[path.suffix.lower()] for path in _below(folder, *OTHER_FORMATS)})
+    formats = sorted({OTHER_FORMATS[path.suffix.lower()] for path in _below(folder, *OTHER_FORMATS)})
     seen = f" ({len(paths)} JSON files are not of that format, or of another task)" if paths else ""
-    seen += f" (some files look like {', '.join(others)})" if others else ""
+    seen += f" (some files look like {', '.join(formats)})" if formats else ""
     remedy = "export the annotations as COCO JSON, or in another format that `pais-bench import-data` reads"
     raise NoCocoFile(f"{folder}: no annotation file in COCO format below it{seen}; {remedy}")
 

@@ -39,8 +39,8 @@ class Converter(ConverterBase):
 
     @staticmethod
     def is_format(folder: Path) -> bool:
-        """Return whether one of the first XML files lists images."""
-        return any(map(_is_cvat, files_below(folder, ".xml")[:20]))
+        """Return whether an XML file lists images."""
+        return any(map(_is_cvat, files_below(folder, ".xml")))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the images by subset, which they name, or their path, or that of their file."""

@@ -31,8 +31,8 @@ class Converter(ConverterBase):
 
     @staticmethod
     def is_format(folder: Path) -> bool:
-        """Return whether one of the first JSON files has shapes."""
-        return any(map(_has_shapes, files_below(folder, ".json")[:20]))
+        """Return whether a JSON file has shapes."""
+        return any(map(_has_shapes, files_below(folder, ".json")))
 
     def subsets(self) -> Mapping[str, Sequence[Path]]:
         """Return the JSON files by subset."""
