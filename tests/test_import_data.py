@@ -1139,6 +1139,32 @@ def test_runs_of_a_csv_are_counted_as_the_photos_tell(tmp_path: Path, capsys: py
     assert "no labels of a known format" in complain(capsys, relative)
 
 
+def test_the_column_of_photos_is_not_one_of_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    for seed in range(4):
+        save_photo(root / f"{seed}.png", seed)
+
+    def save(header: str, *rows: str) -> Path:
+        (root / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
+        return root
+
+    numbers = ((0, 3), (1, 2), (2, 3))  # of a row, and of its photo
+    for header, row in {
+        "id,image_id,rle": "{0},{1},1 9",
+        ",key,rle": "{0},{1}.png,1 9",
+        "class_id,tile,rle": "{0},{1},1 9",
+        "id,image_id,file_name,rle": "{0},{1},{1}.png,1 9",
+    }.items():
+        convert(save(header, *(row.format(*pair) for pair in numbers)), tmp_path / "out.json", "--force")
+        found = {name: len(objects) for name, objects in read(tmp_path / "out.json").items()}
+        assert found == {"3.png": 2, "2.png": 1}, header
+    assert "labels.csv: photos are named in the column 'tile', and classes in 'class_id'" in capsys.readouterr().out
+    for header in ("id,tile,rle", "index,image,rle"):  # which names but one of four photos
+        absent = "7" if "image" in header else "2"
+        said = complain(capsys, save(header, "0,3,1 9", f"1,{absent},1 9", f"2,{absent},1 9"))
+        assert "its photos may be those of the column '" in said and "; remove the one of other numbers" in said
+
+
 def test_results_of_yolo_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = tmp_path / "root", tmp_path / "results.json"
     write_yolo(root)

@@ -1,14 +1,14 @@
 """Read a CSV with a row for each object: the name of its photo and its mask as pairs of start and length, as Kaggle's.
 
-Columns of photos and runs are known by what is in them, those of classes and sizes by their names. Pixels are counted
-from 1, by columns or, in some competitions, by rows: which, is what gives the masks the shorter outlines. Runs of
-square photos are a mask either way, and are counted by columns.
+Columns of photos and runs are known by what is in them, those of classes and sizes by their names. Where photos are
+named by numbers, other columns may have these by chance, and the name of the column tells. Pixels are counted from 1,
+by columns or, in some competitions, by rows: which, is what gives the masks the shorter outlines. Runs of square photos
+are a mask either way, and are counted by columns.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -33,10 +33,15 @@ from pais_bench.images.pixels import Size
 RUNS = re.compile(r"\d+ +\d+( +\d+ +\d+)*")
 CLASSES = ("class", "classid", "classname", "label", "category", "categoryid", "categoryname", "celltype")
 """Names of columns of classes, in lower case and without underscores."""
+SIZES = ("height", "width")
+OF_PHOTOS = re.compile(r"(image|img|photo|picture|file|path)(image|img|photo|file|s|id|name|path|number)*")
+"""Names of columns of photos, likewise."""
 NO_OBJECT = ("", "-1")
 """What stands for the runs of a photo without an object."""
 HEAD, LOOKED_AT = 200, 100
 """Rows that tell what a column is, and objects that tell how pixels are counted."""
+Named = tuple[str, Sequence[str]]
+"""The text of a row, and the photos that it may name."""
 
 
 class Columns(NamedTuple):
@@ -75,7 +80,7 @@ class Converter(ConverterBase):
         """Return whether one of the first CSVs has runs of photos below the folder."""
         heads = [head for path in _tables(folder)[:20] if (head := _head(path)) is not None and _runs_column(head)]
         photos = _by_name(folder) if heads else {}
-        return any(_columns(head, photos) for head in heads)
+        return any(_naming(head, photos) for head in heads)
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the photos by subset, which their path or that of the CSV names; raise BenchError for one in two."""
@@ -83,8 +88,10 @@ class Converter(ConverterBase):
         listed: dict[Path, Path] = {}
         photos = _by_name(self.folder)
         for path in _tables(self.folder):
-            if (head := _head(path)) is None or (columns := _columns(head, photos)) is None:
+            if (head := _head(path)) is None or (columns := _columns(path, head, photos)) is None:
                 continue
+            classes = f", and classes in '{columns.class_name}'" if columns.class_name else ""
+            self.notes.append(f"{path}: photos are named in the column '{columns.photo}'{classes}")
             for entry in self._entries(path, columns, photos):
                 if (other := listed.setdefault(entry.photo, path)) != path:
                     raise BenchError(f"{path}: {entry.photo} is in {other} too; keep the file that counts")
@@ -175,16 +182,51 @@ def _runs_column(head: pd.DataFrame) -> str:
     return ""
 
 
-def _columns(head: pd.DataFrame, photos: Mapping[str, Sequence[str]]) -> Columns | None:
+def _columns(path: Path, head: pd.DataFrame, photos: Mapping[str, Sequence[str]]) -> Columns | None:
     """Return the columns of a table; None where it has no runs, or names no photo."""
-    runs = _runs_column(head)
-    named = Counter({name: head[name].map(lambda text: bool(_named(text, photos))).sum() for name in head.columns})
-    photo, count = named.most_common(1)[0]
-    if not runs or not count:
+    runs, naming = _runs_column(head), _naming(head, photos)
+    if not runs or not naming:
         return None
-    plain = {re.sub("[_ ]", "", str(name).lower()): name for name in head.columns if name not in (photo, runs)}
+    photo = _photo_column(path, naming)
+    plain = {_plain(name): name for name in head.columns if name not in (photo, runs)}
     class_name = next((plain[name] for name in CLASSES if name in plain), "")
-    return Columns(photo, runs, class_name, plain.get("height", ""), plain.get("width", ""))
+    return Columns(photo, runs, class_name, *(plain.get(side, "") for side in SIZES))
+
+
+def _plain(column: str) -> str:
+    return re.sub("[_ ]", "", column.lower())
+
+
+def _naming(head: pd.DataFrame, photos: Mapping[str, Sequence[str]]) -> dict[str, list[Named]]:
+    """Return text and photos of each row of the columns that name any; classes and sizes only where no other does."""
+    rows: dict[str, list[Named]] = {
+        str(name): [(text, _named(text, photos)) for text in texts] for name, texts in head.to_dict("list").items()
+    }
+    naming = {name: pairs for name, pairs in rows.items() if any(files for _, files in pairs)}
+    return {name: naming[name] for name in naming if _plain(name) not in (*CLASSES, *SIZES)} or naming
+
+
+def _photo_column(path: Path, naming: Mapping[str, Sequence[Named]]) -> str:
+    """Return the column of photos: by its name, and by whole file names in it, then by how many rows name a photo.
+
+    Raises BenchError where another one is as likely, or names more than twice as many, and other photos.
+    """
+    counts = {name: sum(bool(files) for _, files in naming[name]) for name in naming}
+    signs = {name: _signs(name, naming[name]) for name in naming}
+    best = max(naming, key=lambda name: (signs[name], counts[name]))
+    for name in naming:
+        likely = 2 * counts[name] >= counts[best] if signs[name] == signs[best] else counts[name] > 2 * counts[best]
+        if likely and [files for _, files in naming[name]] != [files for _, files in naming[best]]:
+            raise BenchError(
+                f"{path}: its photos may be those of the column '{best}' or '{name}'; remove the one of other numbers"
+            )
+    return best
+
+
+def _signs(column: str, rows: Sequence[Named]) -> int:
+    """Return how many signs tell that a column is of photos: its name, and suffixes of files, which no number has."""
+    suffixes = any(PurePath(text).name == PurePath(file).name for text, files in rows for file in files)
+    return bool(OF_PHOTOS.fullmatch(_plain(column))) + suffixes
 
 
 def _by_name(folder: Path) -> dict[str, list[str]]:
