@@ -719,6 +719,32 @@ def test_class_names_of_yolo_are_not_guessed(names: str, tmp_path: Path, capsys:
     assert " has the name " in sentence
 
 
+def test_two_lists_of_class_names_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, said = tmp_path / "root", "number the classes of all labels alike, and leave one such file"
+    write_yolo(root)
+    more = yaml.safe_load((root / "data.yaml").read_text())
+    for name in ("more.yaml", "no_yaml.yml"):
+        (root / name).write_text(yaml.safe_dump({**more, "names": ["leaf", "flower", "stem"]}))
+    (root / "no_yaml.yml").write_text("names: {")
+    convert(root, tmp_path / "out.json")
+    printed = capsys.readouterr().out
+    assert f"not used: {root}/more.yaml, in place of {root}/data.yaml" in printed
+    assert f"classes are named by {root}/data.yaml" in printed
+    (root / "more.yaml").write_text(yaml.safe_dump({**more, "names": ["person"]}))
+    expected = f"{root}/more.yaml: class 0 is 'person', but 'leaf' in {root}/data.yaml; {said}"
+    assert expected in complain(capsys, root)
+    for path in [*root.glob("*.y*ml")]:
+        path.unlink()
+    (root / "labels" / "train" / "classes.txt").write_text("leaf\nflower\n")
+    (root / "labels" / "val" / "classes.txt").write_text("leaf\nflower\nstem\n")
+    (root / "labels.txt").write_text("a.jpg\n")
+    convert(root, tmp_path / "lists.json")
+    assert f"classes are named by {root}/labels/train/classes.txt and 1 like it" in capsys.readouterr().out
+    (root / "obj.names").write_text("flower\nleaf\n")
+    expected = f"{root}/obj.names: class 0 is 'flower', but 'leaf' in {root}/labels/train/classes.txt; {said}"
+    assert expected in complain(capsys, root)
+
+
 def test_boxes_and_key_points_are_no_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "root"
     write_yolo(root)

@@ -8,18 +8,14 @@ from typing import Any
 
 from pais_bench.annotations.complete import measure
 from pais_bench.converters.formats.base import read_lines
-from pais_bench.converters.formats.yolo import class_names, listed_names, read_fractions, read_mapping
+from pais_bench.converters.formats.yolo import read_fractions
+from pais_bench.converters.yolo_names import read_names
 from pais_bench.errors import BenchError
 
 
-def read_names(path: Path) -> dict[int, str]:
+def read_names_by_number(path: Path) -> dict[int, str]:
     """Return the names by YOLO's class number, of data.yaml or of a text file with one a line."""
-    if path.suffix not in (".yaml", ".yml"):
-        return {number - 1: name for number, name in listed_names(path).items()}
-    content = read_mapping(path)
-    if "names" not in content:
-        raise BenchError(f"{path}: has no names; give the data.yaml that the network was trained with")
-    return {number - 1: name for number, name in class_names(content["names"], path).items()}
+    return {number - 1: name for number, name in read_names(path).items()}
 
 
 class YoloResults:

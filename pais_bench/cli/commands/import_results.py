@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from pais_bench.cli import context
-from pais_bench.converters.yolo_results import YoloResults, read_names
+from pais_bench.converters.yolo_results import YoloResults, read_names_by_number
 from pais_bench.evaluation.results_file import read_ground_truth
 from pais_bench.whole_file import open_whole
 
@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Write the file record by record; raise BenchError for predictions that do not fit the ground truth."""
     gt = read_ground_truth(arguments.ground_truth, context.print_progress)
-    results = YoloResults(arguments.folder, read_names(arguments.names), gt)
+    results = YoloResults(arguments.folder, read_names_by_number(arguments.names), gt)
     out: Path = arguments.out
     count = 0
     with open_whole(out) as file:

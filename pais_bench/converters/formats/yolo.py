@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pais_bench.converters.formats.base import (
     ConverterBase,
     Item,
@@ -25,6 +23,7 @@ from pais_bench.converters.formats.base import (
     photos_by_stem,
     read_lines,
 )
+from pais_bench.converters.yolo_names import read_mapping, read_same_names
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, image_files, role_of
 
@@ -41,21 +40,21 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether a YAML has names and train, some `labels` text files, or photos text files and class names."""
-        if _find_yaml(folder) is not None or _in_labels(folder):
+        if _find_yamls(folder) or _in_labels(folder):
             return True
         beside = ((folder / name).with_suffix(".txt") for name in image_files(folder))
         return any((folder / name).is_file() for name in NAMES) and any(path.is_file() for path in beside)
 
     def subsets(self) -> Mapping[str, Sequence[Item]]:
         """Return the photos by subset; raise BenchError for labels whose photo is missing, and without class names."""
-        self._yaml = path = _find_yaml(self.folder) or self._yaml_below()
+        self._yaml = path = self._find_yaml()
         self._lists: set[Path] = set()
         content = read_mapping(path) if path else {}
         if "kpt_shape" in content:
             raise BenchError(
                 f"{path}: kpt_shape: its lines are boxes and key points, which have no mask; draw outlines"
             )
-        self.classes = class_names(content["names"], path) if path else self._listed_names()
+        self.classes = self._class_names([path] if path else self._lists_of_names())
         photos = self._photos(content, path) if path else {"": self._below_images()}
         found: dict[str, list[Item]] = {}
         for subset, paths in photos.items():
@@ -91,13 +90,22 @@ class Converter(ConverterBase):
                 objects.append(Object(name, [scaled]))
         return Photo(item.photo, size, objects, left_out)
 
-    def _yaml_below(self) -> Path | None:
-        """Return the YAML file of the one sub-folder that has a data set; raise BenchError where several have."""
-        folders = sorted({path.parent for path in files_below(self.folder, ".yaml", ".yml")})
-        found = [path for folder in folders if (path := _find_yaml(folder))]
+    def _find_yaml(self) -> Path | None:
+        """Return the YAML file of the folder, else of the one sub-folder that has a data set.
+
+        Raises BenchError where several sub-folders have one, and where two files of a folder name a class differently.
+        """
+        below = sorted({path.parent for path in files_below(self.folder, ".yaml", ".yml")})
+        here = _find_yamls(self.folder)
+        found = [here] if here else [paths for folder in below if (paths := _find_yamls(folder))]
         if len(found) > 1:
-            raise BenchError(f"{self.folder}: has data sets of {found[0]} and {found[1]}; give the folder of one")
-        return found[0] if found else None
+            raise BenchError(f"{self.folder}: has data sets of {found[0][0]} and {found[1][0]}; give the folder of one")
+        if not found:
+            return None
+        path, *others = found[0]
+        read_same_names(found[0])
+        self.notes += [f"not used: {other}, in place of {path}" for other in others]
+        return path
 
     def _photos(self, content: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
         """Return the photos of each key of the YAML."""
@@ -146,12 +154,18 @@ class Converter(ConverterBase):
         if without := sum(not item.labels for item in items):
             self.notes.append(f"{without} photos have no text file, and are taken as photos without an object")
 
-    def _listed_names(self) -> dict[int, str]:
-        files = files_below(self.folder, ".txt", ".names")
-        for name in NAMES:
-            for path in (path for path in files if path.name == name):
-                return listed_names(path)
-        raise BenchError(f"{self.folder}: no class names; write them into {self.folder / 'classes.txt'}, one a line")
+    def _class_names(self, paths: Sequence[Path]) -> dict[int, str]:
+        more = f" and {len(paths) - 1} like it" if len(paths) > 1 else ""
+        self.notes.append(f"classes are named by {paths[0]}{more}")
+        return read_same_names(paths)
+
+    def _lists_of_names(self) -> list[Path]:
+        files = [path for path in files_below(self.folder, ".txt", ".names") if path.name in NAMES]
+        if not files:
+            raise BenchError(
+                f"{self.folder}: no class names; write them into {self.folder / 'classes.txt'}, one a line"
+            )
+        return [path for path in files if path.name != NAMES[-1]] or files  # which may be that of a photo
 
     def _name(self, text: str, place: str) -> str:
         try:
@@ -175,51 +189,21 @@ class Converter(ConverterBase):
                     raise BenchError(f"{path}: the photo of these labels is missing; put it back, or remove the labels")
 
 
-def _find_yaml(folder: Path) -> Path | None:
-    """Return the YAML file of a data set directly in a folder."""
+def _find_yamls(folder: Path) -> list[Path]:
+    """Return the YAML files of data sets directly in a folder."""
+    found: list[Path] = []
     for path in sorted(path for pattern in ("*.yaml", "*.yml") for path in folder.glob(pattern) if path.is_file()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or b"names" not in path.read_bytes():
             continue
-        content = read_mapping(path) if b"names" in path.read_bytes() else {}  # other files may be no plain YAML
+        try:
+            content = read_mapping(path)
+        except BenchError:  # other files may be no plain YAML
+            if found:
+                continue
+            raise
         if "names" in content and set(KEYS) & set(content):
-            return path
-    return None
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Return the mapping of a YAML file, empty where it holds none."""
-    try:
-        content = yaml.safe_load("\n".join(read_lines(path)))
-    except yaml.YAMLError as error:
-        raise BenchError(f"{path}: not valid YAML ({error}); correct it") from error
-    return content if isinstance(content, dict) else {}
-
-
-def listed_names(path: Path) -> dict[int, str]:
-    """Return the names of a text file, one a line, by category id."""
-    return class_names("\n".join(read_lines(path)).rstrip().split("\n"), path)
-
-
-def class_names(names: Any, path: Path) -> dict[int, str]:
-    """Return the names by category id, which is YOLO's index and one, as COCO's ids begin at 1.
-
-    Raises BenchError for a name that is no text, as YAML reads a bare `no`, an empty one, and one that is there twice.
-    """
-    try:
-        pairs = dict(enumerate(names)) if isinstance(names, list) else {int(key): name for key, name in names.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise BenchError(
-            f"{path}: names is no list of class names, nor a mapping from their numbers; correct it"
-        ) from None
-    known: dict[str, int] = {}
-    for number, name in sorted(pairs.items()):
-        if not isinstance(name, str) or not name.strip():
-            raise BenchError(f"{path}: class {number} has the name {name!r}; give it a name, in quotes in YAML")
-        if (other := known.setdefault(name.strip(), number)) != number:
-            raise BenchError(
-                f"{path}: class {number} has the name '{name.strip()}' of class {other}; give every class its own"
-            )
-    return {number + 1: name for name, number in known.items()}
+            found.append(path)
+    return found
 
 
 def _locate(root: Path, entry: str) -> Path | None:
