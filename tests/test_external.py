@@ -76,18 +76,20 @@ def test_predictions_become_rows_and_mixed_families_are_noted(
 
 
 def test_with_the_same_family_they_are_compared_with_the_supervised_run_of_the_study(tmp_path: Path) -> None:
-    words = write(tmp_path, {"network": "mask_rcnn", "split_family": "soft_teacher"})
+    comparable = {"network": "mask_rcnn", "split_family": "soft_teacher"}
+    words = write(tmp_path, comparable, {**comparable, "name": "base", "method": "supervised"})
     (own,) = (run for run in load_study(words[0]).runs() if run.method.label == "supervised")
     folder = tmp_path / "results" / own.folder
     folder.mkdir(parents=True)
     (folder / "predictions.json").write_text((tmp_path / "half.json").read_text())
     run = ["--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "supervised"]
     assert main(["evaluate", *words, *run]) == 0
-    assert main(["import-predictions", *words, "--name", "gd_10"]) == 0
+    assert main(["import-predictions", *words]) == 0
     assert main(["report", *words]) == 0
     gains = pd.read_csv(tmp_path / "results/reports/tiny/significance.csv").set_index("method")
     other = gains.loc["guided_distillation ‡"]
     assert other["gain"] > 0 and other["p_images_holm"] < 0.05 and not other["significant"], "it is one fold"
+    assert "supervised ‡" not in gains.index, "a reference is no tested method"
     text = (tmp_path / "results/reports/tiny/main_table.md").read_text()
     assert f"(+{other['gain']:.1f}) |" in text and "Split families" not in text and "Nothing is bold" in text
 

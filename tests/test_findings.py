@@ -110,8 +110,15 @@ def test_a_gain_and_whether_it_is_more_than_luck(
 def test_an_unfinished_grid_ranks_by_paired_gains_and_says_so() -> None:
     cells = main_table(("sup", 40.0, NAN, 3), ("pais", 41.0, 2.5, 3), ("weak", 42.0, 1.0, 4), ("late", 44.0, 4.0, 2))
     cells["folds_expected"] = 5
-    assert said(cells, gain_test("pais", 2.5, 3, 0.2))[1].startswith(
-        "10 % labels: pais is best so far with a mask AP of 41.0"
+    text = said(cells, gain_test("pais", 2.5, 3, 0.2))[1]
+    assert text.startswith("10 % labels: pais is best so far of those with 3 folds, with a mask AP of 41.0, +2.5")
+    assert text.endswith("; more is gained in fewer than 3 folds by late.")
+    worse = main_table(("sup", 40.0, NAN, 3), ("pais", 22.0, -18.0, 3))
+    worse["folds_expected"] = 5
+    assert said(worse)[0] == "No method is ahead of sup so far."
+    late = main_table(("late", 55.0, 15.0, 2))
+    assert said(pd.concat([worse, late]))[1].startswith(
+        "10 % labels: late is best so far with a mask AP of 55.0, +15.0"
     )
     waiting = main_table(("sup", 40.0, NAN, 1), ("pais", 41.0, NAN, 1))
     assert said(waiting) == [
@@ -174,9 +181,14 @@ def test_several_networks_are_summed_up() -> None:
     worse = main_table(("sup", 40.0, NAN, 3), ("pais", 39.0, -1.0, 3), network="other")
     cells, gains = pd.concat([THREE, worse]), gain_test("pais", 2.5, 3, 0.01)
     assert said(cells, gains) == [
-        "Of 2 networks and percents, pais is best at 1 and sup at 1; 1 of 1 gains over sup is more than luck.",
-        "10 % labels: of 2 networks, pais is best on 1 and sup on 1; gain over sup of +2.5, 1 of 1 more than luck.",
+        "Of 2 networks and percents, pais is best at 1 and sup at 1; 1 of 1 has a gain over sup that is more than "
+        "luck.",
+        "10 % labels: of 2 networks, pais is best on 1 and sup on 1; gain over sup of +2.5; "
+        "1 of 1 with a gain that is more than luck.",
     ]
+    behind = pd.concat([gain_test("pais", 2.5, 3, 0.2), gain_test("weak", 1.0, 3, 0.01)])
+    text = said(pd.concat([THREE.replace({"gain": {-1.0: 1.0}}), worse]), behind)
+    assert text[0].endswith("; 1 of 1 has a gain over sup that is more than luck."), "another method's than the best"
     unfinished = main_table(("sup", NAN, NAN, 0), ("pais", NAN, NAN, 0), network="other")
     text = said(pd.concat([THREE, unfinished]), gains)[1]
     assert text.startswith("10 % labels: on small, the only network with a finished run, pais is best with")

@@ -492,6 +492,14 @@ def test_only_neighbours_that_a_test_tells_apart_have_ranks_of_their_own() -> No
     (section,) = rank([one for one in entries if one.submission.run.method.label != "mean_teacher"])
     assert [(row.first, row.last) for row in section.rows] == [(1, 1), (2, 2)]
     assert section.rows[0].gain.value == pytest.approx(10.1) and section.rows[0].gain.p < 0.05
+    runs = runs_of("pais")
+    hard = runs[0].model_copy(update={"split": runs[0].split.model_copy(update={"fold": 4})})
+    all_folds = [entry(run, ap) for run, ap in zip([*runs, hard], (0.5, 0.6, 0.551, 0.1), strict=True)]
+    easy_folds = [entry(run, ap) for run, ap in zip(runs_of("supervised"), (0.45, 0.549, 0.5), strict=True)]
+    (section,) = rank([*all_folds, *easy_folds])
+    (first, second) = section.rows
+    assert first.run.method.label == "supervised" and first.gain.value < 0 and first.gain.p < 0.05
+    assert (first.first, first.last, second.first, second.last) == (1, 2, 1, 2), "easy folds alone win no rank"
 
 
 def test_folds_whose_labelled_images_differ_are_not_compared() -> None:

@@ -127,7 +127,8 @@ def _ranked(groups: Mapping[tuple[str, ...], list[Entry]]) -> tuple[Row, ...]:
     rows = sorted(map(Row, by_fold), key=lambda row: -row.AP.mean)
     tests = [_gain(low, high) for high, low in zip(rows, rows[1:], strict=False)]
     corrected = significance.holm([gain.p for gain, _ in tests])
-    apart = [bool(p < LEVEL) for p in corrected]
+    # Rows of other folds may have the higher mean and the lower AP on the common folds.
+    apart = [bool(p < LEVEL) and gain.value > 0 for p, (gain, _) in zip(corrected, tests, strict=True)]
     ends = [place for place, told in enumerate([*apart, True], start=1) if told]
     ranked = []
     for place, row in enumerate(rows, start=1):

@@ -27,9 +27,9 @@ class Finding:
 
     methods: how many have a finished run | method: empty where none has | gain: over supervised, below 0 where every
     method is worse | interval: text of its 95 % interval | folds: those that the test is over, 0 where there is no test
-    | p: corrected by Holm | significant: as in the table significance | partial: some folds are not finished | tied:
-    methods from which a paired t test over the folds does not tell it apart | also: others whose gain is significant |
-    bound: the gain of the held-out labels themselves.
+    | p: corrected by Holm | significant: as in the table significance | partial: some folds are not finished |
+    unranked: methods of fewer folds with a larger gain | tied: methods from which a paired t test over the folds does
+    not tell it apart | also: others whose gain is significant | bound: the gain of the held-out labels themselves.
     """
 
     network: str
@@ -43,6 +43,7 @@ class Finding:
     p: float = math.nan
     significant: bool = False
     partial: bool = False
+    unranked: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     bound: float = math.nan
@@ -58,9 +59,9 @@ def find(
     """Return a finding per network and percent of the study's own methods, in the order of main_table's frame.
 
     Methods are ranked by their gain, which is paired by fold, as unfinished folds would shift a mean; by mean AP where
-    there is no gain. Those of one or two folds are not ranked where others have three. gains and pairs are the frames
-    of significance and method_pairs, None where they were not written. bounds are methods that learn the held-out
-    labels, and are not ranked.
+    there is no gain. Those of one or two folds are not ranked where others have three and a gain. gains and pairs are
+    the frames of significance and method_pairs, None where they were not written. bounds are methods that learn the
+    held-out labels, and are not ranked.
     """
     own = cells[cells["model"] != ""]
     findings = []
@@ -77,12 +78,15 @@ def _best(network: str, percent: float, cell: pd.DataFrame, supervised: str | No
     if done.empty:
         return Finding(network, percent, 0)
     rivals = done[done["gain"].notna() & (done["method"] != supervised)]
-    if (tested := rivals["folds"] >= MIN_FOLDS).any():
-        rivals = rivals[tested]
-    ranked = done.sort_values("AP", kind="stable") if rivals.empty else rivals.sort_values("gain", kind="stable")
+    tested = rivals["folds"] >= MIN_FOLDS
+    kept = rivals[tested] if (rivals["gain"][tested] > 0).any() else rivals
+    ranked = done.sort_values("AP", kind="stable") if kept.empty else kept.sort_values("gain", kind="stable")
     best = ranked.iloc[-1]
     partial = bool((cell["folds"] < cell["folds_expected"]).any())
-    return Finding(network, percent, len(done), best["method"], best["AP"], best["gain"], partial=partial)
+    unranked = tuple(rivals["method"][rivals["gain"] > best["gain"]])
+    return Finding(
+        network, percent, len(done), best["method"], best["AP"], best["gain"], partial=partial, unranked=unranked
+    )
 
 
 def _tested(
@@ -140,7 +144,7 @@ def lead(findings: Sequence[Finding], finished: int, supervised: str | None) -> 
         return f"No method has a finished fold in common with {supervised} yet, so no gain is stated."
     ahead = [finding for finding in compared if finding.gain > 0]
     if not ahead:
-        return f"No method is ahead of {supervised}."
+        return f"No method is ahead of {supervised}{' so far' if any(one.partial for one in compared) else ''}."
     significant = [finding for finding in ahead if finding.significant]
     significant += [replace(finding, method=method) for finding in ahead for method in finding.also]
     if significant:
@@ -166,11 +170,11 @@ def _over_networks(done: Sequence[Finding], supervised: str | None) -> str:
     ahead = [finding for finding in done if finding.gain > 0]
     if not ahead:
         return f"{text}."
-    significant = sum(finding.significant for finding in ahead)
+    significant = sum(_has_significant(finding) for finding in ahead)
     if not significant:
         return f"{text}, {_doubt(ahead)}."
-    verb = "is" if significant == 1 else "are"
-    return f"{text}; {significant} of {len(ahead)} gains over {supervised} {verb} more than luck."
+    verb = "has" if significant == 1 else "have"
+    return f"{text}; {significant} of {len(ahead)} {verb} a gain over {supervised} that is more than luck."
 
 
 def _ranked(done: Sequence[Finding], supervised: str | None, verb: str, place: str) -> str:
@@ -215,11 +219,20 @@ def _one(finding: Finding, supervised: str | None) -> str:
     if finding.gain <= 0:
         nearest = f"the nearest, {finding.method}, has {gain} {finding.interval}".rstrip()
         return f"no method is ahead of {supervised}{so_far}; {nearest}{_bound(finding)}"
-    text = f"{finding.method} is best{so_far} with a mask AP of {finding.ap:.1f}, {gain} over {supervised}"
+    among = f" of those with {MIN_FOLDS} folds," if finding.unranked else ""
+    text = f"{finding.method} is best{so_far}{among} with a mask AP of {finding.ap:.1f}, {gain} over {supervised}"
     text += f" {finding.interval}; " if finding.interval else "; "
     text += verdict(finding) + (f", not told apart from {_names(finding.tied)}" if finding.tied else "")
     text += f"; better than {supervised} by more than luck: {_names(finding.also)}" if finding.also else ""
+    text += (
+        f"; more is gained in fewer than {MIN_FOLDS} folds by {_names(finding.unranked)}" if finding.unranked else ""
+    )
     return text + _bound(finding)
+
+
+def _has_significant(finding: Finding) -> bool:
+    """Return whether some method gains more than luck can give, the best one or another."""
+    return finding.significant or bool(finding.also)
 
 
 def _bound(finding: Finding) -> str:
@@ -254,8 +267,8 @@ def _sum(findings: Sequence[Finding], supervised: str | None) -> str:
     else:
         text += f"; gains over {supervised} from {signed(low)} to {signed(high)}"
     tested = any(finding.folds >= MIN_FOLDS for finding in ahead)
-    significant = sum(finding.significant for finding in ahead)
-    return f"{text}, {significant or 'none'} of {len(ahead)} more than luck" if tested else text
+    significant = sum(map(_has_significant, ahead))
+    return f"{text}; {significant or 'none'} of {len(ahead)} with a gain that is more than luck" if tested else text
 
 
 def _names(names: Sequence[str], most: int = MAX_NAMES) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from pais_bench.evaluation import significance
 from pais_bench.evaluation.bootstrap_cache import BootstrapAP
 from pais_bench.reports.cells import baseline, bounds, comparable
+from pais_bench.reports.external_rows import MARK
 from pais_bench.reports.results import Results
 from pais_bench.study.study import Study
 
@@ -55,10 +56,15 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
 
 
 def _paths(study: Study, results: Results, network: str, percent: float) -> dict[str, dict[int, Path]]:
-    """Return the paths of the evaluated predictions by method and fold, whether they are present or not."""
+    """Return the paths of the evaluated predictions by method and fold, whether they are present or not.
+
+    The supervised runs of other codebases are left out: they are references, as the study's own is.
+    """
     paths: dict[str, dict[int, Path]] = {method: {} for method in study.methods_of(network)}
     done = comparable(study, results)
     for _, row in done[(done["network"] == network) & (done["percent"] == percent)].iterrows():
+        if row["external"] and row["method"].startswith(f"supervised{MARK}"):
+            continue
         path = results.external_path if row["external"] else results.path
         paths.setdefault(row["method"], {})[row["fold"]] = path(row["folder"])
     return paths
