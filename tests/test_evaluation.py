@@ -35,7 +35,7 @@ def test_the_default_is_coco_alone_and_changes_no_run(tmp_path: Path) -> None:
     assert default.metrics == ("coco",)
     assert [run.digest for run in default.runs()] == [run.digest for run in both.runs()]
     ground_truth, records = coco_random.generate(0)
-    assert evaluate(default.metrics, ground_truth, records) == coco.evaluate(ground_truth, records)
+    assert evaluate(default.metrics, ground_truth, records) == coco.Metric().evaluate(ground_truth, records)
     numbers = evaluate(both.metrics, ground_truth, records)
     assert set(numbers) == {"segm", "bbox", "boundary", "per_class"}
     assert set(numbers) - {"per_class"} <= set(protocols())

@@ -18,7 +18,8 @@ from pais_bench.evaluation.coco.average_precision import evaluate_fast, summariz
 from pais_bench.evaluation.coco.ground_truth import GroundTruth
 from pais_bench.evaluation.coco.matching import match
 from pais_bench.evaluation.coco.pycocotools import NAMES
-from pais_bench.evaluation.metrics.coco import Numbers, evaluate
+from pais_bench.evaluation.metrics import coco
+from pais_bench.evaluation.metrics.base import Numbers
 
 
 def approx(numbers: Numbers) -> dict[str, object]:
@@ -28,7 +29,7 @@ def approx(numbers: Numbers) -> dict[str, object]:
 @pytest.mark.parametrize("seed", range(20))
 def test_random_data_as_pycocotools(seed: int) -> None:
     ground_truth, records = coco_random.generate(seed, crowded=seed % 4 == 0)
-    expected = evaluate(ground_truth, records)
+    expected = coco.Metric().evaluate(ground_truth, records)
     for kind in ("segm", "bbox"):
         numbers = summarize(match(ground_truth, records, kind=kind))
         assert tuple(numbers) == NAMES
@@ -43,14 +44,15 @@ def test_the_example_of_cocoapi(kind: str, shared_data: Path) -> None:
     boxes = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
     records = [{**mask, "bbox": box["bbox"]} for mask, box in zip(masks, boxes, strict=True)]
     numbers = summarize(match(ground_truth, records, kind=kind))
-    assert numbers == approx(evaluate(ground_truth, records)[kind])
+    assert numbers == approx(coco.Metric().evaluate(ground_truth, records)[kind])
     assert numbers["AP"] == pytest.approx({"segm": 0.319545, "bbox": 0.504581}[kind], abs=1e-6)
 
 
 def test_a_subset_of_the_images() -> None:
     ground_truth, records = coco_random.generate(3)
     ids = [image["id"] for image in ground_truth["images"]][:5]
-    expected, numbers = evaluate(ground_truth, records, ids), evaluate_fast(GroundTruth.of(ground_truth, ids), records)
+    expected = coco.Metric().evaluate(ground_truth, records, ids)
+    numbers = evaluate_fast(GroundTruth.of(ground_truth, ids), records)
     for kind in ("segm", "bbox"):
         assert numbers[kind] == approx(expected[kind])
 
@@ -65,13 +67,13 @@ def test_no_detections_are_zero_and_no_objects_are_undefined() -> None:
 def test_the_ids_of_objects_do_not_enter(new_id: Callable[[int], int]) -> None:
     """Check that an object of id 0 is found, although COCOeval on its own takes the id for "no match"."""
     ground_truth, records = coco_random.generate(7)
-    expected = evaluate(ground_truth, records)
+    expected = coco.Metric().evaluate(ground_truth, records)
     alone = bare_pycocotools(ground_truth, records)
     assert alone == pytest.approx(expected["segm"]["AP"], abs=1e-12)
     for annotation in ground_truth["annotations"]:
         annotation["id"] = new_id(annotation["id"])
     assert bare_pycocotools(ground_truth, records) < alone - 1e-4
-    assert evaluate(ground_truth, records) == expected
+    assert coco.Metric().evaluate(ground_truth, records) == expected
     assert summarize(match(ground_truth, records)) == approx(expected["segm"])
 
 
@@ -80,9 +82,9 @@ def bare_pycocotools(ground_truth: dict[str, Any], records: list[dict[str, Any]]
     gt, results = COCO(), COCO()
     areas = [{**record, "id": number, "iscrowd": 0} for number, record in enumerate(records, 1)]
     areas = [{**record, "area": float(rle.area(record["segmentation"]))} for record in areas]
-    for coco, objects in ((gt, ground_truth["annotations"]), (results, areas)):
-        coco.dataset = {**ground_truth, "annotations": [dict(record) for record in objects]}
-        coco.createIndex()
+    for index, objects in ((gt, ground_truth["annotations"]), (results, areas)):
+        index.dataset = {**ground_truth, "annotations": [dict(record) for record in objects]}
+        index.createIndex()
     evaluation = COCOeval(gt, results, "segm")
     evaluation.evaluate()
     evaluation.accumulate()

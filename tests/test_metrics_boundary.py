@@ -68,7 +68,7 @@ def test_a_shifted_square_is_matched_by_its_boundary_iou() -> None:
     first, second = boundary_of(square(20, 30, 40)), boundary_of(square(21, 30, 40))
     iou = (first & second).sum() / (first | second).sum()
     assert 0.6 < iou < 0.8 < 39 / 41  # the IoU of the masks
-    ap = boundary.evaluate(ground_truth(square(20, 30, 40)), [record])["boundary"]["AP"]
+    ap = boundary.Metric().evaluate(ground_truth(square(20, 30, 40)), [record])["boundary"]["AP"]
     assert ap == pytest.approx(np.mean(np.linspace(0.5, 0.95, 10) <= iou))
 
 
@@ -76,12 +76,13 @@ def test_a_filled_hole_counts_by_the_smaller_iou() -> None:
     """A matching boundary is not enough where the mask lacks its middle: there the mask IoU is the smaller one."""
     ring = square(10, 10, 80) - square(14, 14, 72)
     record = {"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": encode(ring)}
-    assert boundary.evaluate(ground_truth(square(10, 10, 80)), [record])["boundary"]["AP"] == 0
+    assert boundary.Metric().evaluate(ground_truth(square(10, 10, 80)), [record])["boundary"]["AP"] == 0
 
 
 def test_perfect_is_1_and_below_mask_ap_otherwise() -> None:
     content, records = coco_random.generate(3)
-    assert boundary.evaluate(content, records)["boundary"]["AP"] < coco.evaluate(content, records)["segm"]["AP"]
+    mask_ap = coco.Metric().evaluate(content, records)["segm"]["AP"]
+    assert boundary.Metric().evaluate(content, records)["boundary"]["AP"] < mask_ap
     perfect = [{"image_id": 1, "category_id": 1, "score": 1.0, "segmentation": encode(square(20, 30, 40))}]
-    assert boundary.evaluate(ground_truth(square(20, 30, 40)), perfect)["boundary"]["AP"] == pytest.approx(1)
-    assert boundary.evaluate(ground_truth(square(20, 30, 40)), [])["boundary"]["AP"] == 0
+    assert boundary.Metric().evaluate(ground_truth(square(20, 30, 40)), perfect)["boundary"]["AP"] == pytest.approx(1)
+    assert boundary.Metric().evaluate(ground_truth(square(20, 30, 40)), [])["boundary"]["AP"] == 0

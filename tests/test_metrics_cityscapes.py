@@ -55,7 +55,7 @@ def ground_truth() -> dict[str, Any]:
 def test_perfect_predictions(ground_truth: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     records = [record(5, 26, 0.9, 0, 0, 40, 30), record(5, 26, 0.8, 60, 0, 40, 30), record(8, 24, 0.7, 10, 10, 20, 40)]
-    result = cityscapes.evaluate(ground_truth, records)
+    result = cityscapes.Metric().evaluate(ground_truth, records)
     assert result["cityscapes"] == {"AP": pytest.approx(1), "AP50": pytest.approx(1)}
     assert result["cityscapes_per_class"]["car"] == pytest.approx(1)
     assert result["cityscapes_per_class"]["train"] is None
@@ -64,30 +64,32 @@ def test_perfect_predictions(ground_truth: dict[str, Any], tmp_path: Path, monke
 
 def test_a_second_call_does_not_reuse_the_ground_truth_of_the_first(ground_truth: dict[str, Any]) -> None:
     records = [record(8, 24, 0.7, 10, 10, 20, 40)]
-    assert cityscapes.evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == pytest.approx(1)
+    assert cityscapes.Metric().evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == pytest.approx(1)
     ground_truth["annotations"] = [annotation(8, 24, 80, 10, 20, 40)]
-    assert cityscapes.evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == 0
+    assert cityscapes.Metric().evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == 0
 
 
 def test_a_false_negative_a_false_positive_and_a_detection_on_a_group(ground_truth: dict[str, Any]) -> None:
     car = [record(5, 26, 0.9, 0, 0, 40, 30)]
-    assert cityscapes.evaluate(ground_truth, car, [5])["cityscapes_per_class"]["car"] == pytest.approx(0.5)
+    assert cityscapes.Metric().evaluate(ground_truth, car, [5])["cityscapes_per_class"]["car"] == pytest.approx(0.5)
     person = [record(8, 24, 0.5, 10, 10, 20, 40)]
     false_positive = record(8, 24, 0.9, 95, 0, 20, 20)
     on_group = record(8, 24, 0.9, 60, 10, 28, 28)
-    assert cityscapes.evaluate(ground_truth, [*person, false_positive], [8])["cityscapes"]["AP"] < 0.9
-    assert cityscapes.evaluate(ground_truth, [*person, on_group], [8])["cityscapes"]["AP"] == pytest.approx(1)
+    assert cityscapes.Metric().evaluate(ground_truth, [*person, false_positive], [8])["cityscapes"]["AP"] < 0.9
+    assert cityscapes.Metric().evaluate(ground_truth, [*person, on_group], [8])["cityscapes"]["AP"] == pytest.approx(1)
 
 
 def test_the_official_ground_truth_has_void(ground_truth: dict[str, Any], tmp_path: Path) -> None:
     ids = cityscapes._instance_ids([row for row in ground_truth["annotations"] if row["image_id"] == 8], HEIGHT, WIDTH)
     ids[:20, 95:115] = 0
-    (tmp_path / "x").mkdir()
-    Image.fromarray(ids).save(tmp_path / "x" / "x_8_gtFine_instanceIds.png")
+    folder = tmp_path / "gtFine" / "val" / "x"
+    folder.mkdir(parents=True)
+    Image.fromarray(ids).save(folder / "x_8_gtFine_instanceIds.png")
+    metric = cityscapes.Metric(tmp_path)
     records = [record(8, 24, 0.5, 10, 10, 20, 40), record(8, 24, 0.9, 95, 0, 20, 20)]
-    assert cityscapes.evaluate(ground_truth, records, [8], tmp_path)["cityscapes"]["AP"] == pytest.approx(1)
+    assert metric.evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == pytest.approx(1)
     with pytest.raises(BenchError, match="x_5_gtFine_instanceIds.png: no such ground-truth image"):
-        cityscapes.evaluate(ground_truth, records, [5], tmp_path)
+        metric.evaluate(ground_truth, records, [5])
 
 
 def test_other_classes_and_a_missing_package_are_named(
@@ -95,8 +97,8 @@ def test_other_classes_and_a_missing_package_are_named(
 ) -> None:
     other = {**ground_truth, "categories": [{"id": 24, "name": "disc"}]}
     with pytest.raises(BenchError, match="category 24 'disc' is not a Cityscapes class"):
-        cityscapes.evaluate(other, [])
+        cityscapes.Metric().evaluate(other, [])
     for module in ("cityscapesscripts", "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(BenchError, match="'cityscapesscripts' is not installed in .*; install cityscapesscripts"):
-        cityscapes.evaluate(ground_truth, [])
+        cityscapes.Metric().evaluate(ground_truth, [])

@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.check import checked_records
 from pais_bench.evaluation.coco.pycocotools import NAMES
-from pais_bench.evaluation.metrics.coco import evaluate
+from pais_bench.evaluation.metrics import coco
 
 # pycocotools 2.0.11 on the example of its authors (val2014_fake_eval_res.txt prints three of these digits)
 SEGM = [0.319545, 0.562288, 0.298927, 0.387374, 0.310183, 0.326934]
@@ -52,7 +52,7 @@ def test_the_example_of_cocoapi(shared_data: Path) -> None:
     masks = json.loads((folder / "instances_val2014_fakesegm100_results.json").read_text())
     boxes = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
     records = [{**mask, "bbox": box["bbox"]} for mask, box in zip(masks, boxes, strict=True)]
-    result = evaluate(json.loads((folder / "instances_val2014_100.json").read_text()), records)
+    result = coco.Metric().evaluate(json.loads((folder / "instances_val2014_100.json").read_text()), records)
     assert [result["segm"][name] for name in NAMES] == pytest.approx(SEGM, abs=1e-6)
     assert [result["bbox"][name] for name in NAMES] == pytest.approx(BBOX, abs=1e-6)
     per_class = [value for value in result["per_class"].values() if value is not None]
@@ -61,13 +61,13 @@ def test_the_example_of_cocoapi(shared_data: Path) -> None:
 
 
 def test_perfect_predictions(ground_truth: dict[str, Any]) -> None:
-    result = evaluate(ground_truth, [record(7, 3, (2, 2, 10, 10)), record(9, 5, (5, 5, 20, 8))])
+    result = coco.Metric().evaluate(ground_truth, [record(7, 3, (2, 2, 10, 10)), record(9, 5, (5, 5, 20, 8))])
     assert result["segm"]["AP"] == result["bbox"]["AP"] == pytest.approx(1)
     assert result["per_class"] == {"disc": pytest.approx(1), "bar": pytest.approx(1), "never": None}
 
 
 def test_no_predictions_are_zero_and_json(ground_truth: dict[str, Any]) -> None:
-    result = evaluate(ground_truth, [])
+    result = coco.Metric().evaluate(ground_truth, [])
     assert result["segm"]["AP"] == result["bbox"]["AR100"] == 0
     assert result["segm"]["APl"] is None
     assert json.loads(json.dumps(result, allow_nan=False)) == result
@@ -75,18 +75,18 @@ def test_no_predictions_are_zero_and_json(ground_truth: dict[str, Any]) -> None:
 
 def test_a_subset_of_the_images(ground_truth: dict[str, Any]) -> None:
     records = [record(7, 3, (2, 2, 10, 10)), record(9, 5, (30, 40, 5, 5))]
-    assert evaluate(ground_truth, records)["segm"]["AP"] == pytest.approx(0.5)
-    assert evaluate(ground_truth, records, image_ids=[7])["segm"]["AP"] == pytest.approx(1)
-    assert evaluate(ground_truth, records, image_ids=[9])["segm"]["AP"] == 0
+    assert coco.Metric().evaluate(ground_truth, records)["segm"]["AP"] == pytest.approx(0.5)
+    assert coco.Metric().evaluate(ground_truth, records, image_ids=[7])["segm"]["AP"] == pytest.approx(1)
+    assert coco.Metric().evaluate(ground_truth, records, image_ids=[9])["segm"]["AP"] == 0
     with pytest.raises(BenchError, match="no image_id 1;"):
-        evaluate(ground_truth, [], image_ids=[1, 7])
+        coco.Metric().evaluate(ground_truth, [], image_ids=[1, 7])
 
 
 def test_the_area_of_a_prediction_is_that_of_its_mask(ground_truth: dict[str, Any]) -> None:
     # A false positive with a small mask in a large box: it must not count as a medium false positive.
     ground_truth["annotations"] = [annotation(1, 7, 3, (0, 0, 40, 40))]
     wrong = record(7, 3, (0, 45, 5, 5), bbox=[0, 0, 40, 50], score=0.99)
-    result = evaluate(ground_truth, [record(7, 3, (0, 0, 40, 40)), wrong])
+    result = coco.Metric().evaluate(ground_truth, [record(7, 3, (0, 0, 40, 40)), wrong])
     assert result["segm"]["APm"] == pytest.approx(1)
     assert result["segm"]["AP"] == pytest.approx(0.5)
 
@@ -96,7 +96,7 @@ def test_arguments_are_not_changed_and_nothing_is_printed(
 ) -> None:
     records = [record(7, 3, (2, 2, 10, 10))]
     before = copy.deepcopy((ground_truth, records))
-    evaluate(ground_truth, records)
+    coco.Metric().evaluate(ground_truth, records)
     assert (ground_truth, records) == before
     assert capsys.readouterr().out == ""
 

@@ -105,16 +105,16 @@ def test_quality_is_that_of_the_oracle() -> None:
         "categories": CLASSES,
     }
     records = as_records(regions(1, found_a, {1: 1, 2: 1, 5: 3, 6: 2, 7: 1}) + regions(2, found_b, {1: 1, 4: 2, 5: 3}))
-    numbers = panoptic.evaluate(content, records)
+    numbers = panoptic.Metric().evaluate(content, records)
     expected = {"PQ": 0.307879, "SQ": 0.475758, "RQ": 0.433333, "PQth": 0.28, "PQst": 0.363636}
     assert numbers["panoptic"] == pytest.approx(expected, abs=1e-6)
     assert numbers["panoptic_per_class"] == pytest.approx({"a": 0.56, "b": 0, "c": 0.363636}, abs=1e-6)
-    alone = panoptic.evaluate(content, records, [1])
+    alone = panoptic.Metric().evaluate(content, records, [1])
     assert alone["panoptic"]["PQ"] == pytest.approx(0.713636, abs=1e-6)
     assert alone["panoptic_per_class"] == {"a": pytest.approx(0.7), "b": None, "c": pytest.approx(0.727273, abs=1e-6)}
-    nothing = panoptic.evaluate({**content, "annotations": []}, [])
+    nothing = panoptic.Metric().evaluate({**content, "annotations": []}, [])
     assert set(nothing["panoptic"].values()) == {None}
-    assert panoptic.evaluate(content, [])["panoptic"]["PQ"] == 0
+    assert panoptic.Metric().evaluate(content, [])["panoptic"]["PQ"] == 0
 
 
 def test_the_merge_is_that_of_k_net() -> None:

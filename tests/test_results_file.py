@@ -27,7 +27,7 @@ from pais_bench.evaluation import significance
 from pais_bench.evaluation.coco.bootstrap import bootstrap_ap
 from pais_bench.evaluation.coco.matching import match
 from pais_bench.evaluation.coco.pycocotools import NAMES
-from pais_bench.evaluation.metrics.coco import evaluate
+from pais_bench.evaluation.metrics import coco
 
 Record = dict[str, Any]
 
@@ -70,7 +70,7 @@ def test_every_protocol_is_printed_under_its_name(
     assert main(["evaluate-file", *files[:2], "--metrics", "boundary", "coco"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1::2] == ["COCO mask AP (%)", "COCO box AP (%)", "COCO boundary AP (%)"]
-    expected = evaluate(*generated)["segm"]
+    expected = coco.Metric().evaluate(*generated)["segm"]
     assert lines[2].split() == [word for name in NAMES for word in (name, f"{100 * expected[name]:.2f}")]  # type: ignore[operator]
 
 

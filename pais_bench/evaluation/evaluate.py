@@ -12,6 +12,7 @@ from pais_bench import plugins
 from pais_bench.annotations.panoptic import is_thing, things_alone
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.check import checked_records, have_masks
+from pais_bench.evaluation.metrics.base import MetricBase
 
 
 @cache
@@ -19,7 +20,7 @@ def protocols() -> dict[str, str]:
     """Return the printed name of each protocol by its key in metrics.json; COCO's come first."""
     printed: dict[str, str] = {}
     for name in sorted(plugins.names("metrics"), key=lambda name: (name != "coco", name)):
-        printed |= plugins.load("metrics", name).PROTOCOLS
+        printed |= plugins.load("metrics", name).Metric.protocols
     return printed
 
 
@@ -34,10 +35,9 @@ def require(metrics: Sequence[str], classes: Sequence[dict[str, Any]] | None = N
     classes are the categories of a COCO annotation file; None where they are not known yet.
     """
     for name in metrics:
-        metric = plugins.load("metrics", name)
-        if hasattr(metric, "require"):
-            things = None if classes is None else [category for category in classes if is_thing(category)]
-            metric.require(classes if name == "panoptic" else things)
+        metric: MetricBase = plugins.load("metrics", name).Metric()
+        things = None if classes is None else [category for category in classes if is_thing(category)]
+        metric.require(classes if metric.counts_stuff else things)
 
 
 def evaluate(
@@ -56,10 +56,8 @@ def evaluate(
     classes = {category["id"] for category in things["categories"]}
     of_things = [record for record in records if record["category_id"] in classes]
     for name in metrics:
-        metric = plugins.load("metrics", name)
-        if name != "coco" and not have_masks(records):
+        metric: MetricBase = plugins.load("metrics", name).Metric(root)
+        if metric.needs_masks and not have_masks(records):
             raise BenchError(f"the results are boxes alone, and metric '{name}' is of masks; leave it out")
-        options = metric.options(root) if hasattr(metric, "options") else {}
-        counted = (ground_truth, records) if name == "panoptic" else (things, of_things)
-        numbers |= metric.evaluate(*counted, **options)
+        numbers |= metric.evaluate(*((ground_truth, records) if metric.counts_stuff else (things, of_things)))
     return numbers

@@ -15,25 +15,29 @@ from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
 from pais_bench.evaluation.coco.pycocotools import run, stats
+from pais_bench.evaluation.metrics.base import MetricBase, Numbers, Record
 
-PROTOCOLS = {"boundary": "COCO boundary AP"}
 DILATION_RATIO = 0.02
 """d as a fraction of the image's diagonal; the paper's value for COCO."""
 
-Record = dict[str, Any]
 _SQUARE = np.ones((3, 3), dtype=bool)
 
 
-def evaluate(
-    ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
-) -> dict[str, dict[str, float | None]]:
-    """Return {"boundary": NAMES} as fractions 0..1, None where undefined; arguments are those of metrics/coco.py."""
-    selected = sorted({image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids))
-    detections = [
-        {**record, "id": number, "iscrowd": 0, "area": float(rle.area(record["segmentation"]))}
-        for number, record in enumerate(records, start=1)
-    ]
-    return {"boundary": stats(run(_BoundaryEvaluation, ground_truth, detections, "segm", selected))}
+class Metric(MetricBase):
+    """Measure AP and AR of masks that are matched by the boundary too."""
+
+    protocols = {"boundary": "COCO boundary AP"}
+
+    def evaluate(
+        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
+    ) -> dict[str, Numbers]:
+        """Return {"boundary": NAMES} as fractions 0..1, None where undefined."""
+        selected = sorted({image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids))
+        detections = [
+            {**record, "id": number, "iscrowd": 0, "area": float(rle.area(record["segmentation"]))}
+            for number, record in enumerate(records, start=1)
+        ]
+        return {"boundary": stats(run(_BoundaryEvaluation, ground_truth, detections, "segm", selected))}
 
 
 class _BoundaryEvaluation(COCOeval):  # type: ignore[misc]

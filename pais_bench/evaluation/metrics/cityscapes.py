@@ -24,10 +24,9 @@ from pycocotools import mask as rle
 
 from pais_bench.annotations.rle import decode_mask
 from pais_bench.errors import BenchError
+from pais_bench.evaluation.metrics.base import MetricBase, Numbers, Record
 from pais_bench.optional_packages import import_package
 
-PROTOCOLS = {"cityscapes": "cityscapesScripts AP"}
-Record = dict[str, Any]
 ROAD = 7
 """The label of every pixel without an object: it is not void, as detections on void are ignored."""
 
@@ -45,44 +44,44 @@ class _NumPy:
         return getattr(np, name)
 
 
-def evaluate(
-    ground_truth: Record,
-    records: Sequence[Record],
-    image_ids: Iterable[int] | None = None,
-    gtfine: Path | None = None,
-) -> dict[str, dict[str, float | None]]:
-    """Return {"cityscapes": {"AP", "AP50"}, "cityscapes_per_class": {class: AP}}, 0..1, None where undefined.
+class Metric(MetricBase):
+    """Measure AP of masks by the official script."""
 
-    Arguments are those of metrics/coco.py; crowd records are groups. gtfine is the folder of a subset's official ground
-    truth (gtFine/val). Without it the ground-truth images are rendered from the annotations, which have groups but no
-    void: a detection on void then is a false positive. AP50m and AP100m need distances, which the published annotations
-    lack. Raises BenchError without cityscapesscripts, for a category that it does not have, and for a missing
-    ground-truth image.
-    """
-    script = _script()
-    _check_categories(ground_truth, script)
-    selected = {image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids)
-    with tempfile.TemporaryDirectory() as name:
-        # An absolute path without links, as the script compares prefixes.
-        folder = Path(name).resolve()
-        pairs = _write(folder, ground_truth, records, selected, gtfine)
-        averages = _run(script, folder, pairs)["averages"]
-    return {
-        "cityscapes": {"AP": _defined(averages["allAp"]), "AP50": _defined(averages["allAp50%"])},
-        "cityscapes_per_class": {name: _defined(value["ap"]) for name, value in averages["classes"].items()},
-    }
+    protocols = {"cityscapes": "cityscapesScripts AP"}
+
+    def require(self, classes: Sequence[Record] | None) -> None:
+        """Raise BenchError without cityscapesscripts, and for classes, where they are known, that it does not have."""
+        script = _script()
+        _check_categories({"categories": classes or ()}, script)
+
+    def evaluate(
+        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
+    ) -> dict[str, Numbers]:
+        """Return {"cityscapes": {"AP", "AP50"}, "cityscapes_per_class": {class: AP}}, 0..1, None where undefined.
+
+        Crowd records are groups. Where root has the official ground truth of val, it is that. Without it the
+        ground-truth images are rendered from the annotations, which have groups but no void: a detection on void then
+        is a false positive. AP50m and AP100m need distances, which the published annotations lack. Raises BenchError
+        without cityscapesscripts, for a category that it does not have, and for a missing ground-truth image.
+        """
+        script = _script()
+        _check_categories(ground_truth, script)
+        selected = {image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids)
+        with tempfile.TemporaryDirectory() as name:
+            # An absolute path without links, as the script compares prefixes.
+            folder = Path(name).resolve()
+            pairs = _write(folder, ground_truth, records, selected, _official_ground_truth(self.root))
+            averages = _run(script, folder, pairs)["averages"]
+        return {
+            "cityscapes": {"AP": _defined(averages["allAp"]), "AP50": _defined(averages["allAp50%"])},
+            "cityscapes_per_class": {name: _defined(value["ap"]) for name, value in averages["classes"].items()},
+        }
 
 
-def options(root: Path | None) -> dict[str, Path | None]:
-    """Return the arguments of evaluate that follow from a dataset's root: the official ground truth of val, if any."""
+def _official_ground_truth(root: Path | None) -> Path | None:
+    """Return the folder of val's official ground truth below the root of a dataset; None where there is none."""
     folders = [root / archive / "gtFine" / "val" for archive in (".", "gtFine_trainvaltest")] if root else []
-    return {"gtfine": next((folder for folder in folders if folder.is_dir()), None)}
-
-
-def require(classes: Sequence[Record] | None) -> None:
-    """Raise BenchError without cityscapesscripts, and for classes, where they are known, that it does not have."""
-    script = _script()
-    _check_categories({"categories": classes or ()}, script)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def _script() -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
@@ -12,31 +11,32 @@ from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.check import have_masks
 from pais_bench.evaluation.coco.ground_truth import boxes, mask_areas
 from pais_bench.evaluation.coco.pycocotools import defined, run, stats
-
-PROTOCOLS = {"segm": "COCO mask AP", "bbox": "COCO box AP"}
-Record = dict[str, Any]
-Numbers = dict[str, float | None]
+from pais_bench.evaluation.metrics.base import MetricBase, Numbers, Record
 
 
-def evaluate(
-    ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
-) -> dict[str, Numbers]:
-    """Return {"segm": NAMES, "bbox": NAMES, "per_class": {class name: segm AP}}, 0..1, None where undefined.
+class Metric(MetricBase):
+    """Measure AP and AR of masks and of boxes; results that are boxes alone have those of boxes."""
 
-    ground_truth is the content of a COCO annotation file. records are COCO results as coco/check.py returns them:
-    image_id, category_id, segmentation (a compressed RLE), score, and bbox (x y width height in px; taken from the mask
-    where absent). Where no record has a mask, "bbox" is returned alone. image_ids restricts the evaluation to some of
-    the images. No argument is changed. Raises BenchError for an image id that the ground truth does not have.
-    """
-    known = {image["id"] for image in ground_truth["images"]}
-    selected = sorted(known if image_ids is None else set(image_ids))
-    if unknown := set(selected) - known:
-        raise BenchError(f"the ground truth has no image_id {min(unknown)}; evaluate on images that it has")
-    bbox = run(COCOeval, ground_truth, _box_records(records), "bbox", selected)
-    if not have_masks(records):
-        return {"bbox": stats(bbox)}
-    segm = run(COCOeval, ground_truth, _mask_records(records), "segm", selected)
-    return {"segm": stats(segm), "bbox": stats(bbox), "per_class": _per_class(segm, ground_truth)}
+    protocols = {"segm": "COCO mask AP", "bbox": "COCO box AP"}
+    needs_masks = False
+
+    def evaluate(
+        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
+    ) -> dict[str, Numbers]:
+        """Return {"segm": NAMES, "bbox": NAMES, "per_class": {class name: segm AP}}, 0..1, None where undefined.
+
+        A box is taken from the mask where a record has none. Where no record has a mask, "bbox" is returned alone.
+        Raises BenchError for an image id that the ground truth does not have.
+        """
+        known = {image["id"] for image in ground_truth["images"]}
+        selected = sorted(known if image_ids is None else set(image_ids))
+        if unknown := set(selected) - known:
+            raise BenchError(f"the ground truth has no image_id {min(unknown)}; evaluate on images that it has")
+        bbox = run(COCOeval, ground_truth, _box_records(records), "bbox", selected)
+        if not have_masks(records):
+            return {"bbox": stats(bbox)}
+        segm = run(COCOeval, ground_truth, _mask_records(records), "segm", selected)
+        return {"segm": stats(segm), "bbox": stats(bbox), "per_class": _per_class(segm, ground_truth)}
 
 
 def _mask_records(records: Sequence[Record]) -> list[Record]:

@@ -17,59 +17,61 @@ from typing import Any
 
 from pais_bench.annotations.panoptic import PanopticMap, is_thing, rasterise, write_map
 from pais_bench.errors import BenchError
+from pais_bench.evaluation.metrics.base import MetricBase, Numbers, Record
 from pais_bench.evaluation.panoptic_merge import merge_records
 from pais_bench.optional_packages import import_package
 
-PROTOCOLS = {"panoptic": "cityscapesScripts PQ"}
 KINDS = {"th": True, "st": False}
 """Whether the classes of PQth and PQst are of things."""
 
-Record = dict[str, Any]
-Numbers = dict[str, float | None]
 
+class Metric(MetricBase):
+    """Measure the panoptic quality of maps that are merged from the records of things and of stuff."""
 
-def evaluate(
-    ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
-) -> dict[str, Numbers]:
-    """Return {"panoptic": PQ SQ RQ PQth PQst, "panoptic_per_class": {class name: PQ}}, 0..1, None where undefined.
+    protocols = {"panoptic": "cityscapesScripts PQ"}
+    counts_stuff = True
 
-    Arguments are those of metrics/coco.py, with stuff. The records of an image are merged into one panoptic map; the
-    masks of its annotations, which may not overlap, are the true one, and what none covers is void. Raises BenchError
-    for a set without stuff, whose background would be void, and for annotations that overlap.
-    """
-    script = _script()
-    require(ground_truth["categories"])
-    selected = {image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids)
-    things = {category["id"] for category in ground_truth["categories"] if is_thing(category)}
-    annotations, predictions = defaultdict(list), defaultdict(list)
-    for annotation in ground_truth["annotations"]:
-        annotations[annotation["image_id"]].append(annotation)
-    for record in records:
-        predictions[record["image_id"]].append(record)
-    pairs = []
-    with tempfile.TemporaryDirectory() as name:
-        folders = Path(name, "true"), Path(name, "predicted")
-        for folder in folders:
-            folder.mkdir()
-        for image in ground_truth["images"]:
-            if (number := image["id"]) in selected:
-                size = image["height"], image["width"]
-                maps = rasterise(annotations[number], size), merge_records(predictions[number], size, things)
-                pairs.append([_write(folder, number, one) for folder, one in zip(folders, maps, strict=True)])
-        classes = {category["id"]: category for category in ground_truth["categories"]}
-        with contextlib.redirect_stdout(io.StringIO()):
-            statistics = script.pq_compute_single_core(0, pairs, *map(str, folders), classes)
-    return _numbers(statistics, classes)
+    def require(self, classes: Sequence[Record] | None) -> None:
+        """Raise BenchError without cityscapesscripts, and for classes, where they are known, none of which is stuff."""
+        _script()
+        if classes is not None and all(map(is_thing, classes)):
+            raise BenchError(
+                "metrics/panoptic: no class of the dataset is stuff, and pixels of no class are void, which PQ leaves "
+                "out; set isthing to 0 for classes of stuff, or leave 'panoptic' out of the study's metrics"
+            )
 
+    def evaluate(
+        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
+    ) -> dict[str, Numbers]:
+        """Return {"panoptic": PQ SQ RQ PQth PQst, "panoptic_per_class": {class name: PQ}}, 0..1, None where undefined.
 
-def require(classes: Sequence[Record] | None) -> None:
-    """Raise BenchError without cityscapesscripts, and for classes, where they are known, none of which is stuff."""
-    _script()
-    if classes is not None and all(map(is_thing, classes)):
-        raise BenchError(
-            "metrics/panoptic: no class of the dataset is stuff, and pixels of no class are void, which PQ leaves out; "
-            "set isthing to 0 for classes of stuff, or leave 'panoptic' out of the study's metrics"
-        )
+        The records of an image are merged into one panoptic map; the masks of its annotations, which may not overlap,
+        are the true one, and what none covers is void. Raises BenchError for a set without stuff, whose background
+        would be void, and for annotations that overlap.
+        """
+        script = _script()
+        self.require(ground_truth["categories"])
+        selected = {image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids)
+        things = {category["id"] for category in ground_truth["categories"] if is_thing(category)}
+        annotations, predictions = defaultdict(list), defaultdict(list)
+        for annotation in ground_truth["annotations"]:
+            annotations[annotation["image_id"]].append(annotation)
+        for record in records:
+            predictions[record["image_id"]].append(record)
+        pairs = []
+        with tempfile.TemporaryDirectory() as name:
+            folders = Path(name, "true"), Path(name, "predicted")
+            for folder in folders:
+                folder.mkdir()
+            for image in ground_truth["images"]:
+                if (number := image["id"]) in selected:
+                    size = image["height"], image["width"]
+                    maps = rasterise(annotations[number], size), merge_records(predictions[number], size, things)
+                    pairs.append([_write(folder, number, one) for folder, one in zip(folders, maps, strict=True)])
+            classes = {category["id"]: category for category in ground_truth["categories"]}
+            with contextlib.redirect_stdout(io.StringIO()):
+                statistics = script.pq_compute_single_core(0, pairs, *map(str, folders), classes)
+        return _numbers(statistics, classes)
 
 
 def _script() -> Any:

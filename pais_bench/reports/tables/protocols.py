@@ -57,7 +57,7 @@ def _unmeasured(study: Study, results: Results) -> Iterator[str]:
     """Yield a note for each metric of the study that finished runs were evaluated without."""
     done = results.runs[(results.runs["state"] == "done") & results.runs["segm_AP"].notna()]
     for metric in study.metrics:
-        kinds = tuple(f"{key}_" for key in plugins.load("metrics", metric).PROTOCOLS)
+        kinds = tuple(f"{key}_" for key in plugins.load("metrics", metric).Metric.protocols)
         columns = [name for name in done.columns if name.startswith(kinds)]
         if lacking := int(done[columns].isna().all(axis=1).sum()):
             yield (
