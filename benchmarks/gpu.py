@@ -135,8 +135,7 @@ class Bench:
 
     def batches(self, trainer: Trainer) -> Iterator[Batch]:
         """Iterate over the batches of a trainer on its device."""
-        uses_unlabelled = trainer.method.uses_unlabelled
-        return trainer.dataset.loader(0, self.workers, uses_unlabelled, trainer.fabric.device, self.views)
+        return trainer.dataset.loader(0, self.workers, trainer.fabric.device, self.views)
 
     def add(self, row: Row) -> None:
         """Keep and print a row; what was measured is on disk at any moment."""

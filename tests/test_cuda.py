@@ -112,7 +112,7 @@ def test_the_host_waits_as_often_as_the_budgets_of_the_pretended_device_say(
     sizes = {"labelled_batch_size": labelled, "unlabelled_batch_size": max(unlabelled, 1), "log_every": 99}
     run = a_run(network, method, resnet50_options(network, tmp_path), steps=9, **sizes)
     trainer = build(run, data, tmp_path, on_gpu())
-    batch = next(trainer.dataset.loader(0, 0, trainer.method.uses_unlabelled, trainer.fabric.device))
+    batch = next(trainer.dataset.loader(0, 0, trainer.fabric.device))
     train_step(trainer.run, trainer.method, trainer.models, replace(batch, unlabelled=[]), trainer.fabric)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -67,7 +67,7 @@ def test_any_step_can_be_loaded_alone(store: Store) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_gives_the_same_with_any_number_of_workers(store: Store, workers: int) -> None:
-    batches = list(dataset(store).loader(1, workers, unlabelled=True))
+    batches = list(dataset(store).loader(1, workers))
     assert [batch.step for batch in batches] == [1, 2, 3]
     assert all(same(batch, dataset(store)[batch.step]) for batch in batches)
 
@@ -75,7 +75,7 @@ def test_the_loader_gives_the_same_with_any_number_of_workers(store: Store, work
 @pytest.mark.parametrize("workers", [0, 1])
 def test_views_of_the_device_are_those_of_the_cpu(store: Store, workers: int) -> None:
     whole = dataset(store, steps=3)
-    batches = list(dataset(store, steps=3).loader(0, workers, unlabelled=True, views_on="device"))
+    batches = list(dataset(store, steps=3).loader(0, workers, views_on="device"))
     assert all(same(batch, whole[batch.step]) for batch in batches)
     assert all(tensor.is_contiguous() for batch in batches for _, tensor in pixels(batch))
     packed = [whole.pack(0, views_on_device) for views_on_device in (False, True)]
@@ -136,8 +136,9 @@ def test_held_out_labels_come_with_every_step_on_request_and_leave_out_extra_ima
     plugin = plugins.load("datasets", "shapes")
     plugin.Dataset(plugin.Options(train=5, val=2, size=64, seed=9), None).prepare(tmp_path, "other")
     whole = dataset(store, log_every=4)
-    whole = loader.BatchDataset(whole.run, store, whole.split, extra=Store.open(tmp_path, "train"))
-    batches = list(whole.loader(0, 0, unlabelled=True, held_out_labels=True))
+    extra = Store.open(tmp_path, "train")
+    whole = loader.BatchDataset(whole.run, store, whole.split, extra=extra, held_out_labels=True)
+    batches = list(whole.loader(0, 0))
     assert all(one.ground_truth is not None for batch in batches for one in batch.unlabelled)
     assert all(same(batch, dataset(store)[batch.step]) for batch in batches), "the pool is that without extra images"
 
@@ -164,9 +165,10 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(store: Store) -> None:
 
 
 def test_labelled_images_are_the_same_without_the_unlabelled_ones(store: Store) -> None:
-    (alone,) = list(dataset(store).loader(3, 0, unlabelled=False))
+    whole = dataset(store)
+    (alone,) = list(loader.BatchDataset(whole.run, store, whole.split, uses_unlabelled=False).loader(3, 0))
     assert not alone.unlabelled
-    assert [one.image_id for one in alone.labelled] == [one.image_id for one in dataset(store)[3].labelled]
+    assert [one.image_id for one in alone.labelled] == [one.image_id for one in whole[3].labelled]
 
 
 def test_labelled_images_without_an_object_are_left_out_of_batches_alone(store: Store, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def step_cost(network: str, method: str, labelled: int, unlabelled: int, data: P
     options = resnet50_options(network, folder)
     with pretend() as recorder:
         trainer = build(a_run(network, method, options, steps=9, **sizes), data, folder, pretend_fabric())
-        batches = trainer.dataset.loader(0, 0, trainer.method.uses_unlabelled, trainer.fabric.device)
+        batches = trainer.dataset.loader(0, 0, trainer.fabric.device)
         batch = next(batches)
         for part in (replace(batch, unlabelled=[]), batch):
             recorder.clear()

@@ -143,7 +143,7 @@ def timeless(folder: Path) -> list[dict[str, Any]]:
 def test_an_oracle_learns_the_held_out_labels_and_asks_no_teacher(stores: dict[str, Store], tmp_path: Path) -> None:
     trained = build_trainer(a_run("oracle"), stores, tmp_path / "run")
     method, fabric = trained.method, trained.fabric
-    batch = next(trained.dataset.loader(0, 0, method.uses_unlabelled, held_out_labels=method.learns_held_out_labels))
+    batch = next(trained.dataset.loader(0, 0))
     truth = [image.ground_truth for image in batch.unlabelled]
     found, scorers = pseudo_labels.detect(method, None, batch.unlabelled, (0, 0), fabric)
     targets = pseudo_labels.assign_weights(method, found, scorers, batch.unlabelled, fabric)

@@ -48,7 +48,8 @@ class BatchDataset(Dataset[Batch]):
     The label noise of a split changes the targets of labelled images, and nothing else. With filter_empty_gt, labelled
     images without an object are in no batch. extra is a store whose images are all unlabelled, beside those of the
     training set that the split does not label. Labels are of things alone where the network learns no stuff. The labels
-    of unlabelled images come with logged steps alone, or with all after `loader` was asked for them.
+    of unlabelled images come with logged steps alone. With held_out_labels they come with every step, and unlabelled
+    images without labels are in no batch; without uses_unlabelled no unlabelled image is.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class BatchDataset(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
         extra: Store | None = None,
+        uses_unlabelled: bool = True,
+        held_out_labels: bool = False,
     ) -> None:
         self.run, self.store, self.rank, self.world, self.split = run, store, rank, world, split
-        self.held_out_labels = False
+        self.held_out_labels = held_out_labels
         self.with_stuff = plugins.learns_stuff(f"{run.network.backend}/{run.network.name}")
         labelled, self.extra = set(split.ids), extra
         unlabelled = tuple(image_id for image_id in store.image_ids if image_id not in labelled)
@@ -69,7 +72,9 @@ class BatchDataset(Dataset[Batch]):
         check_batch_sizes(run.training, world)
         filtered = run.training.filter_empty_gt
         in_batches = images_with_objects(split, store, self.with_stuff) if filtered else split.ids
-        self.pools = in_batches, unlabelled + (extra.image_ids if extra else ())
+        if extra is not None and not held_out_labels:
+            unlabelled += extra.image_ids
+        self.pools = in_batches, unlabelled if uses_unlabelled else ()
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step on the CPU."""
@@ -89,24 +94,12 @@ class BatchDataset(Dataset[Batch]):
         return PackedBatch(step, packer.buffer(), packed_labelled, packed_unlabelled)
 
     def loader(
-        self,
-        start: int,
-        workers: int,
-        unlabelled: bool,
-        device: torch.device = CPU,
-        views_on: ViewsOn = "auto",
-        held_out_labels: bool = False,
+        self, start: int, workers: int, device: torch.device = CPU, views_on: ViewsOn = "auto"
     ) -> Iterator[Batch]:
         """Iterate over batches on a device, from step start to the last.
 
-        The unlabelled images are left out if the method does not use them, and of them those without labels if it
-        learns these. Views that the device makes have the pixels of those of the CPU.
+        Views that the device makes have the pixels of those of the CPU.
         """
-        if not unlabelled:
-            self.pools = self.pools[LABELLED], ()
-        elif held_out_labels:
-            self.pools = self.pools[LABELLED], self.pools[UNLABELLED][: self.unlabelled_in_train]
-            self.held_out_labels = True
         steps, cuda = range(start, self.run.training.steps), device.type == "cuda"
         pack = partial(self.pack, views_on_device=views_on == "device" or (views_on == "auto" and cuda))
         batches = load_packed(pack, steps, workers, pin_memory=cuda)

@@ -73,9 +73,18 @@ class Trainer:
             )
         check_batch_sizes(run.training, fabric.world_size, micro_batches)
         rank, extra = fabric.global_rank, stores.get("unlabelled")
-        self.dataset = BatchDataset(run, stores["train"], split, rank, fabric.world_size, extra)
         plugin = plugins.load("methods", run.method.name)
         self.method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
+        self.dataset = BatchDataset(
+            run,
+            stores["train"],
+            split,
+            rank,
+            fabric.world_size,
+            extra,
+            uses_unlabelled=self.method.uses_unlabelled,
+            held_out_labels=self.method.learns_held_out_labels,
+        )
         isthing = stores["val"].isthing
         self.models = build_models(run, isthing, fabric, micro_batches)
         require_functions(run, self.method, self.models.teacher)
@@ -106,14 +115,7 @@ class Trainer:
         if not evaluated and self._evaluate_if_due(progress):
             self._save()  # what this evaluation found best
         begin = time.monotonic()  # waiting for a batch is time of training, evaluating and saving is not
-        for batch in self.dataset.loader(
-            self.step,
-            workers,
-            self.method.uses_unlabelled,
-            fabric.device,
-            self.views_on,
-            self.method.learns_held_out_labels,
-        ):
+        for batch in self.dataset.loader(self.step, workers, fabric.device, self.views_on):
             record = train_step(self.run, self.method, self.models, batch, fabric, self.micro_batches, self.stopping)
             self.seconds += time.monotonic() - begin
             self.step += 1
@@ -162,7 +164,7 @@ class Trainer:
         """Evaluate student and teacher on the validation set; the first rank alone has their AP."""
         training = self.run.training
         images_seen = self.step * training.labelled_batch_size
-        if self.method.uses_unlabelled and self.dataset.has_unlabelled:
+        if self.dataset.has_unlabelled:
             images_seen += max(0, self.step - training.burn_in) * training.unlabelled_batch_size
         line: dict[str, Any] = {"seconds": round(self.seconds, 3), "images_seen": images_seen}
         networks = {"student": self.models.student, "teacher": self.models.teacher}
