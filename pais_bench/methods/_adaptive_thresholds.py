@@ -62,13 +62,18 @@ class AdaptiveThresholds(MethodBase):
         first, second = self.qualities(detections)
         if self.thresholds is None:
             return (first >= self.most[0]) & (second >= self.most[1])
-        self.thresholds, self.seen = self.thresholds.to(first), self.seen.to(first)
-        classes = self.thresholds[0].new_ones(self.thresholds.shape[1]).cumsum(0) - 1
-        of_class = (detections.labels[:, None] == classes).to(first)
+        self.thresholds = self.thresholds.to(first)
+        self._note_qualities(detections.labels, first, second)
+        return (first >= self.thresholds[0, detections.labels]) & (second >= self.thresholds[1, detections.labels])
+
+    def _note_qualities(self, labels: Tensor, first: Tensor, second: Tensor) -> None:
+        """Add the mean qualities of each class's detections of an image to those that were seen in this step."""
+        self.seen = self.seen.to(first)
+        classes = self.seen[0].new_ones(self.seen.shape[1]).cumsum(0) - 1
+        of_class = (labels[:, None] == classes).to(first)
         number = of_class.sum(0)
         for row, values in zip(self.seen, (first, second, first.new_ones(len(first))), strict=True):
             row += (values[:, None] * of_class).sum(0) / number.clamp(min=1)
-        return (first >= self.thresholds[0, detections.labels]) & (second >= self.thresholds[1, detections.labels])
 
     def end_step(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> None:
         """Move each class's thresholds, once for every image, to the mean over the images of the step.
