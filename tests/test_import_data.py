@@ -904,7 +904,9 @@ def test_tasks_of_cvat_may_have_photos_of_one_name(tmp_path: Path, capsys: pytes
     (root / "instances_Train.json").write_text(json.dumps(content))
     (root / "instances_Train.json").rename(root / "all.json")
     (root / "instances_Validation.json").unlink()
-    told = "(it may be images/Train/a.jpg or images/Validation/a.jpg); put them there"
+    told = (
+        f"its photos may be those of {root}/images/Train or {root}/images/Validation, which have the same names; move"
+    )
     assert told in complain(capsys, root, "--format", "coco")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
+from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, role_of
 
@@ -125,9 +126,12 @@ def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) 
     names = [str(image.get("file_name")) for image in images]
     found: list[str | None] = [_beside(path, name, listing) for name in names]
     found = [file or other for file, other in zip(found, listing.find(names), strict=True)]
-    if None in found and (role := role_of(path.relative_to(listing.folder))):
-        of_role = ImageFolder(listing.folder, (file for file in listing.files if role_of(Path(file).parent) == role))
-        found = [file or other for file, other in zip(found, of_role.find(names), strict=True)]
+    if None in found and (folder := PhotoFolders(listing.folder).find(path, names)):
+        own = [
+            (folder / file).relative_to(listing.folder).as_posix() if file else None
+            for file in ImageFolder(folder).find(names)
+        ]
+        found = [file or other for file, other in zip(found, own, strict=True)]
     if any(file is None for file in found):
         bare = listing.find([_without_prefix(name) for name in names])
         found = [file or other for file, other in zip(found, bare, strict=True)]

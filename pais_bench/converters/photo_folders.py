@@ -1,0 +1,86 @@
+"""Find the folder of the photos that an annotation file names, beside masks, depth or predictions of their names."""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePath, PurePosixPath
+
+from pais_bench.converters.formats.label_images import LABELS, PHOTOS
+from pais_bench.errors import BenchError
+from pais_bench.images.files import ROLE, ImageFolder, role_of
+
+OF_LABELS = re.compile(f"annotation|{LABELS.pattern}")
+"""What the names of folders have whose pictures are no photos."""
+
+
+class PhotoFolders:
+    """Find the image folder of an annotation file below a root; each folder is listed once."""
+
+    def __init__(self, root: Path) -> None:
+        """Keep the root, and the folders up to two levels below it."""
+        self.root = root
+        self.listed: dict[Path, ImageFolder] = {}
+        near = [path for path in (*root.glob("*/"), *root.glob("*/*/")) if not path.name.startswith(".")]
+        self.near = sorted(path for path in near if path.is_dir())
+
+    def find(self, annotations: Path, names: Sequence[str]) -> Path | None:
+        """Return the folder in which most of the names are files, the nearest of several; None where none is.
+
+        Of folders that have as many, but other files, it is the one whose paths end like the names or, if none does,
+        that is named as one of photos; BenchError where that does not tell.
+        """
+        role = role_of(annotations.relative_to(self.root))
+        same_role = [path for path in self.near if role and role_of(path.relative_to(self.root)) == role]
+        folders = [*same_role, annotations.parent / "images", self.root / "images", annotations.parent, self.root]
+        same_name = self._list(self.root).folders_of(names[0]) if names else []
+        folders += [self.root / path for path in same_name if role_of(PurePath(path)) in (role, "") or not role]
+        found = {folder: self._list(folder).find(names) for folder in dict.fromkeys(folders) if folder.is_dir()}
+        counts = {folder: len(names) - files.count(None) for folder, files in found.items()}
+        best = max(counts, key=lambda folder: counts[folder])
+        if not counts[best]:
+            return None
+        ranks = {best: (0, 0.0)}
+        for folder in (folder for folder in counts if counts[folder] == counts[best]):
+            for name, file, other in zip(names, found[best], found[folder], strict=True):
+                if file and other:
+                    if not filecmp.cmp(best / file, folder / other, shallow=False):
+                        ranks[best] = self._rank(annotations, name, best / file)
+                        ranks[folder] = self._rank(annotations, name, folder / other)
+                    break
+        chosen, *others = (folder for folder in ranks if ranks[folder] == max(ranks.values()))
+        if others:
+            raise BenchError(
+                f"{annotations}: its photos may be those of {chosen} or {others[0]}, which have the same names; move "
+                f"the folder that it was not drawn on out of {self.root}"
+            )
+        return chosen
+
+    def _list(self, folder: Path) -> ImageFolder:
+        if folder not in self.listed:
+            self.listed[folder] = ImageFolder(folder)
+        return self.listed[folder]
+
+    def _rank(self, annotations: Path, name: str, file: Path) -> tuple[int, float]:
+        """Return how many last parts of a name a file has, and how much its folders are named as those of photos.
+
+        The latter is -1 for labels, 0 for other words and 2 for photos, on average, and 3 for photos of the subset;
+        folders that hold the annotations are of photos, as is the whole one, unless they are named as those of labels.
+        """
+        pairs = zip(reversed(PurePosixPath(name.replace("\\", "/")).parts), reversed(file.parts), strict=False)
+        ending = len(list(itertools.takewhile(lambda pair: pair[0].lower() == pair[1].lower(), pairs)))
+        words = [part.lower() for part in file.parent.parts[len(self.root.parts) :]]
+        if any(OF_LABELS.search(word) for word in words):
+            return ending, -1
+        own = file.parent in (self.root, annotations.parent)
+        photos = 2 if own else sum(map(_photo_words, words)) / len(words)
+        role = role_of(annotations.relative_to(self.root))
+        return ending, photos + (photos == 2 and role != "" and role_of(Path(*words)) == role)
+
+
+def _photo_words(name: str) -> int:
+    """Return 2 for a name of words for photos and subsets alone, 1 for one with a word for photos, else 0."""
+    rest = PHOTOS.sub("", ROLE.sub("", name))
+    return 2 if not re.search("[a-z]", rest) else int(bool(PHOTOS.search(name)))
