@@ -216,6 +216,10 @@ def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFi
         for number, image in enumerate(content["images"]):
             if tool == "studio":
                 image["file_name"] = f"/data/upload/3/{number:08x}-{image['file_name']}"
+        if tool == "cvat":  # images of labels that another tool drew from the same masks
+            for image in content["images"]:
+                (root / "masks").mkdir(exist_ok=True)
+                Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(root / "masks" / image["file_name"])
         if tool != "studio":  # CVAT lists photos that nobody has labelled yet
             content["images"].append({"id": 99, "file_name": "later.png", "width": 64, "height": 48})
             photo(root / "images" / "later.png", 99)
@@ -317,6 +321,28 @@ def test_study_and_results_may_lie_among_the_photos(tmp_path: Path, monkeypatch:
     assert main(["split", "study.yaml", "--percent", percent, "--fold", "3"]) == 2
 
 
+def test_labels_that_were_added_later_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Let init and import-data write COCO files into the folder, of which those of init give way."""
+    shape = {"label": "leaf", "points": [[10, 8], [34, 8], [34, 32]], "shape_type": "polygon"}
+    for number in range(16):
+        photo(tmp_path / f"{number}.png", number)
+    for count, output in ((10, "first"), (16, "second")):
+        for number in range(count):
+            content = {"imagePath": f"{number}.png", "shapes": [shape]}
+            (tmp_path / f"{number}.json").write_text(json.dumps(content))
+        init(tmp_path, tmp_path / f"{output}.yaml")
+        parts = [json.loads((tmp_path / f"{output}-{part}.json").read_text()) for part in ("train", "val")]
+        assert sum(len(part["images"]) for part in parts) == count
+    assert main(["import-data", str(tmp_path), "--out", str(tmp_path / "labels.json")]) == 0
+    capsys.readouterr()
+    init(tmp_path, tmp_path / "third.yaml")
+    assert "not used: labels of labelme; --format labelme takes them in place of COCO" in capsys.readouterr().out
+    for path in [*tmp_path.glob("[0-9]*.json"), tmp_path / "labels.json", *tmp_path.glob("[st]*.json")]:
+        path.unlink()
+    init(tmp_path, tmp_path / "fourth.yaml")
+    assert "Images: 8 train, 2 val." in capsys.readouterr().out, "the files of the first are all that is left"
+
+
 def test_a_changed_file_is_divided_again(tmp_path: Path) -> None:
     """Write the study into the folder of the data, where a second init finds what the first has divided."""
     root = lay_out(tmp_path / "root", {"annotations.json": ("images", 10)})
@@ -376,6 +402,13 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     lay_out(root, {"train.json": ("images", 6)})
     (root / "train.json").write_text(json.dumps({**content, "categories": content["categories"] * 2}))
     assert f"{root / 'train.json'}: category 1" in complain(capsys, str(root), *arguments), "not of a temporary file"
+    boxes = [{**one, "segmentation": []} for one in content["annotations"]]
+    (root / "train.json").write_text(json.dumps({**content, "annotations": boxes}))
+    (root / "masks").mkdir()
+    for path in (root / "images").glob("*.png"):
+        Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(root / "masks" / path.name)
+    assert "or remove it, or choose --format label_images" in complain(capsys, str(root), *arguments)
+    shutil.rmtree(root / "masks")
     (root / "train.json").write_text(json.dumps({**content, "annotations": content["annotations"][:1]}))
     assert "train.json: so few photos have an object that none is left" in complain(capsys, str(root), *arguments)
     assert not output.parent.exists()

@@ -26,6 +26,10 @@ OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_i
 PREFIX = re.compile(r"[0-9a-f]{8}-")
 """What Label Studio puts in front of an uploaded file's name."""
 
+WRITTEN_BY = "written_by"
+"""The first key of COCO files that pais_bench writes from other labels, so that these are read where both are there."""
+IMPORT_DATA, INIT = "import-data", "init"
+
 
 class Rewritten(NamedTuple):
     """Hold the text of a COCO file, and what was found and changed, a line each; {path} is the file's new path."""
@@ -46,6 +50,25 @@ def is_coco(path: Path) -> bool:
 def coco_files(folder: Path) -> list[Path]:
     """Return the COCO files of instances below a folder."""
     return [path for path in files_below(folder, ".json") if not path.name.startswith(OTHER_TASKS) and is_coco(path)]
+
+
+def has_masks(path: Path) -> bool:
+    """Return whether a COCO file has a mask, and not those of other labels that import-data or init converted."""
+    content = path.read_bytes()
+    return not written_by(path) and re.search(rb'"segmentation"\s*:\s*[\[{]\s*[^\]}\s]', content) is not None
+
+
+def mark(content: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """Return the content of a COCO file that a command writes, of which written_by knows."""
+    return {WRITTEN_BY: command, **{key: value for key, value in content.items() if key != WRITTEN_BY}}
+
+
+def written_by(path: Path) -> str:
+    """Return the command that wrote a COCO file, as the start of the file says; nothing for a file of another tool."""
+    with path.open("rb") as file:
+        start = file.read(100)
+    found = re.match(rb'{"%b": "([a-z-]+)"' % WRITTEN_BY.encode(), start)
+    return found[1].decode() if found else ""
 
 
 def rewrite(folder: Path, ignored: Collection[Path]) -> dict[str, Rewritten]:

@@ -17,6 +17,7 @@ import numpy as np
 from pais_bench.annotations.complete import measure
 from pais_bench.annotations.rle_columns import InvalidRecords, check_segmentations
 from pais_bench.annotations.validate import FAULTS
+from pais_bench.converters.coco_dialects import IMPORT_DATA, mark
 from pais_bench.converters.formats.base import LeftOut, Photo
 from pais_bench.errors import BenchError
 
@@ -79,7 +80,8 @@ class CocoFile:
 
     def write(self, file: TextIO) -> None:
         """Write the file, once all classes of all subsets are known."""
-        for start, records in (('{"images": [', self._images), ('\n], "annotations": [', self._masks)):
+        marked = json.dumps(mark({}, IMPORT_DATA)).removesuffix("}")
+        for start, records in ((f'{marked}, "images": [', self._images), ('\n], "annotations": [', self._masks)):
             file.write(start)
             records.seek(0)
             shutil.copyfileobj(records, file)

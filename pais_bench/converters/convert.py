@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pais_bench import plugins
-from pais_bench.converters.coco_dialects import coco_files, rewrite
+from pais_bench.converters.coco_dialects import coco_files, has_masks, rewrite
 from pais_bench.converters.coco_file import Classes, CocoFile
 from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Photo
 from pais_bench.errors import BenchError
@@ -20,7 +20,7 @@ from pais_bench.whole_file import open_whole, write_text
 COCO = "coco"
 """The format of coco_dialects, which is no plugin, as it keeps the records."""
 GIVE_WAY = ("label_images", "rle_csv")
-"""Formats that other labels are also written in: images of them by tools, a CSV beside the masks of a competition."""
+"""Formats that other labels are also written in, COCO's too: images of them by tools, a CSV beside masks."""
 
 
 class UnknownFormat(BenchError):
@@ -40,21 +40,30 @@ def formats() -> list[str]:
     return [*plugins.names("converters"), COCO]
 
 
-def find_format(folder: Path) -> str:
+def found_formats(folder: Path) -> list[str]:
+    """Return the formats of the labels of a folder, but COCO."""
+    folder = Path(os.path.abspath(folder))
+    return [name for name in plugins.names("converters") if _converter(name).is_format(folder)]
+
+
+def find_format(folder: Path, ignored: Collection[Path] = ()) -> str:
     """Return the format of a folder; raise UnknownFormat where there is none, BenchError where there are several.
 
     It is coco only where there is no other, as COCO files may be those of an earlier conversion, and those that give
-    way only where no other labels are there.
+    way only where no other labels are there, COCO's with masks included. ignored COCO files, by absolute path, do not
+    count.
     """
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds photos and labels")
-    folder = Path(os.path.abspath(folder))
-    found = [name for name in plugins.names("converters") if _converter(name).is_format(folder)]
+    found = found_formats(folder)
+    coco = [path for path in coco_files(folder) if path.resolve() not in ignored]
+    if set(found) <= set(GIVE_WAY) and any(map(has_masks, coco)):
+        return COCO
     for name in GIVE_WAY:
         found = [one for one in found if len(found) == 1 or one != name]
     if len(found) > 1:
         raise BenchError(f"{folder}: has labels of {' and '.join(found)}; choose one of them with --format")
-    if found or coco_files(folder):
+    if found or coco:
         return found[0] if found else COCO
     known = ", ".join(formats())
     raise UnknownFormat(

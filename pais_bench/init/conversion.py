@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
+from pais_bench.converters.coco_dialects import INIT, mark
 from pais_bench.converters.convert import convert, find_format
 from pais_bench.errors import BenchError
 from pais_bench.init.division import divide
@@ -19,26 +20,34 @@ CLASS_NAME = "object"
 
 
 class Conversion(NamedTuple):
-    """Hold a layout whose annotation file is the folder, its two files' contents by path, notes, and label files."""
+    """Hold a layout, the contents of files to write by path, notes, and label files.
+
+    The annotation file of converted labels is their folder | others are formats of other labels that are there too.
+    """
 
     layout: Layout
     contents: dict[Path, str]
     notes: list[str]
-    labels: Collection[Path]
+    labels: Collection[Path] = ()
+    others: Collection[str] = ()
 
 
 def convert_folder(
-    folder: Path, paths: Sequence[Path], progress: Callable[[str], None], format_: str | None = None
+    folder: Path,
+    paths: Sequence[Path],
+    progress: Callable[[str], None],
+    format_: str | None = None,
+    ignored: Collection[Path] = (),
 ) -> Conversion:
     """Return the labels of a folder as a training and a validation file of these paths; nothing is written.
 
-    The format is found where none is given. Labels of one subset are divided by photo. Raises BenchError for unknown
-    formats and faulty labels.
+    The format is found where none is given. Labels of one subset are divided by photo. ignored COCO files, by absolute
+    path, do not count. Raises BenchError for unknown formats and faulty labels.
     """
-    format_ = format_ or find_format(folder)
+    format_ = format_ or find_format(folder, ignored)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, paths[0].name.replace("-train.json", ".json"))
-        earlier = {path.resolve() for path in paths}
+        earlier = {*ignored, *(path.resolve() for path in paths)}
         converted = convert(folder, format_, CLASS_NAME, out, False, progress, ignored=earlier)
         contents = {subset: read_json_file(path) for subset, path in converted.files.items()}
         lines = list(converted.lines)
@@ -47,7 +56,7 @@ def convert_folder(
     notes = [f"The labels are of the format {format_}; `pais-bench import-data` converts them alone.", *lines]
     parts = _parts(folder, contents, notes)
     part = Part(folder, folder)
-    texts = {path: json.dumps(content) + "\n" for path, content in zip(paths, parts, strict=True)}
+    texts = {path: json.dumps(mark(content, INIT)) + "\n" for path, content in zip(paths, parts, strict=True)}
     return Conversion(Layout(part, None, None, ()), texts, notes, converted.labels)
 
 

@@ -20,9 +20,10 @@ from pais_bench import plugins
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.store import REPAIRED, Store, dataset_folder
 from pais_bench.cli import context
-from pais_bench.converters.convert import UnknownFormat, formats
+from pais_bench.converters.coco_dialects import INIT, mark, written_by
+from pais_bench.converters.convert import UnknownFormat, formats, found_formats
 from pais_bench.errors import BenchError
-from pais_bench.images.files import image_subsets
+from pais_bench.images.files import files_below, image_subsets
 from pais_bench.init.conversion import Conversion, convert_folder
 from pais_bench.init.device import Device, find_device, find_weights, weight_folders
 from pais_bench.init.division import divide
@@ -70,11 +71,12 @@ def run(arguments: Namespace) -> None:
     parts = [output.with_name(f"{output.stem}-{subset}.json").resolve() for subset in ("train", "val")]
     if arguments.format:
         _require_absent([output, *parts], arguments.force)
-        layout, divided, notes, labels = convert_folder(folder, parts, context.print_progress, arguments.format)
+        conversion = convert_folder(folder, parts, context.print_progress, arguments.format, _written_by_init(folder))
     else:
-        layout, divided, notes, labels = _find_labels(arguments, parts)
+        conversion = _find_labels(arguments, parts)
+    divided = dict(conversion.contents)
     _require_absent([output, *divided], arguments.force)
-    found = _look(folder, layout, divided, notes, labels)
+    found = _look(folder, conversion)
     if arguments.unlabelled:
         found, path, content = _add_unlabelled(arguments, found)
         divided[path] = content
@@ -89,24 +91,45 @@ def run(arguments: Namespace) -> None:
 
 
 def _find_labels(arguments: Namespace, parts: list[Path]) -> Conversion:
-    """Return what COCO files say, and without any what labels of a known format do."""
+    """Return what COCO files say, and without any what labels of a known format do.
+
+    What an earlier init made of other labels counts only where these are not there any more.
+    """
+    folder, replaced = arguments.folder, set(parts if arguments.force else ())
+    earlier = _written_by_init(folder)
     try:
-        # an earlier init may have written the parts
-        layout = find_layout(arguments.folder, ignored=parts if arguments.force else ())
-        return Conversion(layout, _divide(layout, parts) if layout.val is None else {}, [], ())
+        return _read_coco(folder, parts, earlier | replaced)
     except NoCocoFile as error:
         _require_absent([arguments.output, *parts], arguments.force)
         try:
-            return convert_folder(arguments.folder, parts, context.print_progress)
+            return convert_folder(folder, parts, context.print_progress, ignored=earlier)
         except UnknownFormat:
+            if earlier - replaced:
+                return _read_coco(folder, parts, replaced)
             raise error from None
+
+
+def _read_coco(folder: Path, parts: list[Path], ignored: Collection[Path]) -> Conversion:
+    """Return the COCO files of a folder, one file divided, and the formats of other labels that are there."""
+    layout = find_layout(folder, ignored)
+    try:
+        others = found_formats(folder)
+    except (BenchError, OSError):  # labels that are not used may have any fault
+        others = []
+    notes = [f"not used: labels of {name}; --format {name} takes them in place of COCO files" for name in others]
+    return Conversion(layout, _divide(layout, parts) if layout.val is None else {}, notes, others=others)
+
+
+def _written_by_init(folder: Path) -> set[Path]:
+    """Return the COCO files below a folder that an earlier init wrote, by absolute path."""
+    return {path.resolve() for path in files_below(folder, ".json") if written_by(path) == INIT}
 
 
 def _divide(layout: Layout, paths: list[Path]) -> dict[Path, str]:
     """Return the two files that one annotation file is divided into, by their path."""
     source = layout.train.annotations
     parts = divide(read_json_file(source), source, layout.train.images)
-    return {path: json.dumps(part) + "\n" for path, part in zip(paths, parts, strict=True)}
+    return {path: json.dumps(mark(part, INIT)) + "\n" for path, part in zip(paths, parts, strict=True)}
 
 
 def _require_absent(paths: list[Path], force: bool) -> None:
@@ -115,11 +138,10 @@ def _require_absent(paths: list[Path], force: bool) -> None:
             raise BenchError(f"{path}: is there already; give --force to replace it, or another --output")
 
 
-def _look(
-    folder: Path, layout: Layout, divided: Mapping[Path, str], conversion: list[str], labels: Collection[Path]
-) -> Found:
+def _look(folder: Path, conversion: Conversion) -> Found:
     """Prepare the dataset in a temporary folder as `prepare --repair` does, so that it is summarised as it is read."""
     coco, root = plugins.load("datasets", "coco"), folder.resolve()
+    layout, divided = conversion.layout, conversion.contents
     options = _options(root, layout, list(divided))
     with tempfile.TemporaryDirectory() as scratch:
         drafts = {path: Path(scratch, path.name) for path in divided}
@@ -132,9 +154,11 @@ def _look(
         try:
             dataset.prepare(prepared, "data", repair=True, progress=lines.append, verify_images=False)
         except BenchError as error:
-            raise BenchError(_renamed(str(error), drafts.values(), [layout.train.annotations] * 2)) from error
+            others = "".join(f", or choose --format {name}" for name in conversion.others)
+            said = _renamed(str(error), drafts.values(), [layout.train.annotations] * 2)
+            raise BenchError(f"{said}{others}") from error
         notes = [
-            *conversion,
+            *conversion.notes,
             *(
                 _renamed(line, drafts.values(), drafts).replace(f"{root}/", "")
                 for line in lines
@@ -143,7 +167,7 @@ def _look(
         ]
         notes += [f"not used: {path}" for path in layout.unused]
         stores = {name: Store.open(prepared, name) for name in Store.subsets(prepared)}
-        named = {path.resolve() for path in labels}
+        named = {path.resolve() for path in conversion.labels}
         named |= {store.path(number).resolve() for store in stores.values() for number in store.image_ids}
         needs_repair, classes = (prepared / REPAIRED).exists(), _classes(stores["train"])
         return Found(options, summarise(prepared), notes, needs_repair, named, classes)
