@@ -411,7 +411,8 @@ def test_pages_behind_the_first_are_told(root: Path) -> None:
 
 def test_copies_are_told(root: Path) -> None:
     assert not [line for line in prepare(root) if "byte for byte" in line or "twice" in line]
-    (root / "val" / "5.png").write_bytes((root / "train" / "2.png").read_bytes())
+    for copy in ("val/5.png", "train/3.png"):
+        (root / copy).write_bytes((root / "train" / "2.png").read_bytes())
     twice = {"id": 9, "file_name": "1.png", "height": 4, "width": 6}
     change(root, "train", lambda content: content["images"].append(twice))
     change(root, "val", lambda content: content["annotations"].append(square(70, 4)))
@@ -419,7 +420,9 @@ def test_copies_are_told(root: Path) -> None:
     assert any("val.json: objects that are there twice" in line and "annotation 70 = 4" in line for line in lines)
     between, within = [line for line in lines if "byte for byte" in line]
     assert f"in train and val, byte for byte: 1, the first: {root}/train/2.png = {root}/val/5.png" in between
-    assert f"more than once in train, byte for byte: 1, the first: {root}/train/1.png = {root}/train/1.png" in within
+    assert f"more than once in train, byte for byte: 1, the first: {root}/train/2.png = {root}/train/3.png" in within
+    (records,) = [line for line in lines if "several image records of train name" in line]
+    assert f": 1, the first: {root}/train/1.png; give the annotations of all records of a file one image_id" in records
 
 
 def photo(rng: np.random.Generator, side: int = 160) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,7 @@ def report_copies(subsets: Mapping[str, Subset], progress: ProgressCallback) -> 
         for name, subset in subsets.items()
     }
     within: dict[str, list[list[Path]]] = {name: [] for name in subsets}
+    twice: dict[str, list[Path]] = {name: [] for name in subsets}
     between: dict[tuple[str, ...], list[list[Path]]] = {}
     for group in copies(paths, progress):
         names = tuple(name for name in subsets if any(name == other for other, _ in group))
@@ -80,13 +82,22 @@ def report_copies(subsets: Mapping[str, Subset], progress: ProgressCallback) -> 
             firsts = [next(path for other, path in group if other == name) for name in names]
             between.setdefault(names, []).append(firsts)
         for name in names:
-            if len(same := [path for other, path in group if other == name]) > 1:
-                within[name].append(same)
+            records = Counter(path for other, path in group if other == name)
+            twice[name] += [path for path, count in records.items() if count > 1]
+            if len(records) > 1:
+                within[name].append(list(records))
     for names, groups in between.items():
         progress(
             f"warning: images that are in {' and '.join(names)}, byte for byte: {len(groups)}, the first: "
             f"{_equations(groups)}; remove each from all but one"
         )
+    for name, files in twice.items():
+        if files:
+            progress(
+                f"warning: files that several image records of {name} name: {len(files)}, the first: "
+                f"{', '.join(_escape(str(path)) for path in files[:EXAMPLES])}; give the annotations of all records of "
+                f"a file one image_id, as the objects of one are background in the others"
+            )
     for name, groups in within.items():
         if groups:
             progress(

@@ -34,7 +34,8 @@ class DataSummary:
     unlabelled_classes: most classes without a label in any of FOLDS of the family `stratified`, by percent | modes:
     training images by Pillow's colour mode, of HEADERS of them | same_names: names of photos that are
     in train and val; variants of a photo (division.VARIANT) have one | unannotated: images of train and val that have
-    no annotation | may_be_boxes: each training object is a polygon of four points.
+    no annotation | may_be_boxes: each training object is a polygon of four points | crowds: those of
+    train and val.
     """
 
     images: Mapping[str, int]
@@ -49,6 +50,7 @@ class DataSummary:
     same_names: int = 0
     unannotated: int = 0
     may_be_boxes: bool = False
+    crowds: int = 0
 
     @property
     def objects(self) -> int:
@@ -89,6 +91,7 @@ def summarise(folder: Path) -> DataSummary:
         modes=_modes(paths["train"]),
         same_names=len(file_names[0] & file_names[1]),
         may_be_boxes=_may_be_boxes(train),
+        crowds=sum(int(store.objects().crowd.sum()) for store in (train, val)),
         unannotated=sum(
             len({*store.image_ids}.difference(store.objects().image_id.tolist())) for store in (train, val)
         ),

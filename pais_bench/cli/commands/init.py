@@ -25,8 +25,9 @@ from pais_bench.converters.convert import UnknownFormat, formats, found_formats
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, image_subsets
 from pais_bench.init.conversion import Conversion, convert_folder
-from pais_bench.init.device import Device, find_device, find_weights, weight_folders
+from pais_bench.init.device import find_device, find_weights, weight_folders
 from pais_bench.init.division import divide
+from pais_bench.init.facts import list_facts
 from pais_bench.init.layout import Layout, NoCocoFile, find_layout
 from pais_bench.init.proposal import Proposal, propose, to_yaml
 from pais_bench.init.summary import DataSummary, summarise
@@ -85,7 +86,7 @@ def run(arguments: Namespace) -> None:
     device = find_device()
     proposal = propose(found.summary, device, find_weights(weight_folders()))
     dataset = {"name": "coco", "label": name, "root": str(folder.resolve()), "options": found.options}
-    facts = _facts(found.summary, device)
+    facts = list_facts(found.summary, device)
     _write(output, to_yaml(name, dataset, [*facts, *found.notes], proposal), divided)
     _print_summary(arguments, found, facts, proposal, list(divided))
 
@@ -228,34 +229,6 @@ def _options(root: Path, layout: Layout, divided: list[Path]) -> dict[str, str]:
 def _below(path: Path, root: Path) -> str:
     path = path.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _facts(summary: DataSummary, device: Device) -> list[str]:
-    """Return lines about data and device, for the head of the study and the terminal."""
-    images = ", ".join(f"{count} {name}" for name, count in summary.images.items())
-    ordered = sorted(summary.class_images, key=lambda name: summary.class_images[name])
-    rare = ", ".join(f"{name} {summary.class_images[name]}" for name in ordered[:3])
-    facts = [
-        f"Images: {images}. {summary.objects} training objects of {len(summary.learnable)} classes; training images of "
-        f"the rarest: {rare}.",
-        f"Colour modes: {', '.join(f'{mode} {count}' for mode, count in summary.modes.items())}. Device: {device}.",
-    ]
-    if unknown := [name for name in ordered if not summary.class_images[name]]:
-        facts.append(f"No training image shows {', '.join(unknown[:5])} ({len(unknown)} such classes).")
-    if summary.may_be_boxes:
-        facts.append(
-            "Every training object is a polygon of four points; where these are boxes, upright or turned, they are no "
-            "masks: draw outlines."
-        )
-    if summary.unannotated:
-        count = summary.images["train"] + summary.images["val"]
-        facts.append(
-            f"{summary.unannotated} of {count} photos have no annotation, and are taken as photos without an object; "
-            f"remove from the labels those that nobody has labelled."
-        )
-    if summary.same_names:
-        facts.append(f"Photos of one name in train and val: {summary.same_names}; `pais-bench doctor` compares them.")
-    return facts
 
 
 def _write(output: Path, text: str, divided: Mapping[Path, str]) -> None:
