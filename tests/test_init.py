@@ -164,6 +164,20 @@ def test_photos_are_told_from_pictures_of_the_same_names(
         assert {store.path(number).parent.relative_to(root).as_posix() for number in store.image_ids} <= set(photos)
 
 
+def test_photos_outside_of_the_folder_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = lay_out(tmp_path / "root", {"labels.json": ("images", 16)})
+    shutil.copytree(root / "images", tmp_path / "old")
+    content = json.loads((root / "labels.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = str(tmp_path / "old" / image["file_name"])
+    (root / "labels.json").write_text(json.dumps(content))
+    init(root, tmp_path / "study.yaml")
+    assert f"16 photos are outside of {root}, the first: {tmp_path}/old/0" in capsys.readouterr().out
+    photo(tmp_path / "old" / "000.png", 99)
+    said = complain(capsys, str(root), "--output", str(tmp_path / "study.yaml"), "--force")
+    assert f"names {tmp_path}/old/000.png, outside of {root}, where images/000.png is another photo" in said
+
+
 def test_larger_files_of_other_tools_do_not_hide_annotations(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "root", {"train.json": ("images", 12), "val.json": ("images", 4)})
     for number in range(30):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
@@ -56,7 +57,18 @@ class PhotoFolders:
                 f"{annotations}: its photos may be those of {chosen} or {others[0]}, which have the same names; move "
                 f"the folder that it was not drawn on out of {self.root}"
             )
+        self._require_inside(annotations, chosen, next(filter(None, found[chosen])))
         return chosen
+
+    def _require_inside(self, annotations: Path, folder: Path, file: str) -> None:
+        """Raise BenchError for a file outside the root that has another one of its name, as of an older copy."""
+        path, root = Path(os.path.abspath(folder / file)), os.path.abspath(self.root)
+        (inside,) = self._list(self.root).find([path.name])
+        if inside and not path.is_relative_to(root) and not filecmp.cmp(path, self.root / inside, shallow=False):
+            raise BenchError(
+                f"{annotations}: names {path}, outside of {self.root}, where {inside} is another photo of that name; "
+                f"leave the folders out of its file names, or put the annotations beside the photos that they are of"
+            )
 
     def _list(self, folder: Path) -> ImageFolder:
         if folder not in self.listed:
@@ -74,7 +86,7 @@ class PhotoFolders:
         words = [part.lower() for part in file.parent.parts[len(self.root.parts) :]]
         if any(OF_LABELS.search(word) for word in words):
             return ending, -1
-        own = file.parent in (self.root, annotations.parent)
+        own = not words or file.parent in (self.root, annotations.parent)
         photos = 2 if own else sum(map(_photo_words, words)) / len(words)
         role = role_of(annotations.relative_to(self.root))
         return ending, photos + (photos == 2 and role != "" and role_of(Path(*words)) == role)

@@ -7,6 +7,7 @@ beside the study, and labels of another format than COCO are converted to these;
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import tempfile
@@ -168,8 +169,10 @@ def _look(folder: Path, conversion: Conversion) -> Found:
         ]
         notes += [f"not used: {path}" for path in layout.unused]
         stores = {name: Store.open(prepared, name) for name in Store.subsets(prepared)}
-        named = {path.resolve() for path in conversion.labels}
-        named |= {store.path(number).resolve() for store in stores.values() for number in store.image_ids}
+        photos = [store.path(number) for store in stores.values() for number in store.image_ids]
+        if outside := [path for path in photos if not Path(os.path.abspath(path)).is_relative_to(root)]:
+            notes.append(f"{len(outside)} photos are outside of {folder}, the first: {outside[0]}")
+        named = {path.resolve() for path in [*conversion.labels, *photos]}
         needs_repair, classes = (prepared / REPAIRED).exists(), _classes(stores["train"])
         return Found(options, summarise(prepared), notes, needs_repair, named, classes)
 
