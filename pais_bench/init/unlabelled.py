@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from pais_bench.converters.formats.label_images import LABELS
 from pais_bench.errors import BenchError
 from pais_bench.images.check import copies, in_threads
-from pais_bench.images.files import image_files
+from pais_bench.images.files import files_below, image_files, image_suffixes
 from pais_bench.images.pixels import Size, UnreadableImage, read_header
+
+DERIVED = re.compile(r"_(cp_)?(masks?|labels?|outlines?|flows?|output|overlays?|predictions?)$")
+"""What tools put behind the name of a photo for what they made of it, as Cellpose does."""
+CAMERA = (".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+"""Suffixes of photos that are not read unless a plugin of Pillow does."""
 
 
 def list_unlabelled(
@@ -22,27 +29,60 @@ def list_unlabelled(
     """
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds the photos without labels")
-    files = image_files(folder)
-    others = [name for name in files if (folder / name).resolve() not in named]
+    files, drawn = image_files(folder), set(label_pictures(folder, named))
+    others = [name for name in files if name not in drawn and (folder / name).resolve() not in named]
     groups = copies({"named": list(named), "others": [folder / name for name in others]}, progress)
     known = {path for group in groups if any(subset == "named" for subset, _ in group) for _, path in group}
     names = [name for name in others if folder / name not in known]
     sizes = list(in_threads(_size, [folder / name for name in names], str(folder), progress))
     sized = [(name, size) for name, size in zip(names, sizes, strict=True) if size]
+    notes = []
+    if drawn:
+        notes.append(
+            f"left out: {len(drawn)} image files of {folder} that folder or name say are made from photos, the first: "
+            f"{min(drawn)}; rename them if they are photos"
+        )
+    if unread := files_below(folder, *set(CAMERA).difference(image_suffixes())):
+        suffixes = ", ".join(sorted({path.suffix for path in unread}))
+        notes.append(
+            f"left out: {len(unread)} photos of {folder} in formats that are not read ({suffixes}); save as JPEG"
+        )
     if not sized:
-        raise BenchError(f"{folder}: no photo below it but those of the study; give one with photos without labels")
+        said = f" ({'; '.join(notes)})" if notes else ""
+        raise BenchError(
+            f"{folder}: no photo below it but those of the study{said}; give one with photos without labels"
+        )
     records = [
         {"id": number, "file_name": name, "height": size[0], "width": size[1]}
         for number, (name, size) in enumerate(sized, start=1)
     ]
-    notes = [f"{folder}: {len(records)} photos without labels"]
-    if left_out := len(files) - len(names):
+    notes.insert(0, f"{folder}: {len(records)} photos without labels")
+    if left_out := len(files) - len(drawn) - len(names):
         notes.append(
             f"left out: {left_out} files of {folder} that are photos or labels of the study, or copies of these"
         )
     if broken := [name for name, size in zip(names, sizes, strict=True) if size is None]:
         notes.append(f"left out: {len(broken)} unreadable photos, the first: {folder / broken[0]}")
     return records, notes
+
+
+def label_pictures(folder: Path, named: Collection[Path]) -> list[str]:
+    """Return the image files below a folder, relative to it, that are made from photos, as masks and overlays are.
+
+    They are in a folder that is named as one of labels, or their name continues that of a photo beside them. named are
+    paths of the study, which are none.
+    """
+    files = image_files(folder)
+    stems = {Path(file).with_suffix("") for file in files}
+    found = []
+    for file in files:
+        path = Path(file)
+        stem = DERIVED.sub("", path.stem)
+        continues = stem != path.stem and not {path.with_name(stem), path.with_name(f"{stem}_img")}.isdisjoint(stems)
+        in_labels = any(LABELS.search(part.lower()) for part in path.parent.parts)
+        if (continues or in_labels) and (folder / file).resolve() not in named:
+            found.append(file)
+    return found
 
 
 def _size(path: Path) -> Size | None:

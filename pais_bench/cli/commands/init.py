@@ -24,7 +24,7 @@ from pais_bench.cli import context
 from pais_bench.converters.coco_dialects import INIT, mark, written_by
 from pais_bench.converters.convert import UnknownFormat, formats, found_formats
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, image_subsets
+from pais_bench.images.files import files_below, image_files
 from pais_bench.init.conversion import Conversion, convert_folder
 from pais_bench.init.device import find_device, find_weights, weight_folders
 from pais_bench.init.division import divide
@@ -32,7 +32,7 @@ from pais_bench.init.facts import list_facts
 from pais_bench.init.layout import Layout, NoCocoFile, find_layout
 from pais_bench.init.proposal import Proposal, propose, to_yaml
 from pais_bench.init.summary import DataSummary, summarise
-from pais_bench.init.unlabelled import list_unlabelled
+from pais_bench.init.unlabelled import label_pictures, list_unlabelled
 from pais_bench.study.load import load_study
 from pais_bench.whole_file import write_text
 
@@ -202,8 +202,9 @@ def _add_unlabelled(arguments: Namespace, found: Found) -> tuple[Found, Path, st
 
 
 def _unnamed(folder: Path, named: Collection[Path]) -> int:
-    """Return the number of image files below the folder that are not named, nor label images."""
-    return len({path.resolve() for paths in image_subsets(folder).values() for path in paths}.difference(named))
+    """Return the number of image files below the folder that are not named, nor made from photos as labels are."""
+    drawn = {(folder / file).resolve() for file in label_pictures(folder, named)}
+    return len({(folder / file).resolve() for file in image_files(folder)} - drawn - {*named})
 
 
 def _renamed(text: str, drafts: Iterable[Path], paths: Iterable[Path]) -> str:
