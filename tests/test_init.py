@@ -178,6 +178,27 @@ def test_photos_outside_of_the_folder_are_told(tmp_path: Path, capsys: pytest.Ca
     assert f"names {tmp_path}/old/000.png, outside of {root}, where images/000.png is another photo" in said
 
 
+def test_a_test_set_without_labels_is_no_validation_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = lay_out(tmp_path / "coco", LAYOUTS["without a validation set"])
+    path = root / "test" / "_annotations.coco.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    for number in range(12):
+        subset = "train" if number < 10 else "test"
+        photo(tmp_path / "yolo" / subset / "images" / f"{number}.png", number)
+        if subset == "train":
+            label = tmp_path / "yolo" / "train" / "labels" / f"{number}.txt"
+            label.parent.mkdir(exist_ok=True)
+            label.write_text("0 0.2 0.2 0.5 0.2 0.5 0.6\n")
+    (tmp_path / "yolo" / "data.yaml").write_text("{train: train/images, test: test/images, names: [leaf]}")
+    for name, counts, unused in (
+        ("coco", "9 train, 3 val", path),
+        ("yolo", "8 train, 2 val", "subset test, which has"),
+    ):
+        init(tmp_path / name, tmp_path / f"{name}.yaml")
+        printed = capsys.readouterr().out
+        assert f"Images: {counts}" in printed and f"not used: {unused}" in printed
+
+
 def test_larger_files_of_other_tools_do_not_hide_annotations(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "root", {"train.json": ("images", 12), "val.json": ("images", 4)})
     for number in range(30):
@@ -385,6 +406,8 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     output = tmp_path / "out" / "study.yaml"
     arguments = ("--output", str(output))
     assert "nowhere: no such folder" in complain(capsys, str(tmp_path / "nowhere"), *arguments)
+    (tmp_path / "photos.zip").touch()
+    assert "photos.zip: is a file; unpack it if" in complain(capsys, str(tmp_path / "photos.zip"), *arguments)
     root = tmp_path / "root"
     photo(root / "images" / "0.png", 0)
     (root / "labels").mkdir()

@@ -53,6 +53,8 @@ def find_format(folder: Path, ignored: Collection[Path] = ()) -> str:
     way only where no other labels are there, COCO's with masks included. ignored COCO files, by absolute path, do not
     count.
     """
+    if folder.is_file():
+        raise BenchError(f"{folder}: is a file; unpack it if it is an archive, and give the folder")
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds photos and labels")
     found = found_formats(folder)

@@ -61,7 +61,10 @@ def convert_folder(
 
 
 def _parts(folder: Path, contents: dict[str, Any], notes: list[str]) -> tuple[Any, Any]:
-    """Return the training and the validation file; a test set stands for a validation set that is absent."""
+    """Return the training and the validation file; a test set with objects stands for an absent validation set."""
+    if "val" not in contents and len(contents) > 1 and "test" in contents and not contents["test"]["annotations"]:
+        notes.append("not used: subset test, which has no object")
+        contents = {name: content for name, content in contents.items() if name != "test"}
     if len(contents) == 1:
         notes.append("They are one subset, and are divided by photo.")
         (content,) = contents.values()

@@ -47,14 +47,19 @@ def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
     Raises NoCocoFile where there is no COCO file, or one of Label Studio or CVAT that means something else than COCO.
 
     The role of a file is the word train, val, valid, validation or test in its name or, before that, in the names of
-    its folders. A test set stands for a validation set that is absent. ignored files, by absolute path, do not count.
+    its folders. A test set with annotations stands for a validation set that is absent. ignored files, by absolute
+    path, do not count.
     """
+    if folder.is_file():
+        raise BenchError(f"{folder}: is a file; unpack it if it is an archive, and give the folder")
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds images and annotations")
-    files = _read_candidates(folder, ignored)
+    files, empty = _read_candidates(folder, ignored)
     roles: dict[str, list[Path]] = {}
     for path in files:
         roles.setdefault(role_of(path.relative_to(folder)), []).append(path)
+    if len(roles) > 1 and empty.issuperset(roles.get("test", ())):
+        roles.pop("test", None)
     evaluation = "val" if "val" in roles else "test"
     if len(files) == 1:
         train, val = next(iter(files)), None
@@ -72,13 +77,14 @@ def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
     )
 
 
-def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list[str]]:
-    """Return the COCO instances files below a folder, each with the file names of its images."""
+def _read_candidates(folder: Path, ignored: Collection[Path]) -> tuple[dict[Path, list[str]], set[Path]]:
+    """Return the COCO instances files below a folder, each with the names of its images, and those without objects."""
     paths = _below(folder, ".json")
     candidates = [path for path in paths if not path.name.startswith(OTHER_TASKS) and path.resolve() not in ignored]
     coco = set(filter(is_coco, candidates))
     others = sorted((path for path in candidates if path not in coco), key=lambda path: -path.stat().st_size)
     found: dict[Path, list[str]] = {}
+    empty: set[Path] = set()
     faults: list[BenchError] = []
     for path in sorted([*coco, *others[:LARGEST]]):
         try:
@@ -87,6 +93,8 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
             faults.append(error)
             continue
         if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS):
+            if not content["annotations"]:
+                empty.add(path)
             found[path] = [name for image in content["images"] if (name := _name(image))]
             records = [one for one in content["annotations"] if isinstance(one, dict)]
             if is_to_be_rewritten(content["images"], records):
@@ -95,7 +103,7 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> dict[Path, list
                     f"import-data` makes the first objects, and leaves out the others"
                 )
     if found:
-        return found
+        return found, empty
     if faults:
         raise faults[0]
     formats = sorted({OTHER_FORMATS[path.suffix.lower()] for path in _below(folder, *OTHER_FORMATS)})
