@@ -646,6 +646,7 @@ def test_folders_of_photos_and_labels_have_many_names(
         save_mask(tmp_path / PAIRS[photo].replace("/a", f"/{name}"), values)
     if "train_images" in photo:
         save_photo(tmp_path / "x" / "test_images" / "c.png")
+        (tmp_path / photo).with_name(f"{name}.h5").write_bytes(b"what ImageJ's plugins write beside a photo")
     for folder in ("unlabeled", "unlabelled/images"):
         save_photo(tmp_path / folder / "u.png")
     assert find_format(tmp_path) == "label_images"

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
+from PIL.ImageFile import StubImageFile
 
 from pais_bench.errors import BenchError
 
@@ -23,6 +24,8 @@ RESULTS_MARK = ".pais-bench-results"
 RESULTS_FOLDERS = ("datasets", "external", "logs", "reports", "runs", "splits")
 """Folders in it, whose pictures are no photos."""
 UNPACKED_BY_MACOS = "__MACOSX"
+VIDEO = "MPEG"
+"""A format of which Pillow reads the size alone."""
 ROLE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
 
 
@@ -151,8 +154,11 @@ def image_files(folder: Path) -> list[str]:
 
 
 def image_suffixes() -> set[str]:
-    """Return the suffixes of the image formats that can be read."""
-    return {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
+    """Return the suffixes of the image formats that can be read, not of those that Pillow knows by name alone."""
+    formats = Image.registered_extensions()
+    readers = {name: factory for name, (factory, _) in Image.OPEN.items() if name != VIDEO}
+    stubs = {name for name, reader in readers.items() if isinstance(reader, type) and issubclass(reader, StubImageFile)}
+    return {suffix for suffix, name in formats.items() if name in readers.keys() - stubs}
 
 
 def image_subsets(folder: Path) -> dict[str, list[Path]]:
