@@ -1015,6 +1015,36 @@ def test_shapes_of_via_are_areas_of_the_one_class_attribute(tmp_path: Path, caps
     assert "via.json: its photo a.jpg is missing" in complain(capsys, save(ring))
 
 
+@pytest.mark.parametrize("write", [write_via, write_labelme])
+def test_a_mask_beside_labels_is_not_their_photo(
+    write: Callable[[Path], Masks], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    beside, photos = root / "annotations", root / "photos"
+    write(beside)
+    save_photo(root / "thumbnails" / "train" / "a.jpg", 5)
+    save_photo(photos / "val" / "a.jpg", 6)  # another photo, of another subset
+    for key in ("train/b", "val/c"):
+        (photos / key).parent.mkdir(exist_ok=True)
+        shutil.copy(beside / f"{key}.jpg", photos / f"{key}.jpg")
+    convert(root, tmp_path / "out.json")
+    assert sorted(read(tmp_path / "out-train.json")) == ["annotations/train/a.jpg", "annotations/train/b.jpg"]
+    shutil.copy(beside / "train" / "a.jpg", photos / "train" / "a.jpg")
+    for key in scene():
+        save_photo(beside / f"{key}.jpg", 9)  # a mask
+    convert(root, tmp_path / "out.json", "--force")
+    assert sorted(read(tmp_path / "out-train.json")) == ["photos/train/a.jpg", "photos/train/b.jpg"]
+    assert sorted(read(tmp_path / "out-val.json")) == ["photos/val/c.jpg"]
+    save_photo(root / "images" / "train" / "a.jpg", 8)
+    said = complain(capsys, root)
+    assert f"a.jpg may be {root}/images/train/a.jpg or {photos}/train/a.jpg; move those that it was not drawn" in said
+    if write is write_labelme:
+        path = beside / "train" / "a.json"
+        path.write_text(path.read_text().replace("..\\\\photos", "C:\\\\me\\\\images\\\\train"))
+        convert(root, tmp_path / "out.json", "--force")
+        assert sorted(read(tmp_path / "out-train.json")) == ["images/train/a.jpg", "photos/train/b.jpg"]
+
+
 def test_shapes_of_a_group_of_cvat_are_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "cvat"
     save_photo(root / "images" / "a.jpg")

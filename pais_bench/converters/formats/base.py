@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
+import itertools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +25,14 @@ CLASSES = (
     "have mostly objects of several separate parts; where they are classes, give every object its own number or row"
 )
 """What is doubtful about photos whose background is an object, and about those whose objects are classes."""
+LABELS = re.compile(r"(mask|label(?!l?ed))s?")
+PHOTOS = re.compile(r"(image|img|photo)s?|(?<!un)labell?ed")
+"""What the names of the two folders have in them, as PedMasks and PNGImages; of train_masks, train is another one.
+
+Folders `labeled` have photos where others beside or below them have labels, and `unlabelled` ones always.
+"""
+OF_LABELS = re.compile(f"annotation|{LABELS.pattern}")
+"""What the name of a folder has whose files may be masks of the names of photos."""
 PART = 0.1
 """What of an object is a part of its own, so that stray pixels are none."""
 LOSSY = ("JPEG", "MPO")
@@ -95,18 +106,48 @@ class ConverterBase(ABC):
     def find_photo(self, labels: Path, name: str) -> Path:
         """Return the photo that a file of labels names: beside it, in `images` there, or anywhere below the folder.
 
-        Raises BenchError where it is missing, or may be several.
+        Beside labels in a folder that is named as one of labels, its namesake in a folder of photos comes first, as
+        tools write masks there. Raises BenchError where it is missing, or may be several.
         """
         bare = Path(name).name
         for candidate in (labels.parent / name, labels.parent / bare, labels.parent / "images" / name):
             if candidate.is_file():
-                return candidate
+                return (candidate.parent == labels.parent and self._instead_of(candidate, labels, name)) or candidate
         for spelling in (name, bare):
             (file,) = self.files.find([spelling])
             if file is not None:
                 return self.folder / file
         several = f" ({hint})" if (hint := self.files.hint(bare)) else ""
         raise BenchError(f"{labels}: its photo {name} is missing{several}; put it beside this file, or leave it out")
+
+    def _instead_of(self, beside: Path, labels: Path, name: str) -> Path | None:
+        """Return the photo that labels name more likely than a file beside them; raise BenchError for several."""
+        folders = beside.parent.relative_to(self.folder).parts
+        rest = {folder for folder in folders if not OF_LABELS.search(folder.lower())}
+        if len(rest) == len(set(folders)):
+            return None
+        namesakes = [self.folder / file for file in self._in_photo_folders.get(beside.name, ())]
+        files = [file for file in namesakes if rest <= set(file.parts)]  # as labels/train and images/train
+        if any(filecmp.cmp(file, beside, shallow=False) for file in files):
+            return None
+        shared = {file: _shared_end(file, name) for file in files}
+        found = [file for file in files if shared[file] == max(shared.values())]
+        if len(found) > 1:
+            raise BenchError(
+                f"{labels}: its photo {name} may be {' or '.join(map(str, found[:3]))}; move those that it was not "
+                f"drawn on out of {self.folder}"
+            )
+        return found[0] if found else None
+
+    @cached_property
+    def _in_photo_folders(self) -> dict[str, list[str]]:
+        """Map the name of every image file to those in folders that are named as photos' and not as labels'."""
+        found: dict[str, list[str]] = {}
+        for file in map(PurePosixPath, image_files(self.folder)):
+            folders = file.parent.as_posix().lower()
+            if PHOTOS.search(folders) and not OF_LABELS.search(folders):
+                found.setdefault(file.name, []).append(file.as_posix())
+        return found
 
     @abstractmethod
     def subsets(self) -> Mapping[str, Sequence[Any]]:
@@ -115,6 +156,12 @@ class ConverterBase(ABC):
     @abstractmethod
     def read(self, item: Any) -> Photo:
         """Read a photo's labels, in any thread; raise BenchError for a fault."""
+
+
+def _shared_end(file: Path, name: str) -> int:
+    """Return how many last parts of its path a file shares with a name."""
+    pairs = zip(reversed(file.parts), reversed(PurePosixPath(name.replace("\\", "/")).parts), strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def photo_size(photo: Path, labels: Path, size: Size | None) -> Size:

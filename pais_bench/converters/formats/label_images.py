@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pais_bench.converters.formats.base import (
+    LABELS,
+    PHOTOS,
     ConverterBase,
     Item,
     Object,
@@ -27,12 +29,6 @@ from pais_bench.converters.formats.base import (
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_files, role_of
 
-LABELS = re.compile(r"(mask|label(?!l?ed))s?")
-PHOTOS = re.compile(r"(image|img|photo)s?|(?<!un)labell?ed")
-"""What the names of the two folders have in them, as PedMasks and PNGImages; of train_masks, train is another one.
-
-Folders `labeled` have photos where others beside or below them have labels, and `unlabelled` ones always.
-"""
 LABELLED = re.compile(r"(?<!un)labell?ed")
 ENDS = re.compile(r"_(cp_)?(mask|label)s?$")
 """What a name in a folder of labels may end in, beyond that of its photo."""
