@@ -774,6 +774,30 @@ def test_the_yaml_of_yolo_may_be_in_a_sub_folder(tmp_path: Path, capsys: pytest.
     assert expected in complain(capsys, root)
 
 
+@pytest.mark.parametrize("path", ["", "{old}", "../old"])
+def test_the_photos_of_yolo_are_those_of_the_folder(
+    path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Read a copy whose path names the original, and an export of Roboflow in the folder of an older one."""
+    old = tmp_path / "old"
+    new = old / "new" if not path else tmp_path / "new"
+    for root in (old, new):
+        write_yolo(root)
+        above, place = ("", {"path": path.format(old=old)}) if path else ("../", {})
+        photos = {subset: f"{above}images/{subset}" for subset in ("train", "val")}
+        (root / "data.yaml").write_text(yaml.safe_dump({**place, **photos, "names": ["leaf", "flower", "stem"]}))
+    convert(new, tmp_path / "out.json")
+    assert sorted(read(tmp_path / "out-train.json")) == ["images/train/a.jpg", "images/train/b.jpg"]
+    printed = capsys.readouterr().out
+    assert "photos are outside of" not in printed
+    assert (f"its path {path.format(old=old)} is outside of {new}; its folder {new} is read" in printed) == bool(path)
+    shutil.rmtree(new / "images")
+    shutil.rmtree(new / "labels")
+    convert(new, tmp_path / "out.json", "--force")
+    assert len(read(tmp_path / "out-train.json")) == 2
+    assert f"3 photos are outside of {new}, the first: {old}/images/train/a.jpg" in capsys.readouterr().out
+
+
 def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Name a test set that is absent, as Roboflow does, and leave out one folder and one photo of a list."""
     root = tmp_path / "root"

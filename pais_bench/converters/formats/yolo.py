@@ -109,18 +109,12 @@ class Converter(ConverterBase):
 
     def _photos(self, content: Mapping[str, Any], path: Path) -> dict[str, list[Path]]:
         """Return the photos of each key of the YAML."""
-        root = path.parent
-        if named := content.get("path"):
-            candidates = [(path.parent / str(named)), Path(str(named)).absolute()]
-            if found := [candidate for candidate in candidates if candidate.is_dir()]:
-                root = found[0]
-            else:
-                self.notes.append(f"{path}: its path {named} is not here; its folder {root} is read instead")
+        entries = {key: _entries(content.get(key)) for key in KEYS}
+        root = self._root(content.get("path"), path, [entry for key in ("train", "val") for entry in entries[key]])
         photos: dict[str, list[Path]] = {}
         for key in KEYS:
-            entries = content.get(key) or []
-            for entry in entries if isinstance(entries, list) else [entries]:
-                place = _locate(root, str(entry))
+            for entry in entries[key]:
+                place = self._locate(root, entry)
                 listed = _expand(place, root) if place else []
                 self._lists |= {place} if place else set()
                 if not listed and key != "test":
@@ -131,6 +125,32 @@ class Converter(ConverterBase):
                 photos.setdefault(key, []).extend(listed)
         return photos
 
+    def _root(self, named: Any, path: Path, entries: Sequence[str]) -> Path:
+        """Return the folder that entries are relative to: that of the YAML's path, one below the folder first.
+
+        It is the YAML's own where there is none, or only one outside, while the entries are here, as in a copy.
+        """
+        candidates = [path.parent / str(named), Path(str(named)).absolute()] if named else [path.parent]
+        found = [candidate for candidate in candidates if candidate.is_dir()]
+        if inside := [candidate for candidate in found if self._is_below(candidate)]:
+            return inside[0]
+        places = [self._locate(path.parent, entry) for entry in entries]
+        if found and not (places and all(place and self._is_below(place) for place in places)):
+            return found[0]
+        where = f"outside of {self.folder}" if found else "not here"
+        self.notes.append(f"{path}: its path {named} is {where}; its folder {path.parent} is read instead")
+        return path.parent
+
+    def _locate(self, root: Path, entry: str) -> Path | None:
+        """Return a file or folder, one below the folder first: Roboflow's ../train/images is beside the YAML."""
+        places = [Path(os.path.normpath(root / path)) for path in (entry, entry.removeprefix("../"))]
+        found = [place for place in places if place.exists()]
+        return next(filter(self._is_below, found), found[0] if found else None)
+
+    def _is_below(self, path: Path) -> bool:
+        as_named, here = Path(os.path.normpath(path)), self.folder
+        return as_named.is_relative_to(here) or path.resolve().is_relative_to(here.resolve())
+
     def _below_images(self) -> list[Path]:
         """Return the photos below folders `images`, where some are; other pictures are none of the data set."""
         files = image_files(self.folder)
@@ -140,8 +160,11 @@ class Converter(ConverterBase):
         return [self.folder / file for file in below or files]
 
     def _note_others(self, found: Mapping[str, Sequence[Item]]) -> None:
-        """Say how many text files of labels the YAML reaches no photo of, and how many photos have none."""
+        """Say how many photos are outside of the folder or have no text file, and of how many text files none is."""
         items = [item for subset in found.values() for item in subset]
+        is_below = {folder: self._is_below(folder) for folder in {item.photo.parent for item in items}}
+        if outside := [item.photo for item in items if not is_below[item.photo.parent]]:
+            self.notes.append(f"{len(outside)} photos are outside of {self.folder}, the first: {outside[0]}")
         used = {path for item in items for path in item.labels}
         below = {path.parent for path in [*used, *_in_labels(self.folder)]}
         others = [
@@ -206,12 +229,9 @@ def _find_yamls(folder: Path) -> list[Path]:
     return found
 
 
-def _locate(root: Path, entry: str) -> Path | None:
-    """Return a file or folder; Roboflow writes ../train/images for what is beside the YAML."""
-    for candidate in (root / entry, root / entry.removeprefix("../")):
-        if candidate.exists():
-            return Path(os.path.normpath(candidate))
-    return None
+def _entries(value: Any) -> list[str]:
+    """Return what a key of a YAML lists: nothing, one entry or several."""
+    return [str(entry) for entry in (value if isinstance(value, list) else [value]) if value]
 
 
 def _expand(path: Path, root: Path) -> list[Path]:
