@@ -1033,6 +1033,8 @@ def test_shapes_of_via_are_areas_of_the_one_class_attribute(tmp_path: Path, caps
     assert "region 1: its kind is None, not one class" in complain(capsys, save(plain, ring))
     several = {**ring, "region_attributes": {"kind": "leaf", "colour": "red"}}
     assert "have the attributes colour, kind; name the one of the class 'class'" in complain(capsys, save(several))
+    convert(save({**ring, "region_attributes": {"note": "n", "colour": "c", "Class": "leaf"}}), tmp_path / "named.json")
+    assert "classes are of the attribute Class; not used: colour, note\n" in capsys.readouterr().out
     line = region("polygon", all_points_x=[1, 5], all_points_y=[1, 5])
     assert "region 1: a polygon without its numbers" in complain(capsys, save(line))
     (tmp_path / "via" / "a.jpg").unlink()
@@ -1241,7 +1243,10 @@ def test_the_column_of_photos_is_not_one_of_other_numbers(tmp_path: Path, capsys
         convert(save(header, *(row.format(*pair) for pair in numbers)), tmp_path / "out.json", "--force")
         found = {name: len(objects) for name, objects in read(tmp_path / "out.json").items()}
         assert found == {"3.png": 2, "2.png": 1}, header
-    assert "labels.csv: photos are named in the column 'tile', and classes in 'class_id'" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "labels.csv: photos are named in the column 'tile', and classes in 'class_id'\n" in printed
+    assert "labels.csv: columns not used: id, image_id; name the one of the class, if any is, 'class'\n" in printed
+    assert printed.count("columns not used") == 3
     for header in ("id,tile,rle", "index,image,rle"):  # which names but one of four photos
         absent = "7" if "image" in header else "2"
         said = complain(capsys, save(header, "0,3,1 9", f"1,{absent},1 9", f"2,{absent},1 9"))

@@ -45,13 +45,17 @@ Named = tuple[str, Sequence[str]]
 
 
 class Columns(NamedTuple):
-    """Hold the names of the columns of a CSV; class_name, height and width are empty where it has none."""
+    """Hold the names of the columns of a CSV; class_name, height and width are empty where it has none.
+
+    others are of nothing that is known.
+    """
 
     photo: str
     runs: str
     class_name: str
     height: str
     width: str
+    others: Sequence[str]
 
 
 class Row(NamedTuple):
@@ -92,6 +96,9 @@ class Converter(ConverterBase):
                 continue
             classes = f", and classes in '{columns.class_name}'" if columns.class_name else ""
             self.notes.append(f"{path}: photos are named in the column '{columns.photo}'{classes}")
+            if columns.others and not columns.class_name:
+                names = ", ".join(columns.others)
+                self.notes.append(f"{path}: columns not used: {names}; name the one of the class, if any is, 'class'")
             for entry in self._entries(path, columns, photos):
                 if (other := listed.setdefault(entry.photo, path)) != path:
                     raise BenchError(f"{path}: {entry.photo} is in {other} too; keep the file that counts")
@@ -190,7 +197,9 @@ def _columns(path: Path, head: pd.DataFrame, photos: Mapping[str, Sequence[str]]
     photo = _photo_column(path, naming)
     plain = {_plain(name): name for name in head.columns if name not in (photo, runs)}
     class_name = next((plain[name] for name in CLASSES if name in plain), "")
-    return Columns(photo, runs, class_name, *(plain.get(side, "") for side in SIZES))
+    height, width = (plain.get(side, "") for side in SIZES)
+    others = [name for name in plain.values() if name not in (class_name, height, width)]
+    return Columns(photo, runs, class_name, height, width, others)
 
 
 def _plain(column: str) -> str:

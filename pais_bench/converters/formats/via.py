@@ -58,7 +58,9 @@ class Converter(ConverterBase):
                     unlabelled += 1
         if unlabelled:
             self.notes.append(f"left out: {unlabelled} photos without a region")
-        self._attribute = _class_attribute([entry for entries in found.values() for entry in entries])
+        self._attribute, others = _class_attribute([entry for entries in found.values() for entry in entries])
+        if others:
+            self.notes.append(f"classes are of the attribute {self._attribute}; not used: {', '.join(others)}")
         return found
 
     def read(self, item: Entry) -> Photo:
@@ -112,8 +114,11 @@ def _is_region(region: Any) -> bool:
     return isinstance(region, dict) and all(isinstance(region.get(key), dict) for key in keys)
 
 
-def _class_attribute(entries: Sequence[Entry]) -> str:
-    """Return the region attribute of the class, nothing where regions have none; raise BenchError for several."""
+def _class_attribute(entries: Sequence[Entry]) -> tuple[str, list[str]]:
+    """Return the region attribute of the class, nothing where regions have none, and the others.
+
+    Raises BenchError where several may be the one of the class.
+    """
     found = {name for entry in entries for region in entry.regions for name in region["region_attributes"]}
     named = [name for name in sorted(found) if name.lower() in NAMES] or sorted(found)
     if len(named) > 1:
@@ -121,7 +126,7 @@ def _class_attribute(entries: Sequence[Entry]) -> str:
             f"{entries[0].place}: its regions have the attributes {', '.join(sorted(found))}; name the one of the "
             f"class 'class', and no other {', '.join(NAMES[1:])}"
         )
-    return named[0] if named else ""
+    return (named[0] if named else ""), sorted(found.difference(named))
 
 
 def _segmentation(kind: Any, shape: Mapping[str, Any], size: Size, place: str) -> Any:
