@@ -410,6 +410,13 @@ def test_shapes_of_labelme_keep_their_coordinates_and_groups(tmp_path: Path) -> 
     assert np.array_equal(decode_mask(mixed["segmentation"], (H, W)), expected)
 
 
+def write_other_files(folder: Path) -> None:
+    """Write JSON files of no format, more than a converter may pass over."""
+    folder.mkdir()
+    for number in range(25):
+        (folder / f"{number}.json").write_text('{"camera": 1}')
+
+
 def complain(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> str:
     """Return the one sentence of a conversion that fails, after which nothing is written."""
     out = folder.parent / "refused" / "out.json"
@@ -1031,6 +1038,8 @@ def test_shapes_of_via_are_areas_of_the_one_class_attribute(tmp_path: Path, caps
     convert(save(plain), tmp_path / "out.json", "--force", "--class-name", "balloon")
     assert read(tmp_path / "out.json")["a.jpg"][0][0] == "balloon"
     assert "region 1: its kind is None, not one class" in complain(capsys, save(plain, ring))
+    write_other_files(tmp_path / "via" / "0")
+    assert find_format(tmp_path / "via") == "via"
     several = {**ring, "region_attributes": {"kind": "leaf", "colour": "red"}}
     assert "have the attributes colour, kind; name the one of the class 'class'" in complain(capsys, save(several))
     convert(save({**ring, "region_attributes": {"note": "n", "colour": "c", "Class": "leaf"}}), tmp_path / "named.json")
@@ -1159,6 +1168,8 @@ def test_regions_of_label_studio_are_percents(tmp_path: Path, capsys: pytest.Cap
     rows, columns = np.mgrid[:H, :W] + 0.5
     inside = ((columns - W / 2) / (W / 4)) ** 2 + ((rows - H / 2) / (H / 10)) ** 2 <= 1
     assert np.array_equal(decode_mask(disc["segmentation"], (H, W)), inside)
+    write_other_files(root / "0")
+    assert find_format(root) == "label_studio"
     convert(save(alone, named), tmp_path / "named.json")
     assert [name for name, _ in read(tmp_path / "named.json")["a b.jpg"]] == ["stem"]
     assert "result 1: its labels are none; give it one" in complain(capsys, save(alone))

@@ -45,8 +45,8 @@ class Converter(ConverterBase):
 
     @staticmethod
     def is_format(folder: Path) -> bool:
-        """Return whether one of the first JSON files has results of Label Studio."""
-        return any(map(_is_label_studio, files_below(folder, ".json")[:20]))
+        """Return whether a JSON file has results of Label Studio."""
+        return any(map(_is_label_studio, files_below(folder, ".json")))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the photos by subset, which the path of their file names; raise BenchError for two annotations."""

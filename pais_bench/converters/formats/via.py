@@ -41,8 +41,8 @@ class Converter(ConverterBase):
 
     @staticmethod
     def is_format(folder: Path) -> bool:
-        """Return whether one of the first JSON files has regions of VIA."""
-        return any(map(_is_via, files_below(folder, ".json")[:20]))
+        """Return whether a JSON file has regions of VIA."""
+        return any(map(_is_via, files_below(folder, ".json")))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the photos by subset, which the path of their VIA file names."""
