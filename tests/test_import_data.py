@@ -827,11 +827,11 @@ def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys:
     assert f"train.txt: its photo images/train/gone.jpg is not below {root}; put it there" in complain(capsys, root)
 
 
-@pytest.mark.parametrize("above", [".", "images/leaves"])
-def test_text_files_beside_photos_are_labels_of_yolo(above: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("above", "below"), [(".", "."), ("images/leaves", "."), (".", "images")])
+def test_text_files_beside_photos_are_labels_of_yolo(above: str, below: str, tmp_path: Path) -> None:
     tmp_path /= above
-    save_photo(tmp_path / "a.jpg")
-    (tmp_path / "a.txt").write_text("0 0.25 0.25 0.75 0.25 0.75 0.75\n")
+    save_photo(tmp_path / below / "a.jpg")
+    (tmp_path / below / "a.txt").write_text("0 0.25 0.25 0.75 0.25 0.75 0.75\n")
     (tmp_path / "classes.txt").write_text("leaf\n\n")
     convert(tmp_path, tmp_path / "out.json")
     content = json.loads((tmp_path / "out.json").read_text())

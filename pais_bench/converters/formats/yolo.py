@@ -1,8 +1,8 @@
 """Read YOLO's segmentation labels: a text file for each photo, a line `class x1 y1 x2 y2 ...` for each object.
 
 Coordinates are fractions of the upright photo's width and height. The file of a photo is found as Ultralytics does: the
-last folder `images` of its path becomes `labels`; without one in the data set it lies beside the photo. A photo without
-a file has no object. Polygons keep their coordinates, multiplied by the size.
+last folder `images` of its path becomes `labels`; without either in the data set it lies beside the photo. A photo
+without a file has no object. Polygons keep their coordinates, multiplied by the size.
 """
 
 from __future__ import annotations
@@ -260,11 +260,15 @@ def _in_labels(folder: Path) -> list[Path]:
 
 
 def _labels_of(photo: Path, folder: Path) -> Path:
-    """Return the text file of a photo; that of an `images` above the folder counts only where there is one."""
+    """Return the text file of a photo: in `labels`, where these are there, else beside it.
+
+    That of an `images` above the folder counts only where there is one.
+    """
     head, images, tail = str(photo).rpartition(f"{os.sep}images{os.sep}")
     beside, path = photo.with_suffix(".txt"), Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt")
     is_above = folder.is_relative_to(f"{head}{os.sep}images")
-    return beside if not images or (is_above and not path.is_file()) else path
+    is_beside = beside.is_file() and not path.parent.is_dir()
+    return beside if not images or is_beside or (is_above and not path.is_file()) else path
 
 
 def read_fractions(fields: Sequence[str], place: str) -> list[float]:
