@@ -893,7 +893,12 @@ def test_lists_of_voc_are_read_line_by_line(tmp_path: Path, capsys: pytest.Captu
     (root / "class_names.txt").write_text("leaf\nfruit\n")
     assert "class_names.txt: its first class is 'leaf'; begin it with _background_" in complain(capsys, root)
     (root / "class_names.txt").unlink()
-    (root / "ImageSets" / "Segmentation" / "train.txt").write_bytes(b"a 1\n\xe9\n")
+    lists = root / "ImageSets" / "Segmentation"
+    (lists / "train.txt").rename(lists / "trainval.txt")
+    (lists / "val.txt").rename(lists / "test.txt")
+    convert(root, tmp_path / "more.json")
+    assert len(read(tmp_path / "more-train.json")) == 2 and len(read(tmp_path / "more-test.json")) == 1
+    (lists / "train.txt").write_bytes(b"a 1\n\xe9\n")
     assert "train.txt: not a text file in UTF-8" in complain(capsys, root)
 
 
@@ -1222,6 +1227,9 @@ def test_runs_of_a_csv_are_counted_as_the_photos_tell(tmp_path: Path, capsys: py
     assert "50 x 40 pixels, but its photo" in complain(capsys, sized)
     save_photo(root / "raw" / "a.jpg")
     assert "its photo a may be photos/a.png or raw/a.jpg; keep one of them" in complain(capsys, save("a,1 2"))
+    save_photo(root / "photos" / "test_plate.png")  # whose name is of no subset
+    convert(save("test_plate.png,1 2", "b.png,1 2"), out, "--force")
+    assert len(read(out)) == 2
     save("raw/a.jpg,1 2", name="more.csv")
     assert "is in " in complain(capsys, save("raw/a.jpg,1 2"))
     (root / "more.csv").write_bytes(b"\xff\xfe no text")
@@ -1229,7 +1237,7 @@ def test_runs_of_a_csv_are_counted_as_the_photos_tell(tmp_path: Path, capsys: py
     convert(save("square.png,1 30"), out, "--force")
     printed = capsys.readouterr().out
     assert "counted by columns, as Kaggle's are; square photos do not tell" in printed
-    assert "left out: 4 photos without a row" in printed
+    assert "left out: 5 photos without a row" in printed
     assert read(out)["photos/square.png"][0][1][:, 0].all()
     relative = save("a.png,5 7 2 4")  # each run counted from the end of the one before it
     assert "no labels of a known format" in complain(capsys, relative)

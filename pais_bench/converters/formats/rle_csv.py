@@ -87,7 +87,7 @@ class Converter(ConverterBase):
         return any(_naming(head, photos) for head in heads)
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
-        """Return the photos by subset, which their path or that of the CSV names; raise BenchError for one in two."""
+        """Return the photos by subset, which their folder or the CSV names; raise BenchError for one in two."""
         found: dict[str, list[Entry]] = {}
         listed: dict[Path, Path] = {}
         photos = _by_name(self.folder)
@@ -102,7 +102,7 @@ class Converter(ConverterBase):
             for entry in self._entries(path, columns, photos):
                 if (other := listed.setdefault(entry.photo, path)) != path:
                     raise BenchError(f"{path}: {entry.photo} is in {other} too; keep the file that counts")
-                subset = role_of(entry.photo.relative_to(self.folder)) or role_of(path.relative_to(self.folder))
+                subset = role_of(entry.photo.relative_to(self.folder).parent) or role_of(path.relative_to(self.folder))
                 found.setdefault(subset, []).append(entry)
         if others := len(image_files(self.folder)) - len(listed):
             self.notes.append(f"left out: {others} photos without a row")

@@ -111,10 +111,12 @@ def _object_folders(folder: Path) -> list[Path]:
 
 
 def _lists(root: Path) -> dict[str, list[str]]:
-    """Return the photos of each list; one of train and val together counts only where these are not there."""
+    """Return the photos of each list; trainval counts only where train and val are not there, as train beside test."""
     files = {path.stem: path for path in files_below(root / "ImageSets" / "Segmentation", ".txt")}
     if "train" in files and "val" in files:
         files.pop("trainval", None)
+    elif files.keys() == {"trainval", "test"}:
+        files["train"] = files.pop("trainval")
     lines = {name: [line.strip().strip(QUOTE) for line in read_lines(path)] for name, path in files.items()}
     return {name: list(filter(None, photos)) for name, photos in lines.items()}
 
