@@ -1175,6 +1175,17 @@ def test_regions_of_label_studio_are_percents(tmp_path: Path, capsys: pytest.Cap
     assert np.array_equal(decode_mask(disc["segmentation"], (H, W)), inside)
     write_other_files(root / "0")
     assert find_format(root) == "label_studio"
+    tasks = json.loads(save(alone, named).joinpath("tasks.json").read_text())
+    for data, said in {
+        '{"img": "/data/upload/1/0123abcd-a%20b.jpg", "patient": "p1"}': "",
+        '{"left": "a b.jpg", "right": "c.jpg"}': "task 7: its data may name its photo by left or right; name the key",
+        '{"patient": 5}': "task 7: its data name no photo; name the key of the photo 'image' in this file",
+    }.items():
+        (root / "tasks.json").write_text(json.dumps([{**tasks[0], "data": json.loads(data)}]))
+        if said:
+            assert said in complain(capsys, root)
+        else:
+            convert(root, tmp_path / "img.json")
     convert(save(alone, named), tmp_path / "named.json")
     assert [name for name, _ in read(tmp_path / "named.json")["a b.jpg"]] == ["stem"]
     assert "result 1: its labels are none; give it one" in complain(capsys, save(alone))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -22,7 +22,7 @@ from pais_bench.converters.coco_dialects import PREFIX
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, read_png
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, role_of
+from pais_bench.images.files import files_below, image_suffixes, role_of
 from pais_bench.images.pixels import Size
 
 AREAS = ("polygon", "ellipse", "brush", "bitmask")
@@ -89,14 +89,7 @@ class Converter(ConverterBase):
 
     def _photo_of(self, path: Path, task: Mapping[str, Any], place: str) -> Path:
         """Return the photo of a task: as find_photo does, also without what an upload puts in front of its name."""
-        data = task.get("data")
-        names = [value for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
-        named = data.get("image") if isinstance(data, dict) else None
-        if not isinstance(named, str):
-            if len(names) != 1:
-                raise BenchError(f"{place}: has no data 'image'; export it from Label Studio as JSON again")
-            (named,) = names
-        name = unquote(named.rpartition(STORED)[2])
+        name = _name(task.get("data"), place)
         bare = PREFIX.sub("", Path(name).name, count=1)
         try:
             return self.find_photo(path, name)
@@ -119,6 +112,22 @@ def _tasks(path: Path) -> list[dict[str, Any]]:
     ):
         raise BenchError(f"{path}: no list of tasks with annotations; export it from Label Studio as JSON again")
     return tasks
+
+
+def _name(data: Any, place: str) -> str:
+    """Return the path of a photo in the data of its task: of the key image, or the one that may be one."""
+    texts = {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
+    names = {key: unquote(value.rpartition(STORED)[2]) for key, value in texts.items()}
+    pictures = {key: name for key, name in names.items() if _suffix(name) in image_suffixes()}
+    found = [names["image"]] if "image" in names else list((pictures or names).values())
+    if len(found) != 1:
+        keys = f"may name its photo by {' or '.join(pictures or names)}" if found else "name no photo"
+        raise BenchError(f"{place}: its data {keys}; name the key of the photo 'image' in this file")
+    return found[0]
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name.partition("?")[0]).suffix.lower()  # an address may have a signature
 
 
 def _labels(result: Any) -> list[str]:
