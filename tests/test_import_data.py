@@ -1250,6 +1250,10 @@ def test_runs_of_a_csv_are_counted_as_the_photos_tell(tmp_path: Path, capsys: py
     assert "counted by columns, as Kaggle's are; square photos do not tell" in printed
     assert "left out: 5 photos without a row" in printed
     assert read(out)["photos/square.png"][0][1][:, 0].all()
+    empty = (f"absent{number}.png,{'-1' if number % 2 else ''}" for number in range(250))
+    for rows, header in ((["a.png;leaf;1 2"], "ImageId;class;rle"), ([*empty, "a.png,1 2"], "ImageId,rle")):
+        convert(save(*rows, header=header, name="labels.csv"), out, "--force")
+        assert len(read(out)["photos/a.png"]) == 1
     relative = save("a.png,5 7 2 4")  # each run counted from the end of the one before it
     assert "no labels of a known format" in complain(capsys, relative)
 

@@ -38,8 +38,10 @@ OF_PHOTOS = re.compile(r"(image|img|photo|picture|file|path)(image|img|photo|fil
 """Names of columns of photos, likewise."""
 NO_OBJECT = ("", "-1")
 """What stands for the runs of a photo without an object."""
-HEAD, LOOKED_AT = 200, 100
-"""Rows that tell what a column is, and objects that tell how pixels are counted."""
+MARKS = ",;\t"
+"""What divides columns."""
+HEAD, FAR, LOOKED_AT = 200, 100_000, 100
+"""Rows that tell what a column is, rows among which these are, and objects that tell how pixels are counted."""
 Named = tuple[str, Sequence[str]]
 """The text of a row, and the photos that it may name."""
 
@@ -165,17 +167,29 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _head(path: Path) -> pd.DataFrame | None:
-    """Return the first rows of a CSV; None where it is no table."""
+    """Return rows of a CSV, its first, or the first with runs where photos without an object come before; else None."""
     try:
-        return _read(path, HEAD)
+        head = _read(path, HEAD)
+        empty = [name for name in head.columns if head[name].str.strip().isin(NO_OBJECT).all()]
+        if len(head) < HEAD or not empty or _runs_column(head):
+            return head
+        rows = _read(path, FAR)
+        filled = rows[~rows[empty].isin(NO_OBJECT).all(axis=1)]
+        return filled.head(HEAD) if len(filled) else head
     except BenchError:
         return None
 
 
 def _read(path: Path, rows: int | None = None) -> pd.DataFrame:
-    """Return the rows of a CSV as text, empty where nothing is; raise BenchError for another file."""
+    """Return the rows of a CSV as text, empty where nothing is; raise BenchError for another file.
+
+    Columns are divided by what the first line has most of: some spreadsheets write semicolons.
+    """
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, nrows=rows, encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+        mark = max(MARKS, key=first.count)
+        return pd.read_csv(path, sep=mark, dtype=str, keep_default_na=False, nrows=rows, encoding="utf-8-sig")
     except (ValueError, pd.errors.ParserError) as error:
         raise BenchError(f"{path}: no CSV in UTF-8 ({' '.join(str(error).split())}); save it as one") from error
 
