@@ -381,7 +381,9 @@ def write_shapes(root: Path, *shapes: dict[str, Any]) -> Path:
     return root
 
 
-def test_shapes_of_labelme_keep_their_coordinates_and_groups(tmp_path: Path) -> None:
+def test_shapes_of_labelme_keep_their_coordinates_and_groups(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     part = [[1.25, 2.5], [9.75, 2.5], [5.1, 11.3]]
     mask = np.ones((4, 6), dtype=bool)
     mask[1, 2] = False
@@ -399,6 +401,7 @@ def test_shapes_of_labelme_keep_their_coordinates_and_groups(tmp_path: Path) -> 
         shape("leaf", "rectangle", [[0, 30], [5, 35]], group_id=2),
     )
     convert(root, tmp_path / "out.json")
+    assert "1 photos have shapes of one label and group_id, which are one object; where" in capsys.readouterr().out
     first, second, third, circle, mixed = json.loads((tmp_path / "out.json").read_text())["annotations"]
     flat = [value for point in part for value in point]
     assert first["segmentation"] == [flat, [20, 20, 30.5, 20, 30.5, 28, 20, 28]]

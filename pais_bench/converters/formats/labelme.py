@@ -24,6 +24,8 @@ from pais_bench.images.pixels import Size
 
 LINES = {"point": "points", "points": "points", "line": "lines", "linestrip": "lines"}
 """Shapes that are no areas, and their plural."""
+JOINED = "have shapes of one label and group_id, which are one object; where they are several, remove the group_id"
+"""What is said of photos of joined shapes, as some tools write group_id 0 for every shape."""
 
 
 class Converter(ConverterBase):
@@ -71,7 +73,8 @@ class Converter(ConverterBase):
                 names[key] = name
                 groups.setdefault(key, []).append(_part(kind, shape, size, place))
         objects = [Object(names[key], join(parts, size)) for key, parts in groups.items()]
-        return Photo(photo, size, objects, left_out, place=str(item))
+        doubts = [JOINED] * any(len(parts) > 1 for parts in groups.values())
+        return Photo(photo, size, objects, left_out, doubts, place=str(item))
 
     def _photo_of(self, path: Path, content: Mapping[str, Any]) -> Path:
         """Return the photo of a JSON file; raise BenchError where it is missing, also if the file holds a copy."""
