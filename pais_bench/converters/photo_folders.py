@@ -9,12 +9,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
-from pais_bench.converters.formats.label_images import LABELS, PHOTOS
+from pais_bench.converters.formats.base import OF_LABELS, PHOTOS
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ROLE, ImageFolder, role_of
-
-OF_LABELS = re.compile(f"annotation|{LABELS.pattern}")
-"""What the names of folders have whose pictures are no photos."""
 
 
 class PhotoFolders:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from pais_bench.converters.formats.label_images import LABELS
+from pais_bench.converters.formats.base import LABELS
 from pais_bench.errors import BenchError
 from pais_bench.images.check import copies, in_threads
 from pais_bench.images.files import files_below, image_files, image_suffixes
