@@ -11,6 +11,7 @@ torch, so that a start is fast.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -66,7 +67,9 @@ class Training:
 
     def __init__(self, path: Path, results: Path) -> None:
         run = load_study(path).runs()[0]
-        plugins.load("backends", f"{run.network.backend}/{run.network.name}")  # imported once, before the forks
+        for module in ("pais_bench.training.trainer", "pais_bench.training.predict"):
+            importlib.import_module(module)  # once, before the forks
+        plugins.load("backends", f"{run.network.backend}/{run.network.name}")
         split = ("--percent", f"{run.split.percent:g}", "--fold", str(run.split.fold))
         self.split = (str(path), "--results", str(results), *split)
         self.run = (*self.split, "--network", run.network.label, "--method", run.method.label)
@@ -107,7 +110,7 @@ def kill(training: Training, kills: int, step_seconds: float, rng: random.Random
             time.sleep(rng.uniform(0, START))
         else:
             due = training.step() + rng.uniform(0, 2 * left / (kills - number))
-            wait_until(lambda: training.step() >= int(due) or not alive(pid))  # noqa: B023
+            wait_until(lambda: training.step() >= int(due) or not alive(pid), pause=0.005)  # noqa: B023
             time.sleep(rng.uniform(0, step_seconds))
         if number % 2 and training.step() < training.steps - RESERVE:
             wait_until(lambda: partial.exists() or not alive(pid))  # noqa: B023
@@ -128,11 +131,11 @@ def kill(training: Training, kills: int, step_seconds: float, rng: random.Random
     )
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, at most two minutes."""
+def wait_until(condition: Callable[[], bool], pause: float = 0.0002) -> None:
+    """Wait until a condition holds, at most two minutes, with pauses in s."""
     deadline = time.monotonic() + 120
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.0002)
+        time.sleep(pause)
 
 
 def alive(pid: int) -> bool:
