@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ PAIRS = [
     if (network.endswith("mask_rcnn") or name not in FOR_REGIONS)
     and not (network in WITHOUT_SOFT and name in NEEDS_SOFT)
 ]
+PLACED: dict[str, Path] = {}
+"""Where place has trained a run, by its digest."""
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,20 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def whole(stores: dict[str, Store], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Run], Trainer]:
+    """Return a function that trains a run without interruption, once for all tests."""
+    trained: dict[str, Trainer] = {}
+
+    def train(run: Run) -> Trainer:
+        if run.digest not in trained:
+            trained[run.digest] = build_trainer(run, stores, tmp_path_factory.mktemp("whole"))
+            trained[run.digest].fit()
+        return trained[run.digest]
+
+    return train
 
 
 @pytest.fixture(autouse=True)
@@ -105,13 +122,22 @@ def build_trainer(
     """
     folder.mkdir(exist_ok=True)
     if run.teacher and not (folder / run.teacher.folder).exists():
-        (folder / run.teacher.folder).mkdir(parents=True)
-        build_trainer(run.teacher, stores, folder / run.teacher.folder).fit()
+        place(run.teacher, stores, folder / run.teacher.folder)
     half = [MixedPrecision("16-mixed", "cpu", scaler)] if scaler else None
     fabric = Fabric(accelerator="cpu", devices=1, plugins=half, precision=None if half else run.training.precision)
     fabric.launch()
     split = draw_split(stores["train"], run.dataset, run.split)
     return Trainer(run, stores, split, folder, fabric, results=folder, best=best, burn_in=burn_in)
+
+
+def place(run: Run, stores: dict[str, Store], folder: Path, best: Sequence[str] = ()) -> None:
+    """Make a folder with a run that others begin with; it is trained once for all tests."""
+    if source := PLACED.get(run.digest):
+        shutil.copytree(source, folder)
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        build_trainer(run, stores, folder, best).fit()
+        PLACED[run.digest] = folder
 
 
 def stop_after(step: int, trainer: Trainer) -> None:
@@ -195,9 +221,8 @@ def test_learning_rate_warms_up_and_falls_at_milestones() -> None:
 
 
 @pytest.mark.parametrize(("network", "method"), PAIRS)
-def test_every_method_trains_and_logs(method: str, network: str, stores: dict[str, Store], tmp_path: Path) -> None:
-    build_trainer(a_run(method, network), stores, tmp_path).fit()
-    log = lines(tmp_path)
+def test_every_method_trains_and_logs(method: str, network: str, whole: Callable[[Run], Trainer]) -> None:
+    log = lines(whole(a_run(method, network)).folder)
     assert [line["step"] for line in log if line["event"] == "step"] == [1, 2, 3, 4]
     evaluations = [line for line in log if line["event"] == "evaluation"]
     assert [line["step"] for line in evaluations] == [2, 4]
@@ -242,43 +267,39 @@ def test_a_network_without_soft_predictions_is_refused_by_name(
     [(network, method, stop) for network, method in PAIRS for stop in ((1, 2, 3) if method in CORE else (2,))],
 )
 def test_a_run_that_is_stopped_ends_bit_for_bit_like_one_that_is_not(
-    method: str, network: str, stop: int, stores: dict[str, Store], tmp_path: Path
+    method: str, network: str, stop: int, stores: dict[str, Store], whole: Callable[[Run], Trainer], tmp_path: Path
 ) -> None:
     run = a_run(method, network)
-    whole = build_trainer(run, stores, tmp_path / "whole")
-    whole.fit()
-
+    expected = whole(run)
     stop_after(stop, build_trainer(run, stores, tmp_path / "parts"))
     with (tmp_path / "parts" / "log.jsonl").open("a") as file:
         file.write('{"event": "step", "st')  # a torn line, as a kill leaves it
     second = build_trainer(run, stores, tmp_path / "parts")
     second.fit()
-    assert second.step == whole.step == 4
+    assert second.step == expected.step == 4
     for name in ("student", "teacher"):
-        mine, theirs = getattr(second.models, name).state_dict(), getattr(whole.models, name).state_dict()
+        mine, theirs = getattr(second.models, name).state_dict(), getattr(expected.models, name).state_dict()
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
-    assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
-    assert_same_state(second, whole)
-    mine, theirs = second.models.optimizer.state_dict(), whole.models.optimizer.state_dict()
+    assert timeless(tmp_path / "parts") == timeless(expected.folder)
+    assert_same_state(second, expected)
+    mine, theirs = second.models.optimizer.state_dict(), expected.models.optimizer.state_dict()
     assert all(torch.equal(mine["state"][k]["exp_avg"], theirs["state"][k]["exp_avg"]) for k in theirs["state"])
 
 
 @pytest.mark.parametrize("mix", [{"kind": "cutmix"}, {"kind": "copy_paste", "min_pixels": 1, "scale": [0.8, 1.2]}])
 def test_a_run_with_mixed_views_ends_bit_for_bit_the_same_and_not_like_one_without(
-    mix: dict[str, Any], stores: dict[str, Store], tmp_path: Path
+    mix: dict[str, Any], stores: dict[str, Store], whole: Callable[[Run], Trainer], tmp_path: Path
 ) -> None:
     run = a_run("pl_dc", unlabelled_batch_size=4, unlabelled_mix=mix)
-    whole, parts = build_trainer(run, stores, tmp_path / "whole"), tmp_path / "parts"
-    whole.fit()
+    expected, parts = whole(run), tmp_path / "parts"
     stop_after(2, build_trainer(run, stores, parts))
     second = build_trainer(run, stores, parts)
     second.fit()
-    theirs = whole.models.student.state_dict()
+    theirs = expected.models.student.state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in second.models.student.state_dict().items())
-    assert timeless(parts) == timeless(tmp_path / "whole")
-    plain = build_trainer(a_run("pl_dc", unlabelled_batch_size=4), stores, tmp_path / "plain")
-    plain.fit()
-    first, unmixed = (timeless(tmp_path / name)[0] for name in ("whole", "plain"))
+    assert timeless(parts) == timeless(expected.folder)
+    plain = whole(a_run("pl_dc", unlabelled_batch_size=4))
+    first, unmixed = timeless(expected.folder)[0], timeless(plain.folder)[0]
     assert first["pseudo"] == unmixed["pseudo"], "the teacher sees what it saw"
     assert first["loss"]["labelled/class"] == unmixed["loss"]["labelled/class"]
     assert first["loss"]["unlabelled/mask"] != unmixed["loss"]["unlabelled/mask"]
@@ -295,7 +316,7 @@ def test_a_run_that_begins_with_a_shared_burn_in_ends_bit_for_bit_like_one_with_
 
     parts = tmp_path / "parts"
     parts.mkdir()
-    build_trainer(run.burn_in, stores, parts / "burn_in", best=["teacher"]).fit()
+    place(run.burn_in, stores, parts / "burn_in", best=["teacher"])
     assert lines(parts / "burn_in")[-1]["step"] == 2
     for _ in range(2):
         second = build_trainer(run, stores, parts, best=["teacher"], burn_in="burn_in")
