@@ -462,6 +462,13 @@ def test_the_mixed_precision_of_a_cpu_trains(network: str, stores: dict[str, Sto
     assert all(math.isfinite(value) for line in lines(tmp_path) for value in line.get("loss", {}).values())
 
 
+def half_precision(network: str, **training: Any) -> Run:
+    """Return a run on one small image of each kind a step, since a CPU takes long for gradients of half precision."""
+    one = {"labelled_batch_size": 1, "unlabelled_batch_size": 1, "evaluate_every": 99}
+    run = a_run("mean_teacher", network, precision="16-mixed", **one, **training)
+    return run.model_copy(update={"input": run.input.model_copy(update={"min_size_train": (32, 32)})})
+
+
 HALF = [("torchvision/mask_rcnn", optimizer, clip) for optimizer in ("sgd", "adamw") for clip in (None, 1.0)]
 HALF.append(("torchvision/knet", "adamw", 1.0))
 
@@ -470,8 +477,7 @@ HALF.append(("torchvision/knet", "adamw", 1.0))
 def test_steps_that_overflow_in_half_precision_are_skipped_and_counted(
     network: str, optimizer: str, clip: float | None, stores: dict[str, Store], tmp_path: Path
 ) -> None:
-    changes: dict[str, Any] = {"optimizer": optimizer, "grad_clip": clip, "evaluate_every": 99, "evaluate_images": 1}
-    run = a_run("mean_teacher", network, precision="16-mixed", steps=4, **changes)
+    run = half_precision(network, steps=4, optimizer=optimizer, grad_clip=clip, evaluate_images=1)
     whole = build_trainer(run, stores, tmp_path / "whole", scaler=GradScaler("cpu", init_scale=2.0**30))
     before = copy.deepcopy(whole.models.student.state_dict())
     stop_after(2, whole)  # at such a scale the gradients of half precision overflow
@@ -495,7 +501,7 @@ def test_gradients_that_overflow_at_every_scale_stop_the_run(
     stores: dict[str, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "MAX_SKIPPED", 3)
-    run = a_run("mean_teacher", precision="16-mixed", steps=9, evaluate_every=99)
+    run = half_precision("torchvision/mask_rcnn", steps=9)
     stuck = build_trainer(run, stores, tmp_path, scaler=GradScaler("cpu"))
     next(stuck.models.student.parameters()).register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(BenchError, match=r"gradients of the last 3 steps overflowed, up to step 2, .*bf16-mixed"):
