@@ -35,13 +35,13 @@ def succeed(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def matmul_precision_after(*commands: Sequence[object]) -> str:
-    """Run commands that succeed in one process, and return the precision of torch's products there."""
-    words = [[*map(str, command)] for command in commands]
-    script = f"import torch; from pais_bench.cli.main import main; assert not any(map(main, {words}))"
-    script += "; print(torch.get_float32_matmul_precision())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    """Run commands that succeed, and return the precision of torch's products that they leave; it is then as before."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        assert not any(main([*map(str, words)]) for words in commands)
+        return torch.get_float32_matmul_precision()
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
