@@ -23,8 +23,19 @@ from pais_bench.cli.main import main
 from pais_bench.study.load import load_study
 
 ROOT = Path(__file__).parent.parent
-STEPS = 300
-"""So many that the first still trains when the second has observed a touch of its lock, every 5 s."""
+STEPS = 40
+SLOWLY = """#!/bin/sh
+shift 2
+exec {python} -c '
+import sys, time
+from pais_bench.cli.main import main
+from pais_bench.training import trainer
+step = trainer.train_step
+trainer.train_step = lambda *arguments: time.sleep(0.5) or step(*arguments)
+sys.exit(main(sys.argv[1:]))
+' "$@"
+"""
+"""A Python that trains two steps a second: the first still trains when the second has seen a touch, every 5 s."""
 
 
 class Controllers:
@@ -36,15 +47,19 @@ class Controllers:
         self.home, self.path, self.results = folder, folder / "tiny.yaml", folder / "results"
         self.path.write_text(yaml.safe_dump(values))
         self.folder = self.results / load_study(self.path).runs()[0].folder
+        self.slow = folder / "slow"
+        self.slow.write_text(SLOWLY.format(python=sys.executable))
+        self.slow.chmod(0o755)
 
     @contextmanager
-    def started(self, name: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    def started(self, name: str, *options: str, slowly: bool = False) -> Iterator[subprocess.Popen[bytes]]:
         """Start a workflow in a working directory and a process group of its own."""
         directory = self.home / name
         directory.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *options]
         command += ["--directory", str(directory), "--workflow-profile", str(ROOT / "profiles/local"), "--cores", "1"]
-        command += ["--config", f"study={self.path}", f"results={self.results}", f"python={sys.executable}"]
+        python = self.slow if slowly else sys.executable
+        command += ["--config", f"study={self.path}", f"results={self.results}", f"python={python}"]
         with (directory / "output.txt").open("w") as file:
             process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, env=environment())
         try:
@@ -92,7 +107,10 @@ def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_ot
     controllers: Controllers, tmp_path: Path
 ) -> None:
     target = str(controllers.folder / "run.json")
-    with controllers.started("first", target) as first, controllers.started("second", target) as second:
+    with (
+        controllers.started("first", target, slowly=True) as first,
+        controllers.started("second", target, slowly=True) as second,
+    ):
         deadline = time.monotonic() + 240
         while (codes := [process.poll() for process in (first, second)]) == [None, None]:
             assert time.monotonic() < deadline
@@ -132,7 +150,7 @@ def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_ot
 
 def test_two_controllers_in_one_working_directory_are_refused_by_its_lock(controllers: Controllers) -> None:
     target = str(controllers.folder / "run.json")
-    with controllers.started("first", target):
+    with controllers.started("first", target, slowly=True):
         deadline = time.monotonic() + 60
         while not (controllers.folder / "log.jsonl").exists():
             assert time.monotonic() < deadline
