@@ -14,7 +14,7 @@ from typing import Any
 from pais_bench.annotations.sources import read_content
 from pais_bench.annotations.store import dataset_folder
 from pais_bench.runs import trained_data
-from pais_bench.runs.files import EVALUATION_LINE, LOG, RUN, STEP_LINE
+from pais_bench.runs.files import EVALUATION_LINE, LOG, RUN, STEP_LINE, metrics_file, predictions_file
 from pais_bench.runs.lock_owner import is_held
 from pais_bench.study.run import BURN_IN, Run, suffix
 from pais_bench.study.study import Study
@@ -109,14 +109,14 @@ class Progress:
             state = "training" if training else "stopped" if log.step else "waiting"
         elif run.method.label == BURN_IN:
             state = "done"
-        elif not (folder / f"predictions{end}.json").exists():
+        elif not (folder / predictions_file(end)).exists():
             state = "trained"
-        elif not (folder / f"metrics{end}.json").exists():
+        elif not (folder / metrics_file(end)).exists():
             state = "predicted"
         else:
             state = "done"
             with suppress(OSError, ValueError, KeyError):  # a broken file is named by the report
-                ap = _number(json.loads((folder / f"metrics{end}.json").read_bytes())["segm"]["AP"])
+                ap = _number(json.loads((folder / metrics_file(end)).read_bytes())["segm"]["AP"])
         return RunProgress(run, folder, state, log.step, log.seconds, ap, self._takes_over.get(run.digest, 0))
 
 
