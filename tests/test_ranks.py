@@ -32,7 +32,7 @@ from pais_bench.training.preemption import Interrupted
 from pais_bench.training.trainer import Trainer
 from pais_bench.training.validation import Validation
 
-STEPS = 20
+STEPS = 10
 NETWORKS = plugins.names("backends")
 OPTIONS = {
     **SMALLEST,
@@ -57,7 +57,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
 
 
 def a_run(network: str, method: str = "mean_teacher", **training: Any) -> Run:
-    """Return a run of 20 steps, by SGD: AdamW makes a step of the last digit of any gradient."""
+    """Return a run of 10 steps, by SGD: AdamW makes a step of the last digit of any gradient."""
     load_backend(network)
     backend, name = network.split("/")
     methods: dict[str, dict[str, Any]] = {
@@ -69,7 +69,7 @@ def a_run(network: str, method: str = "mean_teacher", **training: Any) -> Run:
         networks={name: {"backend": backend, "options": OPTIONS[network]}},
         methods={name: {"options": options} for name, options in methods.items()},
     )
-    values["training"] |= {"steps": STEPS, "optimizer": "sgd", "lr": 0.002, "warmup_steps": 5, "milestones": [15]}
+    values["training"] |= {"steps": STEPS, "optimizer": "sgd", "lr": 0.002, "warmup_steps": 3, "milestones": [8]}
     values["training"] |= {"evaluate_every": 100, "evaluate_images": 2, "checkpoint_every": 100, **training}
     return Study(**values).run(10, 1, name, method)
 
@@ -270,7 +270,7 @@ def test_a_signal_to_one_rank_ends_the_evaluation_of_all(stores: dict[str, Store
         split = draw_split(stores["train"], run.dataset, run.split)
         trainer = Trainer(run, {**stores, "val": many}, split, tmp_path, fabric)
         trainer.step, trainer.stopping = 3, not fabric.is_global_zero
-        with pytest.raises(Interrupted, match="stopped after step 3 of 20"):
+        with pytest.raises(Interrupted, match=f"stopped after step 3 of {STEPS}"):
             trainer._evaluate_if_due(lambda line: None)
         assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "log.jsonl").exists()
 
