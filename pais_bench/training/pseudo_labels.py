@@ -16,6 +16,7 @@ from pais_bench.layers.network import Network
 from pais_bench.layers.seeding import seed_sampling
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run, Training
+from pais_bench.training.method_checks import checked_keep
 from pais_bench.training.networks import load_trained
 from pais_bench.types import Backend, BoxScorer, Instances, ScoringBackend, Size, SoftBackend, Targets, Unlabelled
 
@@ -32,15 +33,15 @@ def detect(
     if method.learns_held_out_labels:
         device = fabric.device  # a batch has them on the CPU, for the log
         return [image.ground_truth.to(device) for image in images if image.ground_truth is not None], []
-    views = [image.weak.image for image in images]
+    views, keep = [image.weak.image for image in images], checked_keep(method)
     with fabric.autocast():
         if method.needs_box_scorer:
             assert isinstance(teacher, ScoringBackend)  # as require_functions sees to, below too
-            return teacher.predict_with_scorers(views, pad_to, method.keep)
+            return teacher.predict_with_scorers(views, pad_to, keep)
         if method.needs_soft_predictions:
             assert isinstance(teacher, SoftBackend)
-            return teacher.predict_soft(views, pad_to, method.keep), []
-        return teacher.predict(views, pad_to, method.keep), []
+            return teacher.predict_soft(views, pad_to, keep), []
+        return teacher.predict(views, pad_to, keep), []
 
 
 def progress_at(step: int, training: Training) -> float:

@@ -1,0 +1,60 @@
+"""Check that a method whose hooks return another form than they should is refused in the words of faults.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import instances
+
+from pais_bench.errors import BenchError
+from pais_bench.methods.base import MethodBase, MethodOptions
+from pais_bench.training.method_checks import checked_keep
+from pais_bench.types import Instances
+
+FAULTS = (Path(__file__).parent.parent / "docs/reference/faults.md").read_text()
+SECTION = (
+    FAULTS.split("\n## Methods\n")[1].split("\n## ")[0].replace("methods/mine.py", "methods/test_method_checks.py")
+)
+DETECTIONS = instances([[x, x, x + 9, x + 9] for x in range(15)], scores=[1 - 0.06 * x for x in range(15)])
+
+
+def build(**hooks: Any) -> MethodBase:
+    """Return a method of this file with the given attributes and hooks."""
+    built: MethodBase = type("Method", (MethodBase,), {"__module__": __name__, **hooks})(MethodOptions())
+    return built
+
+
+def best_half(detections: Instances) -> torch.Tensor:
+    return detections.scores.argsort(descending=True)[: len(detections) // 2]
+
+
+@pytest.mark.parametrize(
+    ("returned", "form"),
+    [
+        (best_half, "int64[7]"),
+        (lambda d: d.scores, "float32[15]"),
+        (lambda d: (d.scores > 0.5)[:5], "bool[5]"),
+        (lambda d: (d.scores > 0.5).any(), "bool[]"),
+        (lambda d: (d.scores > 0.5).tolist(), "list"),
+        (lambda d: (d.scores > 0.5).to("meta"), "bool[15] on meta"),
+        (lambda d: None, "NoneType"),
+    ],
+)
+def test_keep_that_returns_no_bool_of_each_detection_is_refused(
+    returned: Callable[[Instances], Any], form: str
+) -> None:
+    keep = checked_keep(build(keep=lambda self, detections: returned(detections)))
+    with pytest.raises(BenchError) as refused:
+        keep(DETECTIONS)
+    assert str(refused.value).replace(form, "int64[7]") in SECTION
+    assert f"keep returned {form}; give bool[15]" in str(refused.value)
+
+
+def test_keep_that_returns_a_bool_of_each_detection_is_passed_on() -> None:
+    kept = checked_keep(build(keep=lambda self, detections: detections.scores > 0.5))(DETECTIONS)
+    assert torch.equal(kept, DETECTIONS.scores > 0.5)
+    assert checked_keep(build())(instances([])).tolist() == []
