@@ -22,7 +22,13 @@ from torchvision.ops import FrozenBatchNorm2d, boxes
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
 from pais_bench.errors import BenchError
-from pais_bench.layers.normalizers import CountRecorder, RecordedNormalizer, average_counts, batch_normalizer
+from pais_bench.layers.normalizers import (
+    CountRecorder,
+    RecordedNormalizer,
+    average_counts,
+    batch_normalizer,
+    sum_over_ranks,
+)
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
@@ -307,6 +313,13 @@ def test_a_normalizer_is_at_least_one_over_all_micro_batches() -> None:
     for recorder, count in zip(recorders, (0, 0, 5, 1), strict=True):
         recorder(count)
     assert RecordedNormalizer(average_counts(recorders))(5) == 1.5
+
+
+def test_a_sum_over_one_rank_is_a_copy() -> None:
+    seen = torch.ones(3)
+    total = sum_over_ranks(seen)
+    seen.zero_()
+    assert total.tolist() == [1, 1, 1]
 
 
 def test_batch_norm_of_a_rank_without_samples_is_that_of_the_others(tmp_path: Path) -> None:
