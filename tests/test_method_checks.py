@@ -32,6 +32,43 @@ def best_half(detections: Instances) -> torch.Tensor:
     return detections.scores.argsort(descending=True)[: len(detections) // 2]
 
 
+HOOKS: list[tuple[str, str, Any]] = [
+    ("refine", "refines = True", lambda self, image, detections, progress: detections),
+    ("prepare", "calibration_images = 0", lambda self, *shown: None),
+    ("assign_weights_with_scorer", "needs_box_scorer = True", lambda self, detections, scorer: None),
+    ("pretrained_teacher_steps", "needs_pretrained_teacher = True", 10),
+]
+
+
+@pytest.mark.parametrize(("hook", "switch", "value"), HOOKS)
+def test_a_hook_that_nothing_would_call_is_refused(hook: str, switch: str, value: Any) -> None:
+    with pytest.raises(BenchError) as refused:
+        build(**{hook: value})
+    assert f"has {hook}, which is not used without `{switch}`; set that too" in str(refused.value)
+    assert str(refused.value).replace(hook, "refine").replace(switch, "refines = True") in SECTION
+    name = switch.split()[0]
+    parent = type(build(**{hook: value, name: 1}))
+    assert type("Derived", (parent,), {name: getattr(MethodBase, name)}), "a method may leave out what its base does"
+
+
+def test_a_method_may_decide_by_its_options_whether_a_hook_is_used() -> None:
+    class Refining(MethodBase):
+        def __init__(self, options: MethodOptions) -> None:
+            super().__init__(options)
+            self.refines = options.unlabelled_weight > 2
+
+        def refine(self, image: torch.Tensor, detections: Instances, progress: float) -> Instances:
+            return detections
+
+    assert not Refining(MethodOptions()).refines and Refining(MethodOptions(unlabelled_weight=3)).refines
+    with pytest.raises(BenchError, match="has pretrained_teacher_steps, which is not used"):
+
+        class Guided(MethodBase):
+            def __init__(self, options: MethodOptions) -> None:
+                super().__init__(options)
+                self.pretrained_teacher_steps = 10
+
+
 @pytest.mark.parametrize(
     ("returned", "form"),
     [

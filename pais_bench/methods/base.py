@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from pais_bench.errors import BenchError
 from pais_bench.study.base import StrictConfig
 from pais_bench.types import BoxScorer, Instances, Targets
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+SWITCHES = {
+    "refine": "refines = True",
+    "prepare": "calibration_images = 0",
+    "assign_weights_with_scorer": "needs_box_scorer = True",
+    "pretrained_teacher_steps": "needs_pretrained_teacher = True",
+}
+"""By hook, what has to be set in a method for it to be called or read."""
 
 
 class MethodOptions(StrictConfig):
@@ -48,6 +58,18 @@ class MethodBase:
     learns_held_out_labels: bool = False
     pretrained_teacher_steps: float = 0
     calibration_images: int | None = None
+
+    def __init_subclass__(cls) -> None:
+        """Raise BenchError for a hook without its switch, which the class or one of its functions has to name."""
+        super().__init_subclass__()
+        below = [vars(one) for one in cls.__mro__ if one not in MethodBase.__mro__]
+        functions = [value for one in below for value in one.values() if isinstance(value, FunctionType)]
+        named = {name for function in functions for name in function.__code__.co_names}  # as in self.refines = ...
+        own = {name for one in below for name in one}
+        for hook, switch in SWITCHES.items():
+            changed = hook in own or (hook in named and not callable(getattr(MethodBase, hook)))
+            if changed and switch.split()[0] not in own | named:
+                raise BenchError(f"{method_file(cls)}: has {hook}, which is not used without `{switch}`; set that too")
 
     def __init__(self, options: MethodOptions) -> None:
         self.options = options
@@ -105,3 +127,8 @@ class MethodBase:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Continue from the state of a checkpoint of the same run; not called after a burn-in, which has none."""
+
+
+def method_file(method: type[MethodBase]) -> str:
+    """Return the file of a method's class as an error names it."""
+    return f"methods/{method.__module__.rpartition('.')[2]}.py"

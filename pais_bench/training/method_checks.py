@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pais_bench.errors import BenchError
-from pais_bench.methods.base import MethodBase
+from pais_bench.methods.base import MethodBase, method_file
 from pais_bench.types import Instances, Keep
 
 
@@ -20,17 +20,12 @@ def checked_keep(method: MethodBase) -> Keep:
         kept = method.keep(detections)
         if not (_form(kept) == _form(detections.labels) and kept.dtype == torch.bool):
             raise BenchError(
-                f"{name(method)}: keep returned {describe_form(kept)}; give bool[{len(detections)}], whether each "
-                f"detection is kept, on the device of the detections"
+                f"{method_file(type(method))}: keep returned {describe_form(kept)}; give "
+                f"bool[{len(detections)}], whether each detection is kept, on the device of the detections"
             )
         return kept
 
     return keep
-
-
-def name(method: MethodBase) -> str:
-    """Return the file of a method as an error names it."""
-    return f"methods/{type(method).__module__.rpartition('.')[2]}.py"
 
 
 def describe_form(value: object) -> str:
