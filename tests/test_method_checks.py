@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import instances
 
+from pais_bench import plugins
 from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.training.method_checks import checked_keep
@@ -67,6 +68,31 @@ def test_a_method_may_decide_by_its_options_whether_a_hook_is_used() -> None:
             def __init__(self, options: MethodOptions) -> None:
                 super().__init__(options)
                 self.pretrained_teacher_steps = 10
+
+
+def test_a_term_that_no_loss_has_is_refused_and_the_others_have_the_weights_of_the_base() -> None:
+    with pytest.raises(BenchError) as refused:
+        build(term_weights={"class": 0.5, "rpn_box": 0.0})
+    assert str(refused.value) in SECTION
+    fewer = build(term_weights={"class": 0.5})
+    assert fewer.term_weights == {"mask_iou": 0.0, "semantic": 0.0, "class": 0.5}
+    derived = type("Derived", (type(fewer),), {"term_weights": {"semantic": 1.0}})
+    assert derived.term_weights == {"mask_iou": 0.0, "semantic": 1.0, "class": 0.5}
+    mixin = type("Mixin", (MethodBase,), {})
+    assert type("Both", (mixin, type(fewer)), {}).term_weights == fewer.term_weights
+    assert MethodBase.term_weights == {"mask_iou": 0.0, "semantic": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("pais", {"mask_iou": 0.0, "semantic": 0.0}),
+        ("oracle", {"mask_iou": 1.0, "semantic": 1.0}),
+        ("unbiased_teacher", {"box": 0.0, "proposal_box": 0.0, "mask_iou": 0.0, "semantic": 0.0}),
+    ],
+)
+def test_the_weights_of_loss_terms_of_shipped_methods(name: str, weights: dict[str, float]) -> None:
+    assert plugins.load("methods", name).Method.term_weights == weights
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pais_bench.errors import BenchError
 from pais_bench.study.base import StrictConfig
-from pais_bench.types import BoxScorer, Instances, Targets
+from pais_bench.types import TERMS, BoxScorer, Instances, Targets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,10 +36,11 @@ class MethodBase:
 
     options: what the study sets; a method that reads its own declares `options: Options` | uses_unlabelled: whether the
     unlabelled images are loaded at all | term_weights: factors of single loss terms of the unlabelled images, 1 where
-    missing; mask_iou and semantic are learnt from labels only | network_options: options that the method sets of the
-    network | needs_pretrained_teacher: whether the study has to name a trained run, whose network is the teacher of the
-    first pretrained_teacher_steps | calibration_images: unlabelled images whose detections `prepare` sees; None: it is
-    not called | needs_box_scorer: whether the network has to offer `predict_with_scorers` | needs_soft_predictions:
+    missing; mask_iou and semantic are learnt from labels only; a class has those of its base that it does not name |
+    network_options: options that the method sets of the network | needs_pretrained_teacher: whether the study has to
+    name a trained run, whose network is the teacher of the first pretrained_teacher_steps | calibration_images:
+    unlabelled images whose detections `prepare` sees; None: it is not called | needs_box_scorer: whether the network
+    has to offer `predict_with_scorers` | needs_soft_predictions:
     whether it has to offer `predict_soft`, so that detections have soft masks and class probabilities; not together
     with a box scorer | refines: whether `refine` is called | normalizes_mask_weights: whether the mask losses of
     unlabelled images are divided by the sum of the mask weights of the step instead of their number |
@@ -60,16 +61,10 @@ class MethodBase:
     calibration_images: int | None = None
 
     def __init_subclass__(cls) -> None:
-        """Raise BenchError for a hook without its switch, which the class or one of its functions has to name."""
+        """Complete the weights of loss terms; raise BenchError for an unknown term, or a hook that nothing calls."""
         super().__init_subclass__()
-        below = [vars(one) for one in cls.__mro__ if one not in MethodBase.__mro__]
-        functions = [value for one in below for value in one.values() if isinstance(value, FunctionType)]
-        named = {name for function in functions for name in function.__code__.co_names}  # as in self.refines = ...
-        own = {name for one in below for name in one}
-        for hook, switch in SWITCHES.items():
-            changed = hook in own or (hook in named and not callable(getattr(MethodBase, hook)))
-            if changed and switch.split()[0] not in own | named:
-                raise BenchError(f"{method_file(cls)}: has {hook}, which is not used without `{switch}`; set that too")
+        _complete_term_weights(cls)
+        _refuse_unused_hooks(cls)
 
     def __init__(self, options: MethodOptions) -> None:
         self.options = options
@@ -132,3 +127,27 @@ class MethodBase:
 def method_file(method: type[MethodBase]) -> str:
     """Return the file of a method's class as an error names it."""
     return f"methods/{method.__module__.rpartition('.')[2]}.py"
+
+
+def _complete_term_weights(method: type[MethodBase]) -> None:
+    """Add the weights of the base to those that a class has of its own."""
+    if "term_weights" not in vars(method):
+        return
+    own, inherited, *_ = (vars(one)["term_weights"] for one in method.__mro__ if "term_weights" in vars(one))
+    unknown = sorted(own.keys() - set(TERMS))
+    if unknown:
+        terms = ", ".join(TERMS)
+        raise BenchError(f"{method_file(method)}: term_weights: no loss has the term '{unknown[0]}'; known: {terms}")
+    method.term_weights = {**inherited, **own}
+
+
+def _refuse_unused_hooks(method: type[MethodBase]) -> None:
+    """Raise BenchError for a hook without its switch, which the class or one of its functions has to name."""
+    below = [vars(one) for one in method.__mro__ if one not in MethodBase.__mro__]
+    functions = [value for one in below for value in one.values() if isinstance(value, FunctionType)]
+    named = {name for function in functions for name in function.__code__.co_names}  # as in self.refines = ...
+    own = {name for one in below for name in one}
+    for hook, switch in SWITCHES.items():
+        changed = hook in own or (hook in named and not callable(getattr(MethodBase, hook)))
+        if changed and switch.split()[0] not in own | named:
+            raise BenchError(f"{method_file(method)}: has {hook}, which is not used without `{switch}`; set that too")

@@ -17,4 +17,4 @@ class Method(MethodBase):
     """Learn every object of a strong view with weight 1, and what no object is as background."""
 
     learns_held_out_labels = True
-    term_weights = {}
+    term_weights = {"mask_iou": 1.0, "semantic": 1.0}

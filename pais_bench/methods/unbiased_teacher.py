@@ -27,7 +27,7 @@ class Method(MethodBase):
     """Keep detections above a high threshold. The burn-in of 2,000 steps and the EMA of 0.9996 are training keys."""
 
     options: Options
-    term_weights = {"box": 0.0, "proposal_box": 0.0, "mask_iou": 0.0, "semantic": 0.0}
+    term_weights = {"box": 0.0, "proposal_box": 0.0}
     network_options = {"focal_gamma": 1.5}
 
     def keep(self, detections: Instances) -> Tensor:
