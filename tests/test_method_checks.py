@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import instances
@@ -13,7 +15,7 @@ from tiny import instances
 from pais_bench import plugins
 from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase, MethodOptions
-from pais_bench.training.method_checks import checked_keep
+from pais_bench.training.method_checks import checked_keep, checked_state
 from pais_bench.types import Instances
 
 FAULTS = (Path(__file__).parent.parent / "docs/reference/faults.md").read_text()
@@ -93,6 +95,14 @@ def test_a_term_that_no_loss_has_is_refused_and_the_others_have_the_weights_of_t
 )
 def test_the_weights_of_loss_terms_of_shipped_methods(name: str, weights: dict[str, float]) -> None:
     assert plugins.load("methods", name).Method.term_weights == weights
+
+
+@pytest.mark.parametrize("value", [np.ones(3), np.float64(1), deque([1]), None])
+def test_a_state_that_no_checkpoint_gives_back_is_refused(value: Any) -> None:
+    with pytest.raises(BenchError) as refused:
+        checked_state(build(state_dict=lambda self: {"thresholds": value}))
+    assert str(refused.value).replace(f"a {type(value).__name__}", "a ndarray") in SECTION
+    assert checked_state(build()) == {}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(training: Training, tmp_
     training.folder.mkdir(parents=True)
     torch.save({"digest": Harmful()}, training.folder / "checkpoint.pt")
     assert training.train() == 2
-    training.assert_refused("damaged checkpoint")
+    training.assert_refused("no damaged checkpoint, but one that is not loaded", "(posix.mkdir); move it away")
     assert not (tmp_path / "harmed").exists()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
+import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -124,7 +126,8 @@ def read_newest(path: Path, run: Run) -> tuple[dict[str, Any] | None, str]:
 def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
     """Read a checkpoint of this run, without executing code of the file.
 
-    Raises BenchError where there is none, where it is damaged (Damaged), or was written by a run with other options.
+    Raises BenchError where there is none, where it is damaged or holds what is not loaded (Damaged), or was written by
+    a run with other options.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -137,6 +140,12 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
         raise BenchError(f"{path}: no checkpoint; run `pais-bench train` first") from None
     except MemoryError:
         raise
+    except pickle.UnpicklingError as error:  # of a file with the right checksums
+        kinds = re.findall(r"GLOBAL (\S+)", str(error))
+        raise Damaged(
+            f"{path}: no damaged checkpoint, but one that is not loaded, as it holds more than tensors and numbers "
+            f"({kinds[0] if kinds else 'unknown'}); move it away to train this run anew"
+        ) from error
     except Exception as error:
         fault = (str(error).splitlines() or [""])[0].split(". ")[0]
         raise Damaged(f"{path}: damaged checkpoint ({fault}); delete it to train this run anew") from error

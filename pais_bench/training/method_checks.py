@@ -28,6 +28,18 @@ def checked_keep(method: MethodBase) -> Keep:
     return keep
 
 
+def checked_state(method: MethodBase) -> dict[str, Tensor]:
+    """Return the method's state_dict; raise BenchError where a value is no tensor, which no checkpoint gives back."""
+    state = method.state_dict()
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise BenchError(
+                f"{method_file(type(method))}: state_dict has '{key}', a {type(value).__name__}, which a checkpoint "
+                f"would not give back; make it a tensor"
+            )
+    return state
+
+
 def describe_form(value: object) -> str:
     """Return dtype and shape of a tensor, such as int64[7], with its device unless that is the CPU; else the type."""
     if not isinstance(value, Tensor):

@@ -26,6 +26,7 @@ from pais_bench.study.run import Run
 from pais_bench.training.checkpoint import BestCheckpoints, previous, read_checkpoint, read_newest, write_checkpoint
 from pais_bench.training.distributed import any_rank
 from pais_bench.training.log import LogWriter
+from pais_bench.training.method_checks import checked_state
 from pais_bench.training.models import build_models
 from pais_bench.training.preemption import CONTINUE, Interrupted
 from pais_bench.training.pseudo_labels import load_pretrained_teacher, prepare_method, require_functions
@@ -91,6 +92,7 @@ class Trainer:
         self.models.pretrained_teacher = load_pretrained_teacher(run, isthing, results, fabric)
         class_names = [name for _, name in stores["val"].categories]
         prepare_method(self.method, self.models.pretrained_teacher, class_names, self.dataset, fabric)
+        checked_state(self.method)  # now, not at the first checkpoint
         self.step, self.seconds, self.stopping = 0, 0.0, False
         self.skipped_steps, self.skipped_in_a_row = 0, 0
         self.workers, self.results, self.begun_with = 0, results, burn_in
@@ -214,7 +216,7 @@ class Trainer:
                 "student": self.models.student.state_dict(),
                 "teacher": self.models.teacher.state_dict(),
                 "optimizer": self.models.optimizer.state_dict(),
-                "method": self.method.state_dict(),
+                "method": checked_state(self.method),
                 "precision": self.fabric.strategy.precision.state_dict(),
             }
             self.guard()
