@@ -11,6 +11,7 @@ import pytest
 from pais_bench.reports.findings import find, lead, missing_sentence, sentences
 from pais_bench.reports.missing_runs import MissingRun
 from pais_bench.reports.overview import cards
+from pais_bench.reports.table import p_value
 
 NAN = math.nan
 Cell = tuple[str, float, float, int]
@@ -192,6 +193,12 @@ def test_several_networks_are_summed_up() -> None:
     unfinished = main_table(("sup", NAN, NAN, 0), ("pais", NAN, NAN, 0), network="other")
     text = said(pd.concat([THREE, unfinished]), gains)[1]
     assert text.startswith("10 % labels: on small, the only network with a finished run, pais is best with")
+
+
+def test_a_p_value_tells_on_which_side_of_the_level_it_is() -> None:
+    assert [p_value(p) for p in (0.0497, 0.0503, 0.0494, 0.0506, 0.0004, 0.0005)] == [
+        *("0.0497", "0.0503", "0.049", "0.051", "< 0.001", "0.001")
+    ]
 
 
 def test_what_is_missing_is_counted_once() -> None:

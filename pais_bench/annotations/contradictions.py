@@ -36,7 +36,9 @@ class Contradiction(NamedTuple):
     measured: tuple[str, ...] = ()
 
 
-_BOX = "write bbox as x, y, width, height in pixels, or take it from the mask with --repair"
+_BOX = (
+    "write bbox as x, y, width, height in pixels, or leave it out: it is taken from the mask, as by `prepare --repair`"
+)
 CONTRADICTIONS = {
     "normalised polygons": Contradiction(
         "polygons look normalised to 0..1", "multiply x by the width and y by the height of the image"
@@ -52,7 +54,7 @@ CONTRADICTIONS = {
     "no pixel": Contradiction("masks cover no pixel", "draw them again, or remove them"),
     "area": Contradiction(
         "areas are not those of the masks",
-        "write area in pixels, or take it from the mask with --repair",
+        "write area in pixels, or leave it out: it is taken from the mask, as by `prepare --repair`",
         ("area",),
     ),
 }

@@ -141,10 +141,15 @@ def interval(low: float, high: float, digits: int = 1) -> str:
 
 
 def p_value(p: float) -> str:
-    """Return a p value with three digits, `< 0.001` below what they show, and a dash where it is NaN."""
+    """Return a p value with three digits, `< 0.001` below what they show, and a dash where it is NaN.
+
+    One that three digits would round to the level of 0.05 has a fourth, which tells on which side it is.
+    """
     if pd.isna(p):
         return "–"
-    return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
+    if p < 0.0005:
+        return "< 0.001"
+    return f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
 
 
 def _markdown_cell(text: str) -> str:
