@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,14 @@ from tiny import instances
 from pais_bench import plugins
 from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase, MethodOptions
-from pais_bench.training.method_checks import checked_keep, checked_state
-from pais_bench.types import Instances
+from pais_bench.training.method_checks import (
+    checked_keep,
+    checked_state,
+    checked_targets,
+    describe_invalid_weights,
+    weights_are_invalid,
+)
+from pais_bench.types import Batch, Instances, Targets, Unlabelled, View
 
 FAULTS = (Path(__file__).parent.parent / "docs/reference/faults.md").read_text()
 SECTION = (
@@ -95,6 +102,54 @@ def test_a_term_that_no_loss_has_is_refused_and_the_others_have_the_weights_of_t
 )
 def test_the_weights_of_loss_terms_of_shipped_methods(name: str, weights: dict[str, float]) -> None:
     assert plugins.load("methods", name).Method.term_weights == weights
+
+
+WEIGHTED = Targets.unweighted(DETECTIONS)
+VIEW = (DETECTIONS.masks.shape[1], DETECTIONS.masks.shape[2])
+ONE = WEIGHTED.class_weight
+
+
+@pytest.mark.parametrize(
+    ("targets", "fault"),
+    [
+        (None, "returned NoneType; give Targets of Instances"),
+        (replace(WEIGHTED, class_weight=ONE[:8]), "class_weight is float32[8]; give float[15]"),
+        (replace(WEIGHTED, class_weight=ONE.new_tensor(1)), "class_weight is float32[]; give float[15]"),
+        (replace(WEIGHTED, mask_weight=ONE[:, None]), "mask_weight is float32[15, 1]; give float[15]"),
+        (replace(WEIGHTED, box_weight=ONE.tolist()), "box_weight is list; give float[15]"),
+        (replace(WEIGHTED, box_weight=ONE > 0), "box_weight is bool[15]; give float[15]"),
+        (replace(WEIGHTED, box_weight=ONE.to("meta")), "box_weight is float32[15] on meta; give float[15]"),
+        (replace(WEIGHTED, background=-0.5), "background is -0.5; give a number of at least 0"),
+        (replace(WEIGHTED, background=None), "background is None; give a number of at least 0"),
+        (replace(WEIGHTED, background=ONE), "background is float32[15]; give a number of at least 0"),
+        (
+            replace(WEIGHTED, instances=replace(DETECTIONS, masks=DETECTIONS.masks[:, ::2, ::2])),
+            f"masks is bool[15, {VIEW[0] // 2}, {VIEW[1] // 2}]; give bool[15, {VIEW[0]}, {VIEW[1]}]",
+        ),
+        (replace(WEIGHTED, instances=replace(DETECTIONS, masks=DETECTIONS.masks.float())), "masks is float32[15, "),
+    ],
+)
+def test_targets_of_another_form_are_refused(targets: Any, fault: str) -> None:
+    with pytest.raises(BenchError) as refused:
+        checked_targets(build(), targets, VIEW)
+    assert fault in str(refused.value) and str(refused.value).startswith("methods/test_method_checks.py: ")
+
+
+def test_targets_of_the_right_form_are_passed_on() -> None:
+    empty = Targets.unweighted(DETECTIONS[:0])
+    for targets in (WEIGHTED, empty, replace(WEIGHTED, background=lambda boxes: boxes[:, 0])):
+        assert checked_targets(build(), targets, VIEW) is targets
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.5, "-0.5"), (float("nan"), "nan"), (float("inf"), "inf")])
+def test_a_weight_that_is_negative_or_not_finite_is_named(value: float, shown: str) -> None:
+    wrong = replace(WEIGHTED, mask_weight=ONE.index_fill(0, torch.tensor(3), value))
+    view = View(torch.zeros(3, *VIEW), torch.eye(3, dtype=torch.float64))
+    batch = Batch(7, [], [Unlabelled(image_id, view, view, None) for image_id in (1, 12)])
+    assert not weights_are_invalid([]) and not weights_are_invalid([WEIGHTED, WEIGHTED])
+    assert weights_are_invalid([WEIGHTED, wrong])
+    message = describe_invalid_weights(build(), [WEIGHTED, wrong], batch)
+    assert message.replace(shown, "-0.5") in SECTION
 
 
 @pytest.mark.parametrize("value", [np.ones(3), np.float64(1), deque([1]), None])

@@ -16,7 +16,7 @@ from pais_bench.layers.network import Network
 from pais_bench.layers.seeding import seed_sampling
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run, Training
-from pais_bench.training.method_checks import checked_keep
+from pais_bench.training.method_checks import checked_keep, checked_targets
 from pais_bench.training.networks import load_trained
 from pais_bench.types import Backend, BoxScorer, Instances, ScoringBackend, Size, SoftBackend, Targets, Unlabelled
 
@@ -112,12 +112,16 @@ def assign_weights(
 ) -> list[Targets]:
     """Return the method's targets in the weak views; what the method draws about an image depends on its seed alone."""
     if not scorers:
-        return [method.assign_weights(instances) for instances in detections]
+        return [
+            checked_targets(method, method.assign_weights(instances), image.weak.size)
+            for instances, image in zip(detections, images, strict=True)
+        ]
     targets = []
     with fabric.autocast():
         for instances, scorer, image in zip(detections, scorers, images, strict=True):
             seed_sampling(instances.scores.device, image.seed)
-            targets.append(method.assign_weights_with_scorer(instances, scorer))
+            weighted = method.assign_weights_with_scorer(instances, scorer)
+            targets.append(checked_targets(method, weighted, image.weak.size))
     return targets
 
 

@@ -18,6 +18,7 @@ from pais_bench.layers.normalizers import sum_over_ranks
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
 from pais_bench.training.distributed import PendingFlags, max_view_sizes, step_normalizers
+from pais_bench.training.method_checks import describe_invalid_weights, weights_are_invalid
 from pais_bench.training.mixing import mix_views
 from pais_bench.training.models import Models
 from pais_bench.training.optim import ema_momentum, set_learning_rate, update_teacher
@@ -43,9 +44,9 @@ def train_step(
     micro_batches: int = 1,
     stopping: bool = False,
 ) -> StepRecord:
-    """Update teacher and student once; raise BenchError on a loss that is not finite.
+    """Update teacher and student once; raise BenchError on a loss or a weight that is not finite.
 
-    stopping tells the other ranks that this one is to stop. Of the device the host reads two flags, at the end, where
+    stopping tells the other ranks that this one is to stop. Of the device the host reads three flags, at the end, where
     all work is queued. The weights that a step leaves behind which raises are not to be used.
     """
     torch.manual_seed(run.derive_seed(batch.step))
@@ -76,19 +77,27 @@ def train_step(
             normalize_mask_weights([part.streams["unlabelled"] for part in inputs])
 
     updates = models.updates
-    losses, flags = _update_student(run, method, models, inputs, fabric, stopping)
-    diverged, stopping = flags.read()
+    watched = [weights_are_invalid(pseudo_labels), stopping]
+    losses, flags = _update_student(run, method, models, inputs, fabric, watched)
+    diverged, invalid, stopping = flags.read()
+    if invalid:
+        raise BenchError(describe_invalid_weights(method, pseudo_labels, batch))
     if diverged:
         raise BenchError(describe_non_finite(losses, batch, run))
     return StepRecord(batch, losses, pseudo_labels, lr, momentum, models.updates == updates, stopping)
 
 
 def _update_student(
-    run: Run, method: MethodBase, models: Models, inputs: Sequence[StudentInput], fabric: Fabric, stopping: bool
+    run: Run,
+    method: MethodBase,
+    models: Models,
+    inputs: Sequence[StudentInput],
+    fabric: Fabric,
+    watched: Sequence[Tensor | bool],
 ) -> tuple[list[dict[str, Losses]], PendingFlags]:
     """Do forward and backward passes and the optimiser's step; return the losses of each micro-batch.
 
-    The flags, whether a loss is not finite and whether a rank is stopping, set out before the last backward pass.
+    The flags, whether a loss is not finite and those that are watched beside, set out before the last backward pass.
     """
     losses: list[dict[str, Losses]] = []
     finite: list[Tensor] = []
@@ -100,7 +109,7 @@ def _update_student(
             losses.append({stream: {term: loss.detach() for term, loss in terms[stream].items()} for stream in terms})
             finite.append(torch.isfinite(total.detach()))
             if last:
-                flags = PendingFlags(fabric.device, [~torch.stack(finite).all(), stopping])
+                flags = PendingFlags(fabric.device, [~torch.stack(finite).all(), *watched])
             fabric.backward(total / len(inputs))
     if run.training.grad_clip is not None:
         max_norm = run.training.grad_clip
