@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import sams
 import torch
 from tiny import instances, with_soft
 from torch import nn
@@ -18,6 +20,7 @@ from pais_bench import plugins
 from pais_bench.errors import BenchError
 from pais_bench.layers.losses import weighted_mean
 from pais_bench.layers.roi_losses import mask_losses
+from pais_bench.methods import _sam
 from pais_bench.methods._clip import clip_share, join_descriptions, read_descriptions
 from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.study.run import Training
@@ -26,12 +29,16 @@ from pais_bench.training.student import Stream, normalize_mask_weights
 from pais_bench.types import Instances, Targets
 
 NAMES = plugins.names("methods")
-SAM = ("s4m", "sam_refined")
+
+
+@pytest.fixture(autouse=True)
+def tiny_sam(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sam, "load_sam", lambda folder: sams.any_network())
 
 
 def method(name: str, **options: Any) -> MethodBase:
     plugin = plugins.load("methods", name)
-    required = {"sam": "sam"} if name in SAM else {}
+    required = {"sam": "sam"} if "sam" in plugins.option_names("methods", name) else {}
     built: MethodBase = plugin.Method(plugin.Options(**required | options))
     return built
 
@@ -44,12 +51,56 @@ LOOSE: dict[str, dict[str, Any]] = {
 """Options with which the laws of all methods see weights of methods that keep hardly anything."""
 
 
-def weigh(tested: MethodBase, detections: Instances) -> Targets:
-    """Filter and weight detections as a step does: keep is asked before there are masks."""
+def prepared(name: str) -> MethodBase:
+    """Return a method as a training begins with it: it has seen the labels, and what its teacher detects."""
+    tested = method(name, **LOOSE.get(name, {}))
+    if tested.calibration_images is not None:
+        box = [[0, 0, 9, 9]] * 3
+        detections = [without_masks(instances(box, labels=[0, 1, 2], scores=[0.7, 0.5, 0.3]))]
+        seen = detections if tested.needs_pretrained_teacher and tested.calibration_images else []
+        tested.prepare(seen, [without_masks(instances(box, labels=[0, 1, 2]))], ["a", "b", "c"])
+    return tested
+
+
+def without_masks(detections: Instances) -> Instances:
+    return replace(detections, masks=detections.masks.new_zeros((len(detections), 0, 0)))
+
+
+def score_boxes(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stand in for the box head of a teacher of three classes, which refines every box to the same one."""
+    logits = boxes @ torch.linspace(-0.1, 0.1, 16).reshape(4, 4)
+    return logits.softmax(1), boxes.new_tensor([0.0, 0, 9, 9]).expand(len(boxes), 3, 4)
+
+
+def select(tested: MethodBase, detections: Instances) -> Instances:
+    """Filter detections as a step does: keep is asked before there are masks."""
     if tested.needs_soft_predictions and detections.soft_masks is None:
         detections = with_soft(detections, detections.mask_iou.tolist())
-    without_masks = replace(detections, masks=detections.masks.new_zeros((len(detections), 0, 0)))
-    return tested.assign_weights(detections[tested.keep(without_masks)])
+    kept = tested.keep(without_masks(detections))
+    assert kept.dtype == torch.bool and kept.shape == (len(detections),), "not one bool for each detection"
+    return detections[kept]
+
+
+def assign(tested: MethodBase, kept: Instances) -> Targets:
+    """Weight detections as a step does, with a scorer of boxes where the method needs one."""
+    if tested.needs_box_scorer:
+        return tested.assign_weights_with_scorer(kept, score_boxes)
+    return tested.assign_weights(kept)
+
+
+def weigh(tested: MethodBase, detections: Instances) -> Targets:
+    return assign(tested, select(tested, detections))
+
+
+def weights_of(targets: Targets, boxes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return every weight of targets by its name; that of the background at boxes, in their order."""
+    names = ("class_weight", "mask_weight", "box_weight")
+    weights = {name: getattr(targets, name) for name in names}
+    if targets.pixel_weight is not None:
+        weights["pixel_weight"] = targets.pixel_weight.values
+    background = targets.background
+    weights["background"] = background(boxes) if callable(background) else boxes.new_full((len(boxes),), background)
+    return weights
 
 
 @pytest.fixture
@@ -62,37 +113,45 @@ def teacher() -> Instances:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_keeps_a_subset_with_finite_weights_of_at_least_zero(name: str, teacher: Instances) -> None:
-    targets = weigh(method(name, **LOOSE.get(name, {})), teacher)
+    targets = weigh(prepared(name), teacher)
     assert len(targets.instances) <= len(teacher) and (len(targets.instances) > 0 or name not in LOOSE)
-    for weight in (targets.class_weight, targets.mask_weight, targets.box_weight):
-        assert weight.shape == (len(targets.instances),)
-        assert torch.isfinite(weight).all() and (weight >= 0).all()
-    assert math.isfinite(targets.background) and targets.background >= 0
+    for weight, values in weights_of(targets, teacher.boxes).items():
+        number = len(teacher) if weight == "background" else len(targets.instances)
+        assert len(values) == number and (values.dim() == 1 or weight == "pixel_weight"), weight
+        assert torch.isfinite(values).all() and (values >= 0).all(), weight
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_in_gives_nothing_out(name: str) -> None:
-    targets = weigh(method(name), instances([]))
-    assert len(targets.instances) == len(targets.class_weight) == len(targets.mask_weight) == 0
+    targets = weigh(prepared(name), instances([]))
+    assert len(targets.instances) == 0
+    assert all(len(values) == 0 for values in weights_of(targets, torch.zeros(0, 4)).values())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_does_not_depend_on_the_order(name: str, teacher: Instances) -> None:
     order = torch.randperm(len(teacher), generator=torch.Generator().manual_seed(1))
-    tested = method(name, **LOOSE.get(name, {}))
+    tested = prepared(name)
     straight, shuffled = weigh(tested, teacher), weigh(tested, teacher[order])
-    by_box = shuffled.instances.boxes[:, 0].argsort()
-    assert torch.equal(straight.instances.boxes, shuffled.instances.boxes[by_box])
-    assert torch.equal(straight.class_weight, shuffled.class_weight[by_box])
-    assert torch.equal(straight.mask_weight, shuffled.mask_weight[by_box])
+    by_box, mine = (one.instances.boxes[:, 0].argsort() for one in (shuffled, straight))
+    assert torch.equal(straight.instances.boxes[mine], shuffled.instances.boxes[by_box])
+    expected, found = (weights_of(one, teacher.boxes) for one in (straight[mine], shuffled[by_box]))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(values, found[weight]) for weight, values in expected.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_leaves_the_teacher_as_it_was(name: str, teacher: Instances) -> None:
-    before = [teacher.boxes.clone(), teacher.scores.clone(), teacher.mask_iou.clone(), teacher.masks.clone()]
-    weigh(method(name), teacher)
-    after = [teacher.boxes, teacher.scores, teacher.mask_iou, teacher.masks]
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+def test_leaves_what_it_is_given_as_it_was(name: str, teacher: Instances) -> None:
+    """The detections, and what it kept of them: the same tensors are in the log, and become targets."""
+    tested, given = prepared(name), with_soft(teacher)
+    before = copy.deepcopy(given)
+    kept = select(tested, given)
+    kept_before = copy.deepcopy(kept)
+    assign(tested, kept)
+    for one, expected in ((given, before), (kept, kept_before)):
+        for field in ("boxes", "labels", "masks", "scores", "mask_iou", "class_probs"):
+            assert torch.equal(getattr(one, field), getattr(expected, field)), field
+        assert torch.equal(one.soft_masks.values, expected.soft_masks.values)  # type: ignore[union-attr]
 
 
 # The constants of the PAIS release: v, K-Net w_class(s = v), K-Net w_mask(u = v), v^4
@@ -198,14 +257,28 @@ def test_soft_teacher_learns_steady_boxes_and_scores_the_background() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_by_default_nothing_is_refined_and_a_state_is_what_was_loaded(name: str, teacher: Instances) -> None:
-    tested = method(name)
-    assert tested.refines is (name in SAM)
-    assert MethodBase.refine(tested, torch.zeros(3, 64, 64), teacher, 0.5) is teacher
-    before = tested.state_dict()
-    tested.load_state_dict(before)
-    tested.end_step(lambda seen: seen)
-    assert tested.state_dict() == before == {}
+def test_a_method_that_goes_on_from_its_state_keeps_and_weights_as_one_that_never_stopped(
+    name: str, teacher: Instances
+) -> None:
+    never, later = prepared(name), prepared(name)
+    weak = replace(teacher, scores=teacher.scores * 0.2, mask_iou=teacher.mask_iou * 0.2)
+    for _ in range(20):  # of which what follows the detections ends far from its start
+        weigh(never, weak)
+        never.end_step(torch.clone)
+    saved = {key: value.clone() for key, value in never.state_dict().items()}
+    if type(never).end_step is not MethodBase.end_step:
+        assert type(never).state_dict is not MethodBase.state_dict, "it changes with the steps, and forgets that"
+    if saved or type(never).load_state_dict is not MethodBase.load_state_dict:
+        later.load_state_dict({key: value.clone() for key, value in saved.items()})
+    for _ in range(2):
+        assert saved.keys() == later.state_dict().keys()
+        assert all(torch.equal(value, later.state_dict()[key]) for key, value in never.state_dict().items())
+        mine, theirs = (weigh(one, teacher) for one in (later, never))
+        assert torch.equal(mine.instances.boxes, theirs.instances.boxes)
+        weights = weights_of(theirs, teacher.boxes)
+        assert all(torch.equal(value, weights[key]) for key, value in weights_of(mine, teacher.boxes).items())
+        for one in (later, never):
+            one.end_step(torch.clone)
 
 
 def panda(probabilities: list[float], certainty: float) -> Targets:
@@ -249,6 +322,7 @@ def test_a_method_may_set_its_own_attributes_from_its_options(teacher: Instances
     assert own.unlabelled_weight == 0.8 and own.options == "its own"
     assert own.keep(teacher).tolist() == (teacher.scores > 0.4).tolist()
     assert MethodBase(options).options is options
+    assert not own.refines and own.refine(torch.zeros(3, 64, 64), teacher, 0.5) is teacher and own.state_dict() == {}
 
 
 # PL-DC: logits of a mask of 2 x 2 cells, and what its formulas make of them.
