@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,9 @@ def test_an_undefined_ap_is_a_dash_everywhere_and_zero_is_zero(ap: float | None,
     assert len(cost) == (0 if ap is None else 6), "a row without folds would be noted as of another codebase"
 
 
-def test_a_report_that_fails_is_named_and_costs_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_that_fails_is_named_and_costs_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     study = load_study(tmp_path / "study.yaml")
     fabricate(study, tmp_path / "results")
@@ -122,9 +125,12 @@ def test_a_report_that_fails_is_named_and_costs_no_other(tmp_path: Path, capsys:
     reports.mkdir(parents=True)
     (reports / "cost.md").write_text("numbers of an earlier day")
     command = ["report", str(tmp_path / "study.yaml"), "--results", str(tmp_path / "results")]
-    assert main(command) == 2
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pais_bench.reports.figures.score_iou", None)
+        assert main(command) == 2
     out, err = capsys.readouterr()
     assert "small    pais" in out, "the main table is printed"
+    assert "pais-bench report: error: score_iou could not be written: ModuleNotFoundError: import of" in err
     assert "pais-bench report: error: cost could not be written: TypeError: '<' not supported" in err
     assert "every other report is written" in err and "Traceback" not in err
     assert "| small | pais | 13.0 ± 0.7 (+2.5) |" in (reports / "main_table.md").read_text()

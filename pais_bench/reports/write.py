@@ -38,22 +38,25 @@ def write_reports(study: Study, results: Results, folder: Path, source: str = ""
     sections: list[Section] = []
     tracebacks: list[str] = []
     for name in plugins.names("reports"):
-        report: Report = plugins.load("reports", name).Report()
+        report: Report | None = None
         try:
+            report = plugins.load("reports", name).Report()
             section = report.write(study, results, folder)
         except NothingToShow as error:
-            section = Section(name, report.title, reason=str(error))
+            section = Section(name, _title(report, name), reason=str(error))
         except Exception as error:  # whatever it is, it must not cost the other reports
-            section = Section(name, report.title, failure=_failure(error))
+            section = Section(name, _title(report, name), failure=_failure(error))
             tracebacks.append(f"{name}\n{traceback.format_exc()}")
-        if section.frame is not None:
+        if report is not None and section.frame is not None:
             try:
                 section = replace(section, charts=report.charts(study, results, section.frame))
             except Exception as error:  # nor must it cost the pictures of the same figures
                 section = replace(section, failure=f"interactive figures: {_failure(error)}")
                 tracebacks.append(f"{name}, interactive figures\n{traceback.format_exc()}")
         if not section.files:
-            for path in (folder / f"{stem}.{kind}" for stem in (name, *report.captions) for kind in KINDS):
+            for path in (
+                folder / f"{stem}.{kind}" for stem in (name, *getattr(report, "captions", ())) for kind in KINDS
+            ):
                 path.unlink(missing_ok=True)
         sections.append(section)
     files = [path for section in sections for path in section.files]
@@ -63,6 +66,11 @@ def write_reports(study: Study, results: Results, folder: Path, source: str = ""
     else:
         (folder / ERRORS).unlink(missing_ok=True)
     return WrittenReports(files, {section.name: section.failure for section in sections if section.failure})
+
+
+def _title(report: Report | None, name: str) -> str:
+    """Return the title of a report; of one that could not be imported, its name."""
+    return name if report is None else report.title
 
 
 def _failure(error: Exception) -> str:
