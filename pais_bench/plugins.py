@@ -22,58 +22,79 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """The folders of each group, below the package. Files that begin with _, and base.py, are shared by the plugins."""
 
+CLASSES = {"backends": ("Options", "Backend"), "datasets": ("Options", "Dataset"), "methods": ("Options", "Method")}
+"""The classes that a plugin of a group has."""
+
 _PACKAGE = Path(__file__).parent
 
 
 def names(group: str) -> list[str]:
-    """Return the names of a group's plugins, sorted; a network is named framework/network."""
-    plugins = []
+    """Return the names of a group's plugins, sorted; a network is named framework/network.
+
+    Raises BenchError where two folders have a file of one name.
+    """
+    folder_of: dict[str, str] = {}
     for folder in GROUPS[group]:
         root = _PACKAGE / folder
-        files = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py") if _is_plugin(path))
-        plugins += [file.as_posix() for file in files]
-    return sorted(plugins)
+        for name in (
+            path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.py") if _is_plugin(path)
+        ):
+            if name in folder_of:
+                raise BenchError(
+                    f"{group}: both {folder_of[name]} and {folder} have a file '{name}.py'; rename one of the two"
+                )
+            folder_of[name] = folder
+    return sorted(folder_of)
 
 
 def load(group: str, name: str) -> ModuleType:
-    """Import a plugin; raise BenchError where there is none of that name, or where its framework is missing."""
+    """Import a plugin.
+
+    Raises BenchError where there is none of that name, its framework is missing, or it lacks one of CLASSES.
+    """
     path = _find(group, name)
     module = ".".join(("pais_bench", *path.relative_to(_PACKAGE).with_suffix("").parts))
     remedy = "run it in the environment that envs/ defines for it"
     if group == "backends":
         remedy = f"`python3 envs/build.py {name.split('/')[0]}` installs it, and `pais-bench doctor` tells more"
-    return import_package(module, remedy, f"{group}/{name}: ")
+    plugin = import_package(module, remedy, f"{group}/{name}: ")
+    if missing := [one for one in CLASSES.get(group, ()) if not hasattr(plugin, one)]:
+        raise BenchError(
+            f"{group}/{name}: has no class {' and no class '.join(missing)}; add it, or let the name of the file begin "
+            f"with _, as that of every file that plugins share"
+        )
+    return plugin
 
 
 def option_names(group: str, name: str) -> set[str]:
     """Return the keys of a plugin's class Options, read from its source so that no framework need be imported."""
-    return _fields(_find(group, name), "Options")
+    classes, _ = _lineage(_find(group, name), "Options")
+    lines = (line.target for one in classes for line in one.body if isinstance(line, ast.AnnAssign))
+    return {target.id for target in lines if isinstance(target, ast.Name)}
 
 
 def learns_stuff(network: str) -> bool:
     """Return whether a network learns classes of stuff: the builder of its Backend, read from source, takes `stuff`."""
-    functions = [one for _, inside in _backends(network) for one in inside if one.name == "__init__"]
-    return any(argument.arg == "stuff" for one in functions for argument in one.args.args)
+    classes, _ = _lineage(_find("backends", network), "Backend")
+    builders = [one for one in _functions(classes) if one.name == "__init__"]
+    return any(argument.arg == "stuff" for one in builders[:1] for argument in one.args.args)
 
 
 def lacks(network: str, function: str) -> bool:
     """Return whether a network's Backend, read from source, is sure to have no function of this name."""
-    return any(
-        {ast.unparse(base) for base in backend.bases} <= {"Network", "nn.Module"}
-        and function not in {one.name for one in inside}
-        for backend, inside in _backends(network)
-    )
+    classes, foreign = _lineage(_find("backends", network), "Backend")
+    return foreign <= {"nn.Module", "Protocol"} and function not in {one.name for one in _functions(classes)}
 
 
-def _backends(network: str) -> list[tuple[ast.ClassDef, list[ast.FunctionDef]]]:
-    """Return the class Backend of a network's file, and its functions."""
-    tree = ast.parse(_find("backends", network).read_text(encoding="utf-8"))
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Backend"]
-    return [(one, [node for node in one.body if isinstance(node, ast.FunctionDef)]) for one in classes]
+def _functions(classes: list[ast.ClassDef]) -> list[ast.FunctionDef]:
+    return [node for one in classes for node in one.body if isinstance(node, ast.FunctionDef)]
 
 
-def _fields(path: Path, class_name: str) -> set[str]:
-    """Return the annotated fields of a class and of its base classes that are imported from this package."""
+def _lineage(path: Path, name: str) -> tuple[list[ast.ClassDef], set[str]]:
+    """Return a class of a file and those of this package that it derives from, itself first, and its other bases.
+
+    A name that is set to a class, or imported, is that class.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = {
         alias.asname or alias.name: (node.module, alias.name)
@@ -81,19 +102,23 @@ def _fields(path: Path, class_name: str) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pais_bench.")
         for alias in node.names
     }
-    fields: set[str] = set()
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    bases = [ast.unparse(base) for one in classes for base in one.bases]
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == class_name:
-            lines = (line.target for line in node.body if isinstance(line, ast.AnnAssign))
-            fields |= {target.id for target in lines if isinstance(target, ast.Name)}
-            for base in map(ast.unparse, node.bases):
-                first, _, attribute = base.partition(".")
-                module, name = imported.get(first, ("", first))
-                if attribute:  # the class of an imported module
-                    module, name = f"{module}.{name}", attribute
-                source = _PACKAGE.parent / f"{module.replace('.', '/')}.py" if module else path
-                fields |= _fields(source, name) if source.is_file() else set()
-    return fields
+        if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
+            bases.append(ast.unparse(node.value))
+    if name in imported:
+        bases.append(name)
+    foreign = set() if classes or bases else {name}
+    for base in bases:
+        first, _, attribute = base.partition(".")
+        module, found = imported.get(first, ("", first))
+        if attribute:  # the class of an imported module
+            module, found = f"{module}.{found}", attribute
+        source = _PACKAGE.parent / f"{module.replace('.', '/')}.py" if module else path
+        more, others = _lineage(source, found) if source.is_file() else ([], {base})
+        classes, foreign = classes + more, foreign | others
+    return classes, foreign
 
 
 def _is_plugin(path: Path) -> bool:
