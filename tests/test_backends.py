@@ -21,9 +21,14 @@ from pais_bench.layers.normalizers import batch_normalizer
 from pais_bench.types import TERMS, Instances, Targets
 
 NAMES = plugins.names("backends")
-OF_REGIONS = [name for name in NAMES if name.endswith("mask_rcnn")]
+OF_REGIONS = [name for name in NAMES if not plugins.lacks(name, "predict_with_scorers")]
 CLASSES = 4
 WITH_STUFF = "torchvision/knet with stuff"
+
+
+def having(option: str) -> list[str]:
+    """Return the networks that have an option."""
+    return [name for name in NAMES if option in plugins.option_names("backends", name)]
 
 
 def build(name: str, **options: Any) -> Any:
@@ -280,7 +285,7 @@ def test_a_focal_loss_has_a_gradient_where_the_class_is_sure(gamma: float) -> No
     assert rows.grad is not None and rows.grad.isfinite().all() and rows.grad[:2].abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("name", OF_REGIONS)
+@pytest.mark.parametrize("name", having("focal_gamma"))
 def test_a_focal_class_loss_is_that_of_the_paper(name: str, images: Any, targets: Any) -> None:
     """With uniform class probabilities the loss is (1 - p)^gamma times the cross-entropy [arXiv 1708.02002]."""
     losses_of = {}
@@ -321,7 +326,7 @@ def test_a_background_that_is_a_function_of_boxes_is_1_for_queries(name: str, im
     assert one == function
 
 
-@pytest.mark.parametrize("name", OF_REGIONS)
+@pytest.mark.parametrize("name", having("boundary_weight"))
 def test_boundary_weights_act_on_the_mask_loss_alone(name: str, images: Any, targets: Any) -> None:
     plain, changed = (losses(build(name, boundary_weight=mean), images, targets) for mean in (0.0, 3.0))
     assert not torch.isclose(changed["mask"], plain["mask"]) and changed["mask"] > 0
@@ -329,7 +334,7 @@ def test_boundary_weights_act_on_the_mask_loss_alone(name: str, images: Any, tar
         torch.testing.assert_close(changed[term], plain[term])
 
 
-@pytest.mark.parametrize("name", OF_REGIONS)
+@pytest.mark.parametrize("name", having("mask_head"))
 def test_the_noise_tolerant_head_trains_both_its_maps(name: str, images: Any, targets: Any, empty: Any) -> None:
     network = build(name, mask_head="noise_tolerant")
     (predictor,) = (module for module in network.modules() if isinstance(module, NoiseTolerantPredictor))
