@@ -17,8 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parent.parent
 SLOWEST = (
-    *("test_tutorials.py", "test_training.py", "test_end_to_end.py", "test_controllers.py", "test_pretend_device.py"),
-    *("test_ranks.py", "test_workflow.py", "test_cli.py"),
+    *("test_tutorials.py", "test_training.py", "test_pretend_device.py", "test_survival.py", "test_end_to_end.py"),
+    *("test_ranks.py", "test_cli.py", "test_workflow.py", "test_controllers.py"),
 )
 """Files that take about a minute, which no process should begin when the others are done."""
 
