@@ -82,10 +82,10 @@ def add_workers(parser: ArgumentParser) -> None:
 def add_gpus(parser: ArgumentParser) -> None:
     """Add the GPUs that this process shares with others."""
     gpus = "GPUs, as CUDA_VISIBLE_DEVICES names them: use those that no other process claims (default: the visible)"
-    parser.add_argument("--gpus", type=_names, default=[], metavar="0,1,...", help=gpus)
+    parser.add_argument("--gpus", type=_comma_separated, default=[], metavar="0,1,...", help=gpus)
 
 
-def _names(text: str) -> list[str]:
+def _comma_separated(text: str) -> list[str]:
     """Return names between commas, once each."""
     return list(dict.fromkeys(name for name in map(str.strip, text.split(",")) if name))
 
