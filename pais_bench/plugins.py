@@ -22,7 +22,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """The folders of each group, below the package. Files that begin with _, and base.py, are shared by the plugins."""
 
-CLASSES = {"backends": ("Options", "Backend"), "datasets": ("Options", "Dataset"), "methods": ("Options", "Method")}
+CLASSES = {
+    "backends": ("Options", "Backend"),
+    "datasets": ("Options", "Dataset"),
+    "methods": ("Options", "Method"),
+    "metrics": ("Metric",),
+}
 """The classes that a plugin of a group has."""
 
 _PACKAGE = Path(__file__).parent

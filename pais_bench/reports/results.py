@@ -86,7 +86,7 @@ class Results:
             run = expected if content is None else parse(Run, content["run"], str(folder / RUN))
             _check_digest(run.digest, expected, folder / RUN)
             log, keys = training_log.read(folder / LOG), _keys(run)
-            values = _values(run, content or {}, folder / metrics)
+            values = _values(run, content or {}, folder / metrics, study.metrics)
             rows.append({**keys, "folder": str(folder.relative_to(root)), "step": log.step, **values})
             classes.extend(_row(CLASS_COLUMNS, keys, ap) for ap in _classes(folder / metrics))
             by_class = _classes(folder / metrics, "panoptic_per_class", "PQ")
@@ -129,7 +129,7 @@ def _keys(run: Run) -> dict[str, Any]:
     return dict(zip(KEYS, (*values, run.digest), strict=True))
 
 
-def _values(run: Run, content: dict[str, Any], path: Path) -> dict[str, Any]:
+def _values(run: Run, content: dict[str, Any], path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     metrics = _read(path, "digest", "segm", "bbox")
     hardware = content.get("hardware", {})
     values = {
@@ -142,12 +142,13 @@ def _values(run: Run, content: dict[str, Any], path: Path) -> dict[str, Any]:
     if metrics is None:
         return {**values, "model": None, "images": math.nan}
     _check_digest(metrics["digest"], run, path)
-    return {**values, "model": metrics.get("model"), "images": _number(metrics.get("images")), **_numbers(metrics)}
+    values |= {"model": metrics.get("model"), "images": _number(metrics.get("images"))}
+    return {**values, **_numbers(metrics, needed)}
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return every number of metrics.json under PROTOCOL_NAME."""
-    present = [kind for kind in protocols() if kind in metrics]
+def _numbers(metrics: Mapping[str, Any], needed: tuple[str, ...]) -> dict[str, float]:
+    """Return every number of metrics.json under PROTOCOL_NAME; needed: the metrics of the study."""
+    present = [kind for kind in protocols(needed) if kind in metrics]
     return {f"{kind}_{name}": _number(value) for kind in present for name, value in metrics[kind].items()}
 
 
@@ -172,7 +173,7 @@ def _external(
         "source": description.source,
     }
     row |= {**dict(zip(KEYS[:-1], keys, strict=True)), "images": (metrics or {}).get("images")}
-    return {**row, **_numbers(metrics or {})}, _classes(path)
+    return {**row, **_numbers(metrics or {}, study.metrics)}, _classes(path)
 
 
 def _row(columns: Sequence[str], keys: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Any, ...]:

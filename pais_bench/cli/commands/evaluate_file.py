@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> None:
         context.write_json(arguments.out, {"images": len(gt["images"]), **metrics})
     boxes = "" if "segm" in metrics or "coco" not in arguments.metrics else " of boxes alone: mask AP is not measured"
     print(f"{len(gt['images'])} images, {len(gt['annotations'])} annotations, {len(records)} results{boxes}")
-    for key, name in evaluate.protocols().items():
+    for key, name in evaluate.protocols(tuple(arguments.metrics)).items():
         if key in metrics:
             print(f"{name} (%)\n  {_line(metrics[key])}")
 

@@ -31,7 +31,7 @@ class Report(TableReport):
         cells = [(results.runs, *cell) for cell in study.cells()]
         others = external[COLUMNS[:3]].drop_duplicates().itertuples(index=False, name=None)
         cells += [(external, *cell) for cell in others]
-        return pd.DataFrame([row for cell in cells for row in _numbers(*cell)], columns=COLUMNS)
+        return pd.DataFrame([row for cell in cells for row in _numbers(study, *cell)], columns=COLUMNS)
 
     def table(self, study: Study, results: Results, frame: pd.DataFrame) -> Table:
         """Return the table; a dash where a protocol has no such number."""
@@ -66,10 +66,10 @@ def _unmeasured(study: Study, results: Results) -> Iterator[str]:
             )
 
 
-def _numbers(frame: pd.DataFrame, network: str, method: str, percent: float) -> Iterator[list[Any]]:
+def _numbers(study: Study, frame: pd.DataFrame, network: str, method: str, percent: float) -> Iterator[list[Any]]:
     """Yield a row for each number of a cell, the mean over its evaluated folds."""
     done = frame[in_cell(frame, network, method, percent) & (frame["state"] == "done")]
-    for key, protocol in protocols().items():
+    for key, protocol in protocols(study.metrics).items():
         for column in (name for name in frame.columns if name.startswith(f"{key}_")):
             values = done[column].astype(float).dropna() * 100
             if len(values):
