@@ -6,6 +6,8 @@ import ast
 from pathlib import Path
 from types import ModuleType
 
+from pydantic import PydanticUserError
+
 from pais_bench.errors import BenchError
 from pais_bench.optional_packages import import_package
 
@@ -32,6 +34,9 @@ CLASSES = {
 
 _PACKAGE = Path(__file__).parent
 
+Lineage = list[tuple[Path, ast.ClassDef]]
+"""Classes, each with its file."""
+
 
 def names(group: str) -> list[str]:
     """Return the names of a group's plugins, sorted; a network is named framework/network.
@@ -55,14 +60,19 @@ def names(group: str) -> list[str]:
 def load(group: str, name: str) -> ModuleType:
     """Import a plugin.
 
-    Raises BenchError where there is none of that name, its framework is missing, or it lacks one of CLASSES.
+    Raises BenchError where there is none of that name, its framework is missing, it lacks one of CLASSES, or an option
+    has no type.
     """
     path = _find(group, name)
     module = ".".join(("pais_bench", *path.relative_to(_PACKAGE).with_suffix("").parts))
     remedy = "run it in the environment that envs/ defines for it"
     if group == "backends":
         remedy = f"`python3 envs/build.py {name.split('/')[0]}` installs it, and `pais-bench doctor` tells more"
-    plugin = import_package(module, remedy, f"{group}/{name}: ")
+    try:
+        plugin = import_package(module, remedy, f"{group}/{name}: ")
+    except PydanticUserError:
+        option_names(group, name)  # refuses an option without a type, by its file
+        raise
     if missing := [one for one in CLASSES.get(group, ()) if not hasattr(plugin, one)]:
         raise BenchError(
             f"{group}/{name}: has no class {' and no class '.join(missing)}; add it, or let the name of the file begin "
@@ -72,10 +82,29 @@ def load(group: str, name: str) -> ModuleType:
 
 
 def option_names(group: str, name: str) -> set[str]:
-    """Return the keys of a plugin's class Options, read from its source so that no framework need be imported."""
+    """Return the keys of a plugin's class Options, read from its source so that no framework need be imported.
+
+    Raises BenchError for an option without a type.
+    """
     classes, _ = _lineage(_find(group, name), "Options")
-    lines = (line.target for one in classes for line in one.body if isinstance(line, ast.AnnAssign))
+    for path, one in classes:
+        _require_types(path, one)
+    lines = (line.target for _, one in classes for line in one.body if isinstance(line, ast.AnnAssign))
     return {target.id for target in lines if isinstance(target, ast.Name)}
+
+
+def _require_types(path: Path, options: ast.ClassDef) -> None:
+    """Raise BenchError for an attribute of a class of options without a type, which pydantic would refuse."""
+    for line in options.body:
+        if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
+            continue
+        field, value = line.targets[0].id, ast.unparse(line.value)
+        called = value.startswith("Field(") or not isinstance(line.value, ast.Call)  # not a property, not a validator
+        if called and not field.startswith("_") and field != "model_config":
+            raise BenchError(
+                f"{path.relative_to(_PACKAGE)}: the option '{field}' of {options.name} has no type; write it as "
+                f"`{field}: float = {value}`, with the type that it has"
+            )
 
 
 def learns_stuff(network: str) -> bool:
@@ -91,11 +120,11 @@ def lacks(network: str, function: str) -> bool:
     return foreign <= {"nn.Module", "Protocol"} and function not in {one.name for one in _functions(classes)}
 
 
-def _functions(classes: list[ast.ClassDef]) -> list[ast.FunctionDef]:
-    return [node for one in classes for node in one.body if isinstance(node, ast.FunctionDef)]
+def _functions(classes: Lineage) -> list[ast.FunctionDef]:
+    return [node for _, one in classes for node in one.body if isinstance(node, ast.FunctionDef)]
 
 
-def _lineage(path: Path, name: str) -> tuple[list[ast.ClassDef], set[str]]:
+def _lineage(path: Path, name: str) -> tuple[Lineage, set[str]]:
     """Return a class of a file and those of this package that it derives from, itself first, and its other bases.
 
     A name that is set to a class, or imported, is that class.
@@ -107,8 +136,8 @@ def _lineage(path: Path, name: str) -> tuple[list[ast.ClassDef], set[str]]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pais_bench.")
         for alias in node.names
     }
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    bases = [ast.unparse(base) for one in classes for base in one.bases]
+    classes = [(path, node) for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    bases = [ast.unparse(base) for _, one in classes for base in one.bases]
     for node in tree.body:
         if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
             bases.append(ast.unparse(node.value))
