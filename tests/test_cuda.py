@@ -28,6 +28,7 @@ from on_device import (
     EVERY_REGION,
     OF_FRAMEWORKS,
     PAIRS,
+    R50,
     a_run,
     build,
     on_cpu,
@@ -35,9 +36,10 @@ from on_device import (
     resnet50_options,
     train,
 )
-from tiny import load_backend, write_study
+from tiny import SMALLEST, load_backend, write_study
 
 from pais_bench.annotations.store import Store
+from pais_bench.backends.torchvision import mask_rcnn
 from pais_bench.cli.main import main
 from pais_bench.data.loader import BatchDataset
 from pais_bench.data.upload import tensors_on, upload_ahead
@@ -88,6 +90,14 @@ def test_training_evaluation_resume_and_prediction_are_those_of_the_cpu(
                 assert mine["loss"][term] == pytest.approx(theirs["loss"][term], rel=bound, abs=1e-5), term
         elif theirs["event"] == "prediction":
             assert len(mine["boxes"]) == len(theirs["boxes"])
+
+
+def test_mask_rcnn_is_channels_last_on_a_gpu_alone() -> None:
+    network = mask_rcnn.Backend(3, mask_rcnn.Options(**SMALLEST["torchvision/mask_rcnn"] | R50))
+    (weight, *_) = (one.weight for one in network.model.backbone.modules() if isinstance(one, torch.nn.Conv2d))
+    assert weight.is_contiguous() and not weight.is_contiguous(memory_format=torch.channels_last)
+    network.to("cuda")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])

@@ -260,3 +260,13 @@ def test_masks_lie_where_their_targets_were_cropped(kind: str) -> None:
         pasted = paste.paste_masks(crops, boxes, (100, 100), shift)
         iou[shift] = ((pasted & masks).flatten(1).sum(1) / (pasted | masks).flatten(1).sum(1)).mean()
     assert iou[mask_rcnn.MASK_SHIFT] > 0.93 > 0.88 > iou[0.0]
+
+
+def test_a_gpu_that_the_machine_has_beside_it_does_not_change_a_network_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    sizes = {"backbone": "resnet50", "anchor_sizes": [32, 64, 128, 256, 512]}
+    network = mask_rcnn.Backend(3, mask_rcnn.Options(**NETWORK | sizes)).to("cpu")
+    layers = [layer for layer in network.model.backbone.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert layers and all(layer.weight.is_contiguous() for layer in layers)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +82,16 @@ class Backend(Network):
         self.divisor = 2 ** (backbone.levels + 1)
         self.compile_backbone = options.compile
         self.model = _build(num_classes, options, backbone)
-        if backbone.channels_last or torch.cuda.is_available():
+        if backbone.channels_last:
             self.to(memory_format=torch.channels_last)
+
+    def to(self, *arguments: Any, **named: Any) -> Any:
+        """Move the network; on a GPU its layout is channels_last, on a CPU that of the backbone, which decides digits.
+
+        A GPU that the machine has beside it changes nothing.
+        """
+        moved = super().to(*arguments, **named)
+        return super().to(memory_format=torch.channels_last) if next(self.parameters()).is_cuda else moved
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that have the backbone's learning rate."""
