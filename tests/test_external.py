@@ -15,7 +15,7 @@ from test_bootstrap_cache import store_of
 from tiny import study as tiny
 
 from pais_bench.cli.main import main
-from pais_bench.reports.figures import accuracy_cost, convergence
+from pais_bench.reports.figures import accuracy_cost, convergence, label_efficiency
 from pais_bench.reports.results import Results
 from pais_bench.study.load import load_study
 
@@ -159,13 +159,18 @@ def test_reports_of_predictions_have_them_and_reports_of_logs_note_the_missing_l
 
 
 def test_the_same_method_on_splits_of_two_families_is_two_rows(tmp_path: Path) -> None:
-    words = write(tmp_path, {"split_family": "mmdet"}, {"name": "half", "predictions": "half.json"})
+    others = {"name": "half", "predictions": "half.json"}, {"name": "ours", "method": "ours"}
+    words = write(tmp_path, {"split_family": "mmdet"}, *others)
     assert main(["import-predictions", *words]) == 0
     assert main(["report", *words]) == 0
     reports = tmp_path / "results" / "reports" / "tiny"
     for name in ("main_table", "per_class", "protocols", "cost"):
         text = (reports / f"{name}.md").read_text()
         assert "guided_distillation ‡ (mmdet) |" in text and "guided_distillation ‡ (unknown) |" in text, name
+    study, report = load_study(words[0]), label_efficiency.Report()
+    results = Results.of(study, tmp_path / "results")
+    legend = report.charts(study, results, report.points(study, results))["label_efficiency"].legend
+    assert len({(key.colour, key.symbol, key.dash) for key in legend}) == len(legend) == 3, "they can be told apart"
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from test_reports import fabricate, half, make_study
 
 from pais_bench import plugins
 from pais_bench.annotations.store import MANIFEST, dataset_folder
+from pais_bench.reports.chart import SYMBOLS
 from pais_bench.reports.figures import label_efficiency
-from pais_bench.reports.html import write_page
+from pais_bench.reports.html import GLYPHS, write_page
 from pais_bench.reports.missing_runs import MissingRun, grid_command, missing_runs
 from pais_bench.reports.report import Section
 from pais_bench.reports.results import Results
@@ -118,6 +119,11 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert "{{ 7 * 7 }}" in text
     assert text.count(str(escape(HOSTILE))) > 3
     assert "<td>a|b</td>" in text and "<b>2.0</b>" in text
+
+
+def test_every_symbol_of_a_line_has_a_sign_of_its_own_in_the_legend() -> None:
+    assert {*SYMBOLS.values(), *(f"{symbol}-open" for symbol in SYMBOLS.values())} == set(GLYPHS)
+    assert len(set(GLYPHS.values())) == len(GLYPHS)
 
 
 def test_a_table_has_bold_cells_aligned_numbers_and_broken_long_texts(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ SCALE = 120 / 300
 GLYPHS = {
     **{"circle": "●", "square": "■", "triangle-up": "▲", "diamond": "◆", "triangle-down": "▼", "cross": "✚"},
     **{"x": "✖", "star": "★", "circle-open": "○", "square-open": "□", "triangle-up-open": "△", "diamond-open": "◇"},
-    **{"triangle-down-open": "▽", "cross-open": "✚", "x-open": "✖", "star-open": "☆"},
+    **{"triangle-down-open": "▽", "cross-open": "✙", "x-open": "✕", "star-open": "☆"},
 }
 """The character of the legend that looks like a symbol of plotly."""
 

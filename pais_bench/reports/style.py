@@ -91,6 +91,23 @@ def marks(study: Study) -> dict[str, Mark]:
     return {label: (fixed | coloured)[label] for label in study.methods}
 
 
+def marks_of_others(study: Study, points: pd.DataFrame) -> dict[str, Mark]:
+    """Return the mark of each line of another codebase, then of a paper, by the labels in these columns of points.
+
+    A line has the colour of the study's method of its name, or grey. It has the marker of that method too, unless an
+    earlier line of its kind and colour has it: then the next free one, so that only the ninth repeats one.
+    """
+    own, found = marks(study), dict[str, Mark]()
+    for kind in ("external", "paper"):
+        taken: set[Mark] = set()
+        for label, method in points.loc[points[kind] != "", [kind, "method"]].drop_duplicates(kind).to_numpy():
+            first = own.get(method, Mark(GREY, "o"))
+            ring = [first, *(Mark(first.colour, marker) for marker in ("o", *MARKERS))]
+            found[label] = next((mark for mark in ring if mark not in taken), first)
+            taken.add(found[label])
+    return found
+
+
 def empty(axes: Axes) -> None:
     """Write into an axes that it has nothing to show: no run yet, or numbers that are undefined."""
     axes.text(0.5, 0.5, "no number", transform=axes.transAxes, ha="center", va="center", color=GREY, style="italic")

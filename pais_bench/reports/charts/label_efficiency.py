@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ from pais_bench.reports.chart import (
     percent_axis,
     with_percent,
 )
-from pais_bench.reports.style import GREY, Mark, ap_span, beside, marks
+from pais_bench.reports.style import ap_span, beside, marks_of_others
 from pais_bench.study.study import Study
 
 
@@ -63,13 +64,11 @@ def _method(entry: Key, index: int, count: int, points: pd.DataFrame, folds: pd.
 
 
 def _other_keys(study: Study, points: pd.DataFrame) -> dict[str, Key]:
-    """Return an entry per method of another codebase and per paper, in the colour of the study's method, or grey."""
-    keys: dict[str, Key] = {}
-    for _, row in points[(points["paper"] != "") | (points["external"] != "")].iterrows():
-        name = str(row["external"] or row["paper"])
-        mark = marks(study).get(row["method"], Mark(GREY, "o"))
-        entry = key(name, mark, "solid" if row["external"] else "dash")
-        keys[name] = Key(entry.name, entry.colour, f"{entry.symbol}-open", entry.dash)
+    """Return an entry per method of another codebase and per paper."""
+    codebases, keys = set(points["external"]), dict[str, Key]()
+    for name, mark in marks_of_others(study, points).items():
+        entry = key(name, mark, "solid" if name in codebases else "dash")
+        keys[name] = replace(entry, symbol=f"{entry.symbol}-open")
     return keys
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from pais_bench.reports.external_rows import external_labels
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import (
-    GREY,
     Mark,
     ap_span,
     beside,
@@ -29,6 +29,7 @@ from pais_bench.reports.style import (
     folds_of,
     legend,
     marks,
+    marks_of_others,
     method_handles,
     shrunken,
     spread_apart,
@@ -115,20 +116,20 @@ def _own_method(study: Study, method: str) -> str:
 def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFrame) -> None:
     sizes = {"width_ratios": shrunken(networks, points["network"])}
     panels = figure.subplots(1, len(networks), sharex=True, sharey=True, squeeze=False, gridspec_kw=sizes)[0]
-    labelled = _has_label(points)
+    labelled, others = _has_label(points), marks_of_others(study, points)
     for axes, network in zip(panels, networks, strict=True):
         _scale(axes, sorted(study.split.percents))
         in_panel = points["network"] == network
         if not in_panel.any():
             empty(axes)
         _draw_own(axes, study, points[in_panel & ~labelled])
-        _draw_others(axes, study, points[in_panel & labelled])
+        _draw_others(axes, others, points[in_panel & labelled])
         axes.set_title(network if len(panels) > 1 else "")
     panels[0].set_ylabel(f"mask AP of the {study.report.model} (%)")
     if not points.empty:
         panels[0].set_ylim(*ap_span(points["AP"].astype(float), points["AP_std"]))
     for axes, network in zip(panels, networks, strict=True):
-        _label_others(axes, study, points[(points["network"] == network) & labelled])
+        _label_others(axes, study, others, points[(points["network"] == network) & labelled])
     entries = method_handles(study, points)
     if (points["external"] != "").any():
         entries.append(Mark("black", "o").handle("another codebase ‡"))
@@ -160,40 +161,38 @@ def _errorbar(axes: Axes, line: pd.DataFrame, mark: Mark, **style: Any) -> None:
     axes.errorbar(line["percent"], line["AP"], color=mark.colour, marker=mark.marker, **bars, **style)
 
 
-def _draw_others(axes: Axes, study: Study, points: pd.DataFrame) -> None:
-    """Draw a line per paper and per method of another codebase, in the colour of the study's method, or grey."""
-    for line in _lines(points):
-        mark = _mark(study, line)
+def _draw_others(axes: Axes, others: Mapping[str, Mark], points: pd.DataFrame) -> None:
+    """Draw a line per paper and per method of another codebase."""
+    for label, line in _lines(points):
+        mark = others[label]
         if line["external"].iloc[0]:
             _errorbar(axes, line, mark, **OTHER, markeredgecolor=mark.colour, zorder=3)
         else:
             axes.plot(line["percent"], line["AP"], color=mark.colour, marker=mark.marker, zorder=1.5, **DASHED)
 
 
-def _lines(points: pd.DataFrame) -> list[pd.DataFrame]:
-    return [line for _, line in points.sort_values("percent").groupby(["paper", "external"], sort=False)]
+def _lines(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return each line with its label."""
+    groups = points.sort_values("percent").groupby(["paper", "external"], sort=False)
+    return [(str(external or paper), line) for (paper, external), line in groups]
 
 
-def _label_others(axes: Axes, study: Study, points: pd.DataFrame) -> None:
+def _label_others(axes: Axes, study: Study, others: Mapping[str, Mark], points: pd.DataFrame) -> None:
     """Write the label of each line beside its end, or as near as the other labels allow."""
     lines = _lines(points)
-    for line in (line for line in lines if line["percent"].iloc[-1] < max(study.split.percents)):
+    for label, line in lines:
         last = line.iloc[-1]
-        style: Any = {"textcoords": "offset points", "color": _mark(study, line).colour, "fontsize": 7, "va": "center"}
-        style["path_effects"] = [effects.withStroke(linewidth=1.5, foreground="white")]
-        axes.annotate(_label(line), (last["percent"], last["AP"]), (6, 0), **style)
-    lines = [line for line in lines if line["percent"].iloc[-1] == max(study.split.percents)]
+        if last["percent"] < max(study.split.percents):
+            style: Any = {"textcoords": "offset points", "color": others[label].colour, "fontsize": 7, "va": "center"}
+            style["path_effects"] = [effects.withStroke(linewidth=1.5, foreground="white")]
+            axes.annotate(label, (last["percent"], last["AP"]), (6, 0), **style)
+    ends = {
+        label: float(line["AP"].iloc[-1])
+        for label, line in lines
+        if line["percent"].iloc[-1] == max(study.split.percents)
+    }
     low, high = axes.get_ylim()
-    heights = spread_apart([float(line["AP"].iloc[-1]) for line in lines], gap=0.055 * (high - low))
-    for line, height in zip(lines, heights, strict=True):
-        colour = _mark(study, line).colour
-        style = {"xycoords": ("axes fraction", "data"), "color": colour, "fontsize": 7, "va": "center"}
-        axes.annotate(_label(line), (1.03, height), **style)
-
-
-def _label(line: pd.DataFrame) -> str:
-    return str(line["external"].iloc[0] or line["paper"].iloc[0])
-
-
-def _mark(study: Study, line: pd.DataFrame) -> Mark:
-    return marks(study).get(line["method"].iloc[0], Mark(GREY, "o"))
+    heights = spread_apart([*ends.values()], gap=0.055 * (high - low))
+    for label, height in zip(ends, heights, strict=True):
+        style = {"xycoords": ("axes fraction", "data"), "color": others[label].colour, "fontsize": 7, "va": "center"}
+        axes.annotate(label, (1.03, height), **style)
