@@ -12,6 +12,7 @@ import coco_random
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
 from pais_bench import plugins
 from pais_bench.annotations.store import Subset, write_store
@@ -21,6 +22,7 @@ from pais_bench.reports.answer import in_terminal
 from pais_bench.reports.cells import cells
 from pais_bench.reports.figures import convergence, panoptic_efficiency
 from pais_bench.reports.results import Results
+from pais_bench.reports.table import Bold, Table
 from pais_bench.reports.tables import (
     ablation,
     checkpoints,
@@ -159,6 +161,24 @@ def test_an_unfinished_grid_as_markdown_csv_and_text(tmp_path: Path) -> None:
     assert lines[3] == f"{start},pais,1.0,1,2,12.5,,2.5,25.0,18.75"
     assert lines[4] == f"{start},pais,10.0,0,2,,,,,"
     assert len(lines) == 1 + 3 * 2
+
+
+def test_markdown_shows_every_text_as_it_is() -> None:
+    texts = [
+        "base_line",
+        "_x_ __y__ ü_ a*b* **c**",
+        "`d` e|f \\| \\*",
+        "<b>bold</b> <!-- x &amp; &#35;",
+        "p < 0.001, x <- y",
+    ]
+    texts += ["[−0.1, +2.3] [a](b) [c][d] [e]: f", "~~g~~ $h$ c:\\d", "* star", "http://x.y/_z_", "1. [i]"]
+    table = Table("* a _caption_", [texts[1], "n"], [[text, Bold(text)] for text in texts], 1, ["`note` <i>"])
+    tokens = MarkdownIt().enable(["table", "strikethrough"]).parse(table.markdown())
+    lines = [one for one in tokens if one.type == "inline"]
+    shown = ["".join(child.content for child in line.children or ()) for line in lines]
+    cells = [text for text in texts for _ in ("text", "number")]
+    assert shown == ["* a _caption_", texts[1], "n", *cells, "`note` <i>"]
+    assert {child.type for line in lines for child in line.children or ()} <= {"text", "strong_open", "strong_close"}
 
 
 def test_latex_of_a_finished_grid_of_one_fold(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _TEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{char: f"${char}$" for char in "<>|"},
+    "`": r"\textasciigrave{}",
     "±": r"$\pm$",
     "−": "$-$",
     "–": "--",
@@ -28,6 +30,9 @@ _TEX = {
     "†": r"$^{\dagger}$",
     "‡": r"$^{\ddagger}$",
 }
+
+_MARKDOWN = re.compile(r"[\\`*|~$]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\[(?=[^\]]*\][(\[:])|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown does not show as it is; it shows a `_` within a word, `<` before a number, brackets of an interval."""
 
 MAX_CELL = 45
 """Characters above which the text of a cell stands below the table in LaTeX."""
@@ -53,7 +58,8 @@ class Table:
         """Return a Markdown table between its caption and its notes."""
         rule = [":--"] * self.text_columns + ["--:"] * (len(self.columns) - self.text_columns)
         lines = (f"| {' | '.join(map(_markdown_cell, line))} |" for line in [self.columns, rule, *self.rows])
-        return "\n\n".join([self.caption, "\n".join(lines), *self.notes]) + "\n"
+        notes = map(escape_markdown, self.notes)
+        return "\n\n".join([escape_markdown(self.caption), "\n".join(lines), *notes]) + "\n"
 
     def latex(self, label: str) -> str:
         """Return a table environment as wide as the text at most; with more than MAX_ROWS rows a longtable."""
@@ -152,8 +158,13 @@ def p_value(p: float) -> str:
     return f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
 
 
+def escape_markdown(text: str) -> str:
+    """Return text escaped for Markdown, also within a table."""
+    return _MARKDOWN.sub(r"\\\g<0>", text)
+
+
 def _markdown_cell(text: str) -> str:
-    escaped = text.replace("|", r"\|")
+    escaped = escape_markdown(text)
     return f"**{escaped}**" if isinstance(text, Bold) else escaped
 
 

@@ -55,7 +55,7 @@ class Report(TableReport):
         if not several:
             other = "student" if study.report.model == "teacher" else "teacher"
             line = f"also_evaluate: [{other}-{study.report.checkpoint}]"
-            notes.append(f"`{line}` in the study sets the {other} beside the {study.report.model}.")
+            notes.append(f"'{line}' in the study sets the {other} beside the {study.report.model}.")
         head = ["network", "labels", "method", *(["checkpoint"] if several else [])]
         return Table(caption, [*head, "folds", "AP50", *KINDS], rows, len(head), notes)
 
