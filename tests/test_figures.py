@@ -242,8 +242,7 @@ def test_a_figure_is_drawn_again_from_its_csv_to_the_byte(name: str, reported: P
         ("main_table", "a\n1\n", "no figure has a CSV of this name; the figures are accuracy_cost, calibration"),
         ("calibration", None, "no such file; `pais-bench report` writes it"),
         ("calibration", "network,method,of\na,b,c\n", "has no column 'bin'; take the calibration.csv of a report"),
-        ("calibration", "network,method,of,bin,count,predicted,true\na,b,c,x,1,1,1\n", "not a CSV of numbers"),
-        ("calibration", "", "not a CSV of numbers"),
+        ("calibration", "", "not a CSV (No columns to parse from file); `pais-bench report` writes it again"),
         ("calibration", "network,method,of,bin,count,predicted,true\n", "no row has a network of the study; take"),
         ("examples", None, "no such file"),
     ],
@@ -257,6 +256,38 @@ def test_another_csv_is_refused(
         path.write_text(content)
     assert main(["draw", str(tmp_path / "study.yaml"), str(path)]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "cell", "message"),
+    [
+        ("calibration", "count", "x", "has 'x' in column 'count'; give a finite number, or remove the line"),
+        ("calibration", "true", "", "is empty in column 'true'; give a finite number, or remove the line"),
+        ("convergence", "AP", "inf", "has 'inf' in column 'AP'; give a finite number"),
+        ("convergence", "percent", "", "is empty in column 'percent'"),
+        ("label_efficiency", "AP", "-inf", "has '-inf' in column 'AP'"),
+        ("label_efficiency", "AP_std", "-1", "has '-1' in column 'AP_std'; give a number from 0 on"),
+        ("accuracy_cost", "seconds", "1e999", "has '1e999' in column 'seconds'"),
+        ("score_iou", "iou", "nan", "has 'nan' in column 'iou'"),
+    ],
+)
+def test_a_cell_that_is_no_number_is_named_by_its_line_and_column(
+    name: str,
+    column: str,
+    cell: str,
+    message: str,
+    reported: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    lines = (reported / "reports" / f"{name}.csv").read_text().splitlines()
+    cells = lines[2].split(",")
+    cells[lines[0].split(",").index(column)] = cell
+    path = tmp_path / f"{name}.csv"
+    path.write_text("\n".join([*lines[:2], "", ",".join(cells), *lines[3:], ""]))
+    assert main(["draw", str(tmp_path / "study.yaml"), str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"pais-bench draw: error: {path}: line 4 {message}")
 
 
 def assert_nothing_is_cut_off(paint: Callable[[Figure], None], size: tuple[float, float], folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 
 from pais_bench.errors import BenchError, NothingToShow
@@ -25,10 +26,14 @@ def shown(labels: Iterable[str], column: pd.Series) -> list[str]:
 
 
 class FigureReport(Report):
-    """Write name.csv and draw its figures as .pdf and .png; captions has an entry for each figure."""
+    """Write name.csv and draw its figures as .pdf and .png; captions has an entry for each figure.
+
+    optional_columns: number columns whose cells may be empty, where a number is undefined.
+    """
 
     text_columns: ClassVar[tuple[str, ...]]
     number_columns: ClassVar[tuple[str, ...]]
+    optional_columns: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def points(self, study: Study, results: Results) -> pd.DataFrame:
@@ -53,15 +58,35 @@ class FigureReport(Report):
 
         Raises NothingToShow as draw() does.
         """
-        texts, numbers = list(self.text_columns), self.number_columns
+        texts, numbers = list(self.text_columns), list(self.number_columns)
         try:
-            points = pd.read_csv(csv, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""])
-            points = points.astype({name: float for name in numbers if name in points})
+            # Lines without a cell are kept until rows are named by their number in the file.
+            cells = pd.read_csv(csv, dtype=str, keep_default_na=False, na_values=[""], skip_blank_lines=False)
         except FileNotFoundError:
             raise BenchError(f"{csv}: no such file; `pais-bench report` writes it") from None
         except ValueError as error:
-            raise BenchError(f"{csv}: not a CSV of numbers ({error}); `pais-bench report` writes it again") from error
-        if missing := [name for name in (*texts, *numbers) if name not in points]:
+            raise BenchError(f"{csv}: not a CSV ({error}); `pais-bench report` writes it again") from error
+        if missing := [name for name in (*texts, *numbers) if name not in cells]:
             raise BenchError(f"{csv}: has no column '{missing[0]}'; take the {self.name}.csv of a report")
+        cells = cells.set_axis(cells.index + 2).dropna(how="all")
+        points = cells.assign(**{name: pd.to_numeric(cells[name], errors="coerce") for name in numbers})
+        self._require_numbers(csv, cells, points)
         points[texts] = points[texts].fillna("")
+        points = points.reset_index(drop=True)
         return self.draw(study, points, folder)
+
+    def _require_numbers(self, csv: Path, cells: pd.DataFrame, points: pd.DataFrame) -> None:
+        """Raise BenchError that names line and column of the first cell that is no number of its kind.
+
+        cells are the texts of the file, by their lines. A row of 0 folds is that of a method without a log.
+        """
+        without_log = points["folds"] == 0 if "folds" in points else pd.Series(False, index=points.index)
+        for name in self.number_columns:
+            text, numbers = cells[name], points[name].astype(float)
+            empty = text.isna() & ~without_log & (name not in self.optional_columns)
+            wrong = empty | (text.notna() & ~np.isfinite(numbers)) | (name.endswith("_std") & (numbers < 0))
+            if wrong.any():
+                first = int(np.flatnonzero(wrong)[0])
+                line, fault = wrong.index[first], "is empty" if empty.iloc[first] else f"has '{text.iloc[first]}'"
+                kind = "number from 0 on" if name.endswith("_std") else "finite number"
+                raise BenchError(f"{csv}: line {line} {fault} in column '{name}'; give a {kind}, or remove the line")

@@ -29,6 +29,7 @@ class Report(FigureReport):
     title = "Mask AP against training time"
     text_columns = ("network", "method", "device")
     number_columns = ("percent", "folds", "seconds", "AP", "AP_std")
+    optional_columns = ("AP_std",)
     captions = {
         "accuracy_cost": "Mask AP against the time of one training on all its devices, without evaluations; means over "
         "the folds, error bars: sample standard deviation of AP. Times are comparable only on the same device."

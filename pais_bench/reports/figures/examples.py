@@ -59,6 +59,7 @@ class Report(FigureReport):
         "mask_weight",
         "correct",
     )
+    optional_columns = ("score", "mask_iou", "class_weight", "mask_weight", "correct")
     captions = {
         "examples": "Validation images of the first network, fold and percent that have examples, those with the most "
         "errors of the ones predicted for this figure: ground truth, the teacher's detections that the method keeps, "

@@ -49,6 +49,7 @@ class Report(FigureReport):
     title = "Label efficiency"
     text_columns = ("network", "method", "paper", "external")
     number_columns = ("percent", "folds", "AP", "AP_std")
+    optional_columns = ("folds", "AP_std")
     captions = {
         "label_efficiency": "Mask AP against the percent of labelled images, on a logarithmic axis, methods side by "
         "side. Error bars: sample standard deviation over folds. Hollow, ‡: predictions of another codebase, evaluated "

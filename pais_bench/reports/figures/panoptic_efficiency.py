@@ -28,6 +28,7 @@ class Report(FigureReport):
     title = "Panoptic quality against labels"
     text_columns = ("network", "method", "classes")
     number_columns = ("percent", "folds", "PQ", "PQ_std")
+    optional_columns = ("PQ_std",)
     captions = {
         "panoptic_efficiency": "Panoptic quality of all classes, things and stuff against the percent of labelled "
         "images, on a logarithmic axis. Means over the finished folds; error bars: sample standard deviation."

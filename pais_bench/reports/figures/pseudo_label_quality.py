@@ -32,6 +32,7 @@ class Report(FigureReport):
     title = "Pseudo-label quality during training"
     text_columns = ("network", "method")
     number_columns = ("percent", "step", *PSEUDO_LABEL_MEANS, "logged_steps")
+    optional_columns = PSEUDO_LABEL_MEANS
     captions = {
         "pseudo_label_quality": f"Pseudo-labels over the training, means of {SPANS} spans of steps and of all folds. "
         "A pseudo-label is matched if its class and mask (IoU 0.5) match a held-out object. Precision: the fraction of "
