@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,31 @@ def test_the_same_method_on_splits_of_two_families_is_two_rows(tmp_path: Path) -
     results = Results.of(study, tmp_path / "results")
     legend = report.charts(study, results, report.points(study, results))["label_efficiency"].legend
     assert len({(key.colour, key.symbol, key.dash) for key in legend}) == len(legend) == 3, "they can be told apart"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "import-predictions"])
+def test_a_faulty_record_is_named_with_its_file(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = write(tmp_path, {})
+    run = ["--percent", "10", "--fold", "1", "--network", "mask_rcnn", "--method", "supervised"]
+    (own,) = (run for run in load_study(words[0]).runs() if run.method.label == "supervised")
+    path = tmp_path / "results" / own.folder / "predictions.json" if command == "evaluate" else tmp_path / "all.json"
+    records = json.loads((tmp_path / "all.json").read_text())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for content, message in (
+        ([*records[:5], {**records[5], "score": math.nan}], "prediction record 5: its score is nan (image_id "),
+        (
+            [{**records[0], "segmentation": {"size": [3, 4], "counts": "0"}}],
+            "prediction record 0: its mask is [3, 4] [",
+        ),
+        ([{"score": 1}, *records], "prediction record 0: missing key 'category_id'"),
+        ([*records[:2], 7], "record 2 is a int; a result is a mapping of keys"),
+        ({"annotations": records}, "holds a dict; a COCO results file is a list of records"),
+    ):
+        path.write_text(json.dumps(content))
+        assert main([command, *words, *(run if command == "evaluate" else [])]) == 2
+        assert f"error: {path}: {message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

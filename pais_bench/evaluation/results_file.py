@@ -30,7 +30,7 @@ def read_ground_truth(path: Path, progress: ProgressCallback = ignore_progress) 
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a COCO results file; raise BenchError with the remedy unless it is a list of mappings.
+    """Return the records of a COCO results file as as_records() does.
 
     evaluation/coco/check.py checks whether they fit a ground truth.
     """
@@ -41,6 +41,11 @@ def read_records(path: Path) -> list[Record]:
         if isinstance(cause, JSONDecodeError) and cause.msg == "Extra data" and cause.doc.lstrip().startswith("{"):
             raise BenchError(f"{path}: holds a record per line; write them as one list, [ ... ]") from error
         raise
+    return as_records(path, content)
+
+
+def as_records(path: Path, content: Any) -> list[Record]:
+    """Return the content of a COCO results file; raise BenchError with the remedy unless it is a list of mappings."""
     if not isinstance(content, list):
         raise BenchError(f"{path}: holds a {type(content).__name__}; {_list_remedy(content)}")
     for index, record in enumerate(content):

@@ -19,18 +19,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Write metrics.json, the analysis of errors and the bootstrap samples of AP.
 
-    Raises BenchError where there are no predictions.
+    Raises BenchError where there are no predictions, and for a record that does not fit the images.
     """
     from pais_bench.evaluation.bootstrap_cache import BootstrapAP  # scipy takes a second to import
     from pais_bench.evaluation.error_cache import ErrorAnalysis
     from pais_bench.evaluation.evaluate import evaluate, in_percent
+    from pais_bench.evaluation.results_file import as_records, named_in_errors
 
     study = context.read_study(arguments)
     run, checkpoint = context.find_run(study, arguments), context.find_checkpoint(study, arguments)
     store, folder = context.open_store(study, arguments.results, "val"), arguments.results / run.folder
     require_trained(run, arguments.results)
     predictions = folder / predictions_file(suffix(checkpoint))
-    metrics = evaluate(study.metrics, store.coco_dict(), context.read_json(predictions), study.dataset.root)
+    records = as_records(predictions, context.read_json(predictions))
+    with named_in_errors(predictions):
+        metrics = evaluate(study.metrics, store.coco_dict(), records, study.dataset.root)
     ErrorAnalysis(store).content(predictions)
     if checkpoint == study.checkpoints[0]:
         BootstrapAP(store).of(predictions)
