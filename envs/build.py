@@ -205,4 +205,8 @@ def _main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    try:
+        _main(sys.argv[1:])
+    except KeyboardInterrupt:
+        _print("envs/build.py: ended by Ctrl-C; run the same command to continue")
+        sys.exit(130)

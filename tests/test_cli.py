@@ -98,6 +98,26 @@ def test_a_closed_standard_output_is_no_fault() -> None:
         assert process.stderr.read() == b"" and process.wait() == 1
 
 
+CTRL_C = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+runpy.run_module("pais_bench", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["pais_bench.cli.main", "pais_bench.cli.commands.doctor"])
+def test_ctrl_c_before_a_command_has_begun_ends_in_one_line(module: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CTRL_C, module], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and done.stdout == ""
+    assert done.stderr == "pais-bench: ended by Ctrl-C; run the same command to continue\n"
+
+
 def test_another_broken_pipe_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def break_pipe(arguments: object) -> int:
         reader, writer = os.pipe()

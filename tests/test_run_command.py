@@ -14,6 +14,7 @@ import sys
 import time
 import zipfile
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,19 @@ def test_two_runs_of_a_study_have_logs_of_their_own(tmp_path: Path) -> None:
     assert first.last_lines(5) == ["one", "two"] and second.errors() == ["pais-bench train: error: refused"]
     assert Controller(["true"], log).wait(20) == 0
     assert log.read_text() == "", "it is written anew"
+
+
+class Interrupting(list[str]):
+    """Hold a command that sends the Ctrl-C of a terminal to this process while it is started."""
+
+    def __iter__(self) -> Iterator[str]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().__iter__()
+
+
+def test_ctrl_c_while_the_workflow_starts_reaches_it(tmp_path: Path) -> None:
+    controller = Controller(Interrupting(["sleep", "30"]), tmp_path / "workflow.log")
+    assert controller.wait(20) == -signal.SIGINT and controller.signals == [signal.SIGINT]
 
 
 def test_a_job_that_fails_is_named_with_its_exit_code_and_its_log(tmp_path: Path) -> None:

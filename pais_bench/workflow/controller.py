@@ -32,16 +32,21 @@ class Controller:
         It is written anew; the other is for where another run is writing it.
         """
         self.signals: list[signal.Signals] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        # Before the start: a signal in between would end this process alone, and leave Snakemake without one.
+        self._before = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
         log.parent.mkdir(parents=True, exist_ok=True)
         with _open_own(log) as output:
             self.log = Path(output.name)
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
-        self._before = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
+        for number in tuple(self.signals):
+            self._signal(number)
 
     def wait(self, seconds: float) -> int | None:
         """Return the exit code of Snakemake, or None where it goes on after this time."""
+        assert self._process is not None
         try:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -67,8 +72,12 @@ class Controller:
 
     def _pass_on(self, number: int, _: object) -> None:
         self.signals.append(signal.Signals(number))
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        self._signal(number)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
 
 def _open_own(log: Path) -> IO[bytes]:
