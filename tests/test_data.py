@@ -268,6 +268,12 @@ def test_a_batch_of_large_photos_holds_no_mask_at_the_size_of_the_file(tmp_path:
     assert len(labels.classes) == 100 and labels.ends.nbytes < 2**20 and math.prod(labels.size) == 800 * 1067
 
 
+def test_runs_of_an_image_with_a_side_that_opencv_refuses_are_moved(tmp_path: Path) -> None:
+    runs = {"size": [40, 40_000], "counts": [40 * 2_000, 40 * 36_000, 40 * 2_000]}
+    instances = drawn(write_annotations(tmp_path, (40, 40_000), [runs]), Recipe((40, 40_000), (20, 2_000), flip=True))
+    assert instances.boxes.tolist() == [[100, 0, 1_900, 20]] and instances.masks.sum() == 1_800 * 20
+
+
 def test_instances_leave_out_crowds_and_decode_every_kind(tmp_path: Path) -> None:
     packed = rle.encode(np.asfortranarray(np.eye(8, 10, dtype=np.uint8)))
     compressed = {"size": [8, 10], "counts": packed["counts"].decode()}

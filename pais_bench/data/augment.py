@@ -81,13 +81,22 @@ def recolour(pixels: Pixels, operation: Photometric) -> Pixels:
 
 
 def warp(pixels: Pixels, matrix: Matrix, size: Size) -> Pixels:
-    """Resample u8[H,W,3] bilinearly through a matrix f64[3,3] into u8[*size,3]; outside pixels become FILL."""
-    return _warp(pixels, matrix, size, (FILL,) * 3)
+    """Resample u8[H,W,3] bilinearly through a matrix f64[3,3] into u8[*size,3]; outside pixels become FILL.
 
-
-def warp_mask(mask: Pixels, matrix: Matrix, size: Size) -> Pixels:
-    """Resample a mask u8[H,W] of 0 and 1 through a matrix f64[3,3] into u8[*size]: 1 where the value exceeds 0.5."""
-    return (_warp(254 * mask, matrix, size, (0,)) > 127).astype(np.uint8)  # 254, so that a half is 127
+    What warpAffine of OpenCV 4 does, and that of 5, in floats, does not: a coordinate is the sum of a row's and a
+    column's, each rounded to 1/1024 px, cut to 1/32 px.
+    """
+    sampling = sampling_matrix(matrix)
+    rows, columns = np.arange(size[0])[:, None], np.arange(size[1])
+    x, y = (
+        (np.rint((b * rows + c) * 1024).astype(np.int32) + 16 + np.rint(a * columns * 1024).astype(np.int32)) >> 5
+        for a, b, c in sampling[:2]
+    )
+    whole = np.stack((x >> 5, y >> 5), -1).clip(-(1 << 15), (1 << 15) - 1).astype(np.int16)
+    fraction = (((y & 31) << 5) + (x & 31)).astype(np.uint16)
+    fill = (FILL,) * 3
+    warped = cv2.remap(pixels, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
+    return np.asarray(warped, dtype=np.uint8)
 
 
 def sampling_matrix(matrix: Matrix) -> Matrix:
@@ -101,23 +110,6 @@ def erase(pixels: Pixels, operation: Erasing) -> Pixels:
     for top, left, height, width in operation.patches:
         pixels[top : top + height, left : left + width] = FILL
     return pixels
-
-
-def _warp(pixels: Pixels, matrix: Matrix, size: Size, fill: tuple[int, ...]) -> Pixels:
-    """Resample u8[H,W,C] or u8[H,W]: what warpAffine of OpenCV 4 does, and that of 5, in floats, does not.
-
-    A coordinate is the sum of a row's and a column's, each rounded to 1/1024 px, cut to 1/32 px.
-    """
-    sampling = sampling_matrix(matrix)
-    rows, columns = np.arange(size[0])[:, None], np.arange(size[1])
-    x, y = (
-        (np.rint((b * rows + c) * 1024).astype(np.int32) + 16 + np.rint(a * columns * 1024).astype(np.int32)) >> 5
-        for a, b, c in sampling[:2]
-    )
-    whole = np.stack((x >> 5, y >> 5), -1).clip(-(1 << 15), (1 << 15) - 1).astype(np.int16)
-    fraction = (((y & 31) << 5) + (x & 31)).astype(np.uint16)
-    warped = cv2.remap(pixels, whole, fraction, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
-    return np.asarray(warped, dtype=np.uint8)
 
 
 def _blend(pixels: Pixels, other: npt.NDArray[np.uint8], level: int) -> Pixels:

@@ -17,7 +17,7 @@ from torch import Tensor, device
 from pais_bench.annotations import rle
 from pais_bench.annotations.rle_columns import decode_counts
 from pais_bench.annotations.store import Store
-from pais_bench.data.augment import warp_mask
+from pais_bench.data.augment import Pixels, sampling_matrix
 from pais_bench.data.recipe import Matrix, Recipe
 from pais_bench.splits import label_noise
 from pais_bench.splits.split import Split
@@ -106,7 +106,27 @@ def _move(segmentation: Any, size: Size, matrix: Matrix, new_size: Size) -> Any:
         points = [np.asarray(polygon, dtype=np.float64).reshape(-1, 2) for polygon in segmentation]
         return [(polygon @ matrix[:2, :2].T + matrix[:2, 2]).ravel().tolist() for polygon in points]
     mask = coco_rle.decode(rle.compress(segmentation, size))
-    return coco_rle.encode(np.asfortranarray(warp_mask(mask, matrix, new_size)))
+    return coco_rle.encode(np.asfortranarray(_resize(mask, matrix, new_size)))
+
+
+def _resize(mask: Pixels, matrix: Matrix, size: Size) -> Pixels:
+    """Resample a mask u8[H,W] of 0 and 1 through an upright matrix f64[3,3] into u8[*size]: 1 where it exceeds a half.
+
+    A value is that of augment.warp, whose OpenCV refuses a side of 32,767 px: columns are interpolated, then rows.
+    """
+    (across, _, left), (_, down, top), _ = sampling_matrix(matrix)
+    x = np.rint(left * 1024).astype(np.int64) + np.rint(across * np.arange(size[1]) * 1024).astype(np.int64)
+    y = np.rint((down * np.arange(size[0]) + top) * 1024).astype(np.int64)
+    columns = _blend_rows(mask.T, (x + 16) >> 5)
+    sums = _blend_rows(columns.T.astype(np.int16), (y + 16) >> 5)
+    return (sums > 514).astype(np.uint8)  # of 1024; OpenCV rounds 514 of them to a half
+
+
+def _blend_rows(values: Array, positions: npt.NDArray[np.int64]) -> Array:
+    """Return 32 times the values [n,m] at positions i64[k] in 1/32 row, bilinearly, with zeros around them: [k,m]."""
+    padded, share = np.pad(values, ((1, 1), (0, 0))), (positions & 31)[:, None].astype(values.dtype)
+    first, second = (padded[(row + 1).clip(0, len(values) + 1)] for row in (positions >> 5, (positions >> 5) + 1))
+    return np.asarray(first * (32 - share) + second * share)
 
 
 def _run_ends(masks: list[Any], size: Size) -> Array:
