@@ -93,6 +93,15 @@ def test_what_remains_is_what_a_projection_leaves() -> None:
     assert (nothing.kept, nothing.masks, nothing.boxes.shape) == ([], [], (0, 4))
 
 
+def test_a_mask_of_the_largest_image_that_a_study_may_allow_is_exact() -> None:
+    limit = plugins.load("datasets", "coco").Options.model_json_schema()["properties"]["max_megapixels"]["maximum"]
+    side, dot = int((limit * 1e6) ** 0.5), np.zeros((100, 100), dtype=bool)
+    dot[50, 50] = True
+    filled = np.diff(resize_to_ends(dot, (side, side)), prepend=0)[1::2].sum()
+    exact = resize_to_ends(dot, (1000, 1000))
+    assert filled == pytest.approx(np.diff(exact, prepend=0)[1::2].sum() * (side / 1000) ** 2, rel=0.05)
+
+
 def test_a_large_photo_takes_the_memory_of_one_mask() -> None:
     size = (1500, 2000)
     view = View(torch.zeros(3, 300, 400), geometry.scale(0.2, 0.2))

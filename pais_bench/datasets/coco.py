@@ -41,7 +41,7 @@ class Options(StrictConfig):
     unlabelled_annotations: str | None = None
     unlabelled_images: str = "unlabeled2017"
     classes: tuple[str, ...] | None = Field(default=None, min_length=1)
-    max_megapixels: float = Field(default=200, gt=0)
+    max_megapixels: float = Field(default=200, gt=0, le=500)
 
 
 class Dataset:

@@ -81,7 +81,7 @@ def resize_to_ends(mask: Bools, size: Size) -> npt.NDArray[np.int64]:
     first, share = _neighbours(np.arange(y0, y1), mask_size[0], height)
     values = _blend(columns, first - top + 1, share, 2 * height, 1)
     inside = np.zeros((x1 - x0, height), dtype=bool)
-    inside[:, y0:y1] = values > 2 * width * height  # half of 2·width times 2·height, which prepare keeps in 31 bits
+    inside[:, y0:y1] = values > 2 * width * height  # half of 4·width·height: 31 bits for 500 MP
     return _run_ends(inside.reshape(-1), x0 * height, width * height)
 
 
