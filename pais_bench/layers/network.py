@@ -8,4 +8,9 @@ from pais_bench.types import Backend
 
 
 class Network(nn.Module, Backend):
-    """Compute losses and predictions; `Backend` of every framework derives from it. types.Backend describes each."""
+    """Compute losses and predictions; `Backend` of every framework derives from it. types.Backend describes each.
+
+    It is built from the number of classes, its options, the labels of stuff where it learns stuff, and pretrained:
+    false where a checkpoint replaces all weights, so that the files of pretrained ones need not be there. What is
+    frozen follows from the options alone.
+    """

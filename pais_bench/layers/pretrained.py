@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from pais_bench.errors import BenchError
-
-_READ = ContextVar("read", default=True)
-
-
-@contextmanager
-def weights_unread() -> Iterator[None]:
-    """Build networks without reading their files of weights, which need not be there: a checkpoint replaces them all.
-
-    The network is the same, as what is frozen follows from the options.
-    """
-    token = _READ.set(False)
-    try:
-        yield
-    finally:
-        _READ.reset(token)
-
-
-def are_weights_read() -> bool:
-    """Return whether a network that is being built reads its files of weights; see weights_unread."""
-    return _READ.get()
 
 
 def existing(path: Path) -> Path:
@@ -46,9 +24,7 @@ def existing(path: Path) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, empty where weights are not read; raise BenchError where the file is missing or holds none."""
-    if not are_weights_read():
-        return {}
+    """Read a state dict; raise BenchError where the file is missing or holds none."""
     try:
         state: dict[str, Tensor] = torch.load(existing(path), map_location="cpu", weights_only=True)
     except BenchError:
@@ -64,12 +40,10 @@ def unreadable(path: Path, error: Exception) -> BenchError:
 
 
 def fit_weights(module: nn.Module, state: Mapping[str, Any], path: Path, optional: Sequence[str] = ()) -> None:
-    """Load a state dict, unless weights are not read; names beginning with `optional` may be in one of the two alone.
+    """Load a state dict; names beginning with `optional` may be in one of the two alone.
 
     Raises BenchError where other names or shapes do not fit.
     """
-    if not are_weights_read():
-        return
     own = module.state_dict()
     missing = [name for name in own if name not in state and not is_optional(name, optional)]
     foreign = [name for name in state if name not in own and not is_optional(name, optional)]

@@ -8,16 +8,16 @@ from pathlib import Path
 from pais_bench import plugins
 from pais_bench.errors import BenchError
 from pais_bench.layers.network import Network
-from pais_bench.layers.pretrained import weights_unread
 from pais_bench.runs.files import CHECKPOINT, best_checkpoint
 from pais_bench.study.base import parse
 from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.training.checkpoint import read_checkpoint
 
 
-def build_backend(run: Run, isthing: Sequence[bool]) -> Network:
+def build_backend(run: Run, isthing: Sequence[bool], pretrained: bool = True) -> Network:
     """Build the network of a run for classes of things and of stuff, in the order of labels.
 
+    pretrained: false where a checkpoint replaces all weights, so that the files of pretrained ones need not be there.
     Raises BenchError for an option that is unknown or out of range.
     """
     name = f"{run.network.backend}/{run.network.name}"
@@ -26,7 +26,7 @@ def build_backend(run: Run, isthing: Sequence[bool]) -> Network:
     arguments = [len(isthing), options]
     if plugins.learns_stuff(name):
         arguments.append(stuff_labels(isthing))
-    backend: Network = plugin.Backend(*arguments)
+    backend: Network = plugin.Backend(*arguments, pretrained=pretrained)
     return backend
 
 
@@ -43,8 +43,7 @@ def load_trained(
     Files of pretrained weights need not be there. Raises BenchError where the run's own are missing: the best ones are
     kept only where the study evaluates them.
     """
-    with weights_unread():
-        backend = build_backend(run, isthing)
+    backend = build_backend(run, isthing, pretrained=False)
     model, _, moment = checkpoint.partition("-")
     path = folder / (CHECKPOINT if moment == "last" else best_checkpoint(model))
     if moment == "best" and not path.exists():

@@ -9,7 +9,6 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from pais_bench.layers.pretrained import (
-    are_weights_read,
     existing,
     is_optional,
     refuse_foreign,
@@ -44,8 +43,6 @@ def load_checkpoint(model: nn.Module, path: Path, optional: Sequence[str]) -> No
 
 def _load(model: nn.Module, path: Path, prefix: str, optional: Sequence[str], strict: bool) -> None:
     """Load a file; names of the model that begin with `prefix` must fit, and where strict all names of the file."""
-    if not are_weights_read():
-        return
     path = existing(path)
     reader = _RecordingCheckpointer(model, save_to_disk=False)
     try:

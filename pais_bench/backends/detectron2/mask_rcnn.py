@@ -53,7 +53,7 @@ class Options(RoIOptions, FrameworkOptions):
 class Backend(Network):
     """Compute losses and predictions with detectron2's Mask R-CNN."""
 
-    def __init__(self, num_classes: int, options: Options) -> None:
+    def __init__(self, num_classes: int, options: Options, pretrained: bool = True) -> None:
         super().__init__()
         config = weighted_config(num_classes, options)
         self.bgr, self.compile_backbone = config.INPUT.FORMAT == "BGR", options.compile
@@ -63,9 +63,9 @@ class Backend(Network):
             raise BenchError(
                 f"config {options.config}: detectron2 refuses it ({error}); look at 'overrides'"
             ) from error
-        if options.pretrained_backbone:
+        if options.pretrained_backbone and pretrained:
             load_backbone(self.model, options.pretrained_backbone)
-        if options.checkpoint:
+        if options.checkpoint and pretrained:
             load_checkpoint(self.model, options.checkpoint, _added_layers(options))
         self.to(memory_format=torch.channels_last)  # takes less time; detectron2's operators read any layout
 

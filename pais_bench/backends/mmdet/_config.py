@@ -26,7 +26,7 @@ from torch import nn
 
 from pais_bench.errors import BenchError
 from pais_bench.layers.compilation import compile_once
-from pais_bench.layers.pretrained import are_weights_read, existing, fit_weights, unreadable
+from pais_bench.layers.pretrained import existing, fit_weights, unreadable
 
 # mmdet calls torch.meshgrid without the argument that newer versions of torch ask for; a user cannot change that.
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming")
@@ -178,20 +178,21 @@ def build_pretrained(
     extensions: Mapping[str, Extension] | None = None,
     supported: Mapping[str, Sequence[Any]] | None = None,
     added_weights: Sequence[str] = (),
+    pretrained: bool = True,
 ) -> Any:
     """Build the model that an adapter's Options describe, and load the user's weights where there are any.
 
     small holds the settings of `backbone: small`; settings those of every network of the adapter, which the user's
     overrides come after; supported as in `build`. added_weights are beginnings of names that a checkpoint of
-    mmdet's does not have.
+    mmdet's does not have; pretrained: see Network.
     """
     backbone = {"backbone.init_cfg": None, **(small if options.backbone == "small" else {})}
     is_random = options.pretrained_backbone is None and options.checkpoint is None
     settings = {**backbone, **settings}
     model = build(options.config, settings, options.overrides, extensions, supported, learns_norms=is_random)
-    if options.pretrained_backbone:
+    if options.pretrained_backbone and pretrained:
         load_weights(model.backbone, options.pretrained_backbone, optional=("fc.",))
-    if options.checkpoint:
+    if options.checkpoint and pretrained:
         load_weights(model, options.checkpoint, optional=("data_preprocessor.", *added_weights))
     return model.train()  # mmdet puts the norms of frozen stages in eval mode when the train mode is set, not before
 
@@ -202,8 +203,6 @@ def load_weights(module: nn.Module, path: Path, optional: Sequence[str]) -> None
     mmdet's own reader unpickles, so the file has to be one that you trust. optional: beginnings of names that may be
     missing or unknown. Raises BenchError where the file cannot be read, or where other names or shapes do not fit.
     """
-    if not are_weights_read():
-        return
     try:
         state = CheckpointLoader.load_checkpoint(str(existing(path)), map_location="cpu")
     except BenchError:

@@ -78,10 +78,10 @@ class Backend(Network):
     Classes of stuff are learnt like things: a query of theirs has a class and a mask, and no more.
     """
 
-    def __init__(self, num_classes: int, options: Options, stuff: Sequence[int] = ()) -> None:
+    def __init__(self, num_classes: int, options: Options, stuff: Sequence[int] = (), pretrained: bool = True) -> None:
         super().__init__()
         self.compile_features = options.compile
-        self.model = _build(num_classes, options)
+        self.model = _build(num_classes, options, pretrained)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that have the backbone's learning rate."""
@@ -136,10 +136,11 @@ def stock_settings(num_classes: int) -> dict[str, Any]:
     return settings
 
 
-def _build(num_classes: int, options: Options) -> Any:
+def _build(num_classes: int, options: Options, pretrained: bool) -> Any:
     extensions = {"panoptic_head": Extension(MODELS, WeightedQueryHead)}
     added_weights = ["panoptic_head.cls_embed.mask_iou."]
-    return build_pretrained(options, SMALL, stock_settings(num_classes), extensions, SUPPORTED, added_weights)
+    settings = stock_settings(num_classes)
+    return build_pretrained(options, SMALL, settings, extensions, SUPPORTED, added_weights, pretrained)
 
 
 def _unpasted(instances: Instances) -> Instances:

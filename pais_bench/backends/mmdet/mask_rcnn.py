@@ -105,10 +105,10 @@ class Options(RoIOptions, FrameworkOptions):
 class Backend(Network):
     """Compute losses and predictions with mmdet's Mask R-CNN."""
 
-    def __init__(self, num_classes: int, options: Options) -> None:
+    def __init__(self, num_classes: int, options: Options, pretrained: bool = True) -> None:
         super().__init__()
         self.compile_features = options.compile
-        self.model = _build(num_classes, options)
+        self.model = _build(num_classes, options, pretrained)
         use_channels_last(self.model)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
@@ -171,7 +171,7 @@ def stock_settings(num_classes: int) -> dict[str, Any]:
     return {f"roi_head.{head}.num_classes": num_classes for head in ("bbox_head", "mask_head")}
 
 
-def _build(num_classes: int, options: Options) -> Any:
+def _build(num_classes: int, options: Options, pretrained: bool) -> Any:
     settings = stock_settings(num_classes)
     added_weights = ["roi_head.mask_iou_head."]
     if options.mask_head == "noise_tolerant":
@@ -186,4 +186,4 @@ def _build(num_classes: int, options: Options) -> Any:
         "train_cfg.rpn.sampler": Extension(TASK_UTILS, SeededSampler),
         "train_cfg.rcnn.sampler": Extension(TASK_UTILS, RegionSampler),
     }
-    return build_pretrained(options, SMALL, settings, extensions, SUPPORTED, added_weights)
+    return build_pretrained(options, SMALL, settings, extensions, SUPPORTED, added_weights, pretrained)

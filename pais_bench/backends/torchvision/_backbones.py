@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -19,7 +18,6 @@ from pais_bench.backends.torchvision._frozen_norm import freeze_norms, freeze_un
 from pais_bench.backends.torchvision._simple_pyramid import SimplePyramid
 from pais_bench.backends.torchvision._timm import PREFIX, build_timm
 from pais_bench.errors import BenchError
-from pais_bench.layers.pretrained import fit_weights, read_weights
 
 
 class PyramidOptions(BackboneOptions):
@@ -48,18 +46,18 @@ class PyramidOptions(BackboneOptions):
         return self
 
 
-def build_backbone(options: PyramidOptions) -> Pyramid:
+def build_backbone(options: PyramidOptions, pretrained: bool = True) -> Pyramid:
     """Build a backbone with its feature pyramid.
 
     Without weights nothing is frozen unless the options say so, because a random network behind frozen statistics
-    diverges. Raises BenchError where the options do not fit the backbone, or the weights do not.
+    diverges. pretrained: see Network. Raises BenchError where options or weights do not fit the backbone.
     """
-    name, weights = options.backbone, options.pretrained_backbone
+    name, weights = options.backbone, options.pretrained_backbone if pretrained else None
     body = build_timm(name.removeprefix(PREFIX), weights) if name.startswith(PREFIX) else build_body(name, weights)
     has_norms = any(isinstance(module, nn.BatchNorm2d) for module in body.network.modules())
     if options.backbone_norm and not has_norms:
         raise BenchError(f"backbone '{name}': it has no batch norm; leave out the option 'backbone_norm'")
-    stages, norm = (1, "frozen_batch_norm") if weights else (-1, "batch_norm")
+    stages, norm = (1, "frozen_batch_norm") if options.pretrained_backbone else (-1, "batch_norm")
     if options.frozen_stages is not None:
         stages = options.frozen_stages
     if stages > len(body.stages):
@@ -111,11 +109,3 @@ class Pyramid(nn.Module):
             maps = [norm(level) for norm, level in zip(self.norms, maps, strict=True)]
         levels: OrderedDict[str, Tensor] = self.fpn(OrderedDict((str(i), level) for i, level in enumerate(maps)))
         return levels
-
-
-def load_weights(module: nn.Module, path: Path, optional: tuple[str, ...] = ()) -> None:
-    """Load a state dict of torchvision's Mask R-CNN from disk; names that begin with `optional` may be missing.
-
-    Raises BenchError where the file is missing, is no state dict, or its names or shapes do not fit.
-    """
-    fit_weights(module, read_weights(path), path, optional=optional)

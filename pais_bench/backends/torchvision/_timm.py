@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pais_bench.backends.torchvision._bodies import Body
 from pais_bench.errors import BenchError
-from pais_bench.layers.pretrained import are_weights_read, existing, fit_weights, unreadable
+from pais_bench.layers.pretrained import existing, fit_weights, unreadable
 from pais_bench.optional_packages import import_package
 
 PREFIX = "timm/"
@@ -83,9 +83,7 @@ def _create(timm: Any, name: str) -> Any:
 
 
 def _read(timm: Any, path: Path) -> dict[str, Tensor]:
-    """Read weights of timm, as safetensors or by torch; empty where weights are not read."""
-    if not are_weights_read():
-        return {}
+    """Read weights of timm, as safetensors or by torch."""
     path = existing(path)
     try:
         state: dict[str, Tensor] = timm.models.load_state_dict(str(path), use_ema=False)

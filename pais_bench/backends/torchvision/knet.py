@@ -65,9 +65,9 @@ class Options(PyramidOptions):
 class Backend(Network):
     """Compute losses and predictions with K-Net; stuff are the labels of classes that have a kernel of their own."""
 
-    def __init__(self, num_classes: int, options: Options, stuff: Sequence[int] = ()) -> None:
+    def __init__(self, num_classes: int, options: Options, stuff: Sequence[int] = (), pretrained: bool = True) -> None:
         super().__init__()
-        backbone = build_backbone(options)
+        backbone = build_backbone(options, pretrained)
         channels = options.channels
         self.detections_per_img, self.stride = options.detections_per_img, options.stride
         self.compile_backbone = options.compile

@@ -22,7 +22,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import RPNHead
 
 from pais_bench.backends.base import RoIOptions
-from pais_bench.backends.torchvision._backbones import Pyramid, PyramidOptions, build_backbone, load_weights
+from pais_bench.backends.torchvision._backbones import Pyramid, PyramidOptions, build_backbone
 from pais_bench.backends.torchvision._boxes import FullPrecisionAnchors
 from pais_bench.backends.torchvision._heads import box_head, roi_pool
 from pais_bench.backends.torchvision._inputs import to_batch
@@ -36,6 +36,7 @@ from pais_bench.layers.modes import ensure_train_mode, eval_mode
 from pais_bench.layers.network import Network
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
 from pais_bench.layers.paste import kept_instances
+from pais_bench.layers.pretrained import fit_weights, read_weights
 from pais_bench.types import BoxScorer, Instances, Keep, Losses, LossNormalizer, Size, Targets
 
 TERMS = {"loss_objectness": "objectness", "loss_rpn_box_reg": "proposal_box"}
@@ -70,9 +71,9 @@ class Options(RoIOptions, PyramidOptions):
 class Backend(Network):
     """Compute losses and predictions with torchvision's Mask R-CNN."""
 
-    def __init__(self, num_classes: int, options: Options) -> None:
+    def __init__(self, num_classes: int, options: Options, pretrained: bool = True) -> None:
         super().__init__()
-        backbone = build_backbone(options)
+        backbone = build_backbone(options, pretrained)
         levels = backbone.levels + (backbone.fpn.extra_blocks is not None)
         if len(options.anchor_sizes) != levels:
             raise BenchError(
@@ -82,6 +83,9 @@ class Backend(Network):
         self.divisor = 2 ** (backbone.levels + 1)
         self.compile_backbone = options.compile
         self.model = _build(num_classes, options, backbone)
+        if options.checkpoint and pretrained:
+            weights = read_weights(options.checkpoint)
+            fit_weights(self.model, weights, options.checkpoint, optional=("roi_heads.mask_iou_head.",))
         if backbone.channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -199,7 +203,4 @@ def _build(num_classes: int, options: Options, backbone: Pyramid) -> Generalized
         roi=options,
         mask_shift=MASK_SHIFT,
     )
-    model = GeneralizedRCNN(backbone, rpn, roi_heads, transform=nn.Identity())
-    if options.checkpoint:
-        load_weights(model, options.checkpoint, optional=("roi_heads.mask_iou_head.",))
-    return model
+    return GeneralizedRCNN(backbone, rpn, roi_heads, transform=nn.Identity())
