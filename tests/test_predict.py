@@ -10,6 +10,7 @@ import pytest
 import torch
 from pycocotools import mask as rle
 from tiny import instances, project, study
+from torchvision import models
 
 from pais_bench import geometry, plugins
 from pais_bench.annotations.store import Store
@@ -17,8 +18,11 @@ from pais_bench.data import augment
 from pais_bench.data.read import read_image
 from pais_bench.data.views import load_views
 from pais_bench.errors import BenchError
+from pais_bench.runs.files import CHECKPOINT
 from pais_bench.study.study import Study
-from pais_bench.training.networks import build_backend
+from pais_bench.training.checkpoint import write_checkpoint
+from pais_bench.training.examples import predict_examples
+from pais_bench.training.networks import build_backend, load_trained
 from pais_bench.training.original import encode_ends, resize_to_ends, to_original
 from pais_bench.training.predict import predict
 from pais_bench.types import View
@@ -157,3 +161,17 @@ def test_predictions_do_not_depend_on_loader_processes_and_are_those_of_the_netw
             expected.append((image_id, category, [x0, y0, x1 - x0, y1 - y0], score))
     found_last = [(r["image_id"], r["category_id"], r["bbox"], r["score"]) for r in records if r["image_id"] in batch]
     assert found_last == expected
+
+
+def test_a_trained_network_predicts_without_the_file_of_its_pretrained_weights(store: Store, tmp_path: Path) -> None:
+    values, path = study(), tmp_path / "resnet18.pth"
+    torch.save(models.resnet18(weights=None).state_dict(), path)
+    changes = {"backbone": "resnet18", "pretrained_backbone": str(path), "anchor_sizes": [8, 16, 32, 64, 128]}
+    values["networks"]["mask_rcnn"]["options"] |= changes
+    run = Study(**values).run(10, 1, "mask_rcnn", "pais")
+    weights = build_backend(run, store.isthing).state_dict()
+    write_checkpoint(tmp_path / CHECKPOINT, {"digest": run.digest, "teacher": weights, "student": weights})
+    path.unlink()
+    loaded = load_trained(run, store.isthing, tmp_path, "student-last").state_dict()
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+    assert len(predict_examples(run, store, tmp_path, "teacher-last", CPU)) == 8

@@ -50,7 +50,7 @@ def predict_examples(
     has_teacher = method.uses_unlabelled and not method.learns_held_out_labels
     weights = has_teacher and method.calibration_images is None
     examples: dict[int, Record] = {image_id: {"image_id": image_id} for image_id in _choose_images(store)}
-    backend = build_backend(run, store.isthing).to(device)
+    backend = build_backend(run, store.isthing, pretrained=False).to(device)
     files = {model: folder / (best_checkpoint(model) if model in best else CHECKPOINT) for model in MODELS}
     states = {path: read_checkpoint(path, run) for path in set(files.values())}
     for model, path in files.items():
