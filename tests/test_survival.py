@@ -112,8 +112,8 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(training: Training, tmp_
     assert not (tmp_path / "harmed").exists()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -249,6 +249,32 @@ def test_a_second_trainer_of_a_run_is_refused_and_names_the_first(training: Trai
     os.kill(first, signal.SIGKILL)
     assert training.wait(first) == -signal.SIGKILL and (training.folder / "lock.json").exists()
     assert_ends_like(training, whole)
+
+
+def test_no_rank_outlives_the_first(tmp_path: Path) -> None:
+    """A rank that waits in a collective of its GPU is not told that another ended; here it is halted instead."""
+    training = Training(tmp_path, steps=2000)
+    words = ["train", str(training.path), "--results", str(training.results), *RUN, "--devices", "2"]
+    command = [sys.executable, "-m", "pais_bench", *words, "--accelerator", "cpu"]
+    first = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    try:
+        wait_until((training.folder / "log.jsonl").exists, seconds=400)
+        (second,) = map(int, Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split())
+        os.kill(second, signal.SIGSTOP)
+    finally:
+        first.kill()
+        first.wait()
+    try:
+        wait_until(lambda: has_ended(second))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(second, signal.SIGKILL)
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process is gone, or waits for its parent to ask how it ended."""
+    path = Path(f"/proc/{pid}/stat")
+    return not path.exists() or path.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def foreign_lock(folder: Path) -> Path:

@@ -1,7 +1,8 @@
-"""End a training before its last step by a signal, obeyed after the current step, and requeue its SLURM job."""
+"""End a training before its last step by a signal, obeyed after the current step; requeue it; let no rank be left."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ INTERRUPTED = 85
 """Exit code of a training that saved and stopped before its last step; the same command continues it."""
 CONTINUE = "run the same command to continue"
 """The end of the last line of a training that was stopped, by which `pais-bench failures` knows it."""
+PR_SET_PDEATHSIG = 1
+"""The option of prctl(2) that sets the signal which a process gets when its parent ends."""
 
 
 class Interrupted(Exception):
@@ -33,6 +36,14 @@ def on_signal(stop: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: stop())
     signal.signal(signal.SIGINT, interrupt)
+
+
+def end_with_parent() -> None:
+    """Let Linux kill this process when the one that started it ends, in whatever way.
+
+    A rank that waits for another in a collective of its GPU is not told of its end: it would hold the GPU for hours.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def requeue() -> bool:

@@ -19,7 +19,7 @@ from pais_bench.study.resources import ViewsOn, resources_for
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training.lock import lock_folder
-from pais_bench.training.preemption import CONTINUE, INTERRUPTED, Interrupted, on_signal, requeue
+from pais_bench.training.preemption import CONTINUE, INTERRUPTED, Interrupted, end_with_parent, on_signal, requeue
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -124,6 +124,8 @@ def _launch(arguments: Namespace, run: Run) -> Fabric:
         strategy=strategy(arguments.devices * arguments.nodes),
     )
     fabric.launch()
+    if fabric.local_rank:
+        end_with_parent()
     return fabric
 
 
