@@ -842,6 +842,26 @@ def test_text_files_beside_photos_are_labels_of_yolo(above: str, below: str, tmp
     assert content["annotations"][0]["segmentation"] == [[15.0, 10.0, 45.0, 10.0, 45.0, 30.0]]
 
 
+@pytest.mark.parametrize("photos", ["train", "train/images", "images/train"])
+@pytest.mark.parametrize("has_yaml", [True, False])
+def test_pictures_made_from_photos_are_no_photos_of_yolo(
+    photos: str, has_yaml: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keep photos without a text file, and photos with one in a folder of another name; leave out all others."""
+    labels = photos.replace("images", "labels")
+    for name in ("a", "predicted/b"):
+        save_photo(tmp_path / photos / f"{name}.jpg")
+        (tmp_path / labels / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / labels / f"{name}.txt").write_text("0 0.25 0.25 0.75 0.25 0.75 0.75\n")
+    for name in ("empty", "masks/a", "depth/a", "a_overlay"):
+        save_photo(tmp_path / photos / f"{name}.jpg")
+    content = f"{{train: {photos.removesuffix('/images')}, names: [leaf]}}" if has_yaml else "leaf"
+    (tmp_path / ("data.yaml" if has_yaml else "classes.txt")).write_text(content)
+    convert(tmp_path, tmp_path / "out.json", "--format", "yolo")
+    assert set(read(tmp_path / "out.json")) == {f"{photos}/{name}.jpg" for name in ("a", "empty", "predicted/b")}
+    assert "left out: 3 image files that folder or name say are made from photos, the first" in capsys.readouterr().out
+
+
 def test_objects_without_a_pixel_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nothing = [shape("leaf", "rectangle", [[5, 5], [5, 5]]), shape("leaf", "circle", [[200, 200], [201, 200]])]
     nothing.append(shape("leaf", "circle", [[20, 20], [20, 20]]))

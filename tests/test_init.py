@@ -287,7 +287,9 @@ def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys
         photo(root / "more" / f"{number}.png", 100 + number)
     (root / "more" / "broken.png").write_bytes(b"no photo")
     shutil.copy(root / "images" / "000.png", root / "more" / "copy.png")
-    for picture in ("images/masks/000.png", "more/0_flows.tif", "more/0_cp_masks.png"):
+    drawn = ["images/masks/000.png", "more/0_flows.tif", "more/0_cp_masks.png", "more/0_instance_id_RGB.png"]
+    drawn += [f"{name}/0.png" for name in ("depth", "overlays", "more/visualisation", "predictions", "Results", "vis")]
+    for picture in drawn:
         photo(root / picture, 200)
     for number in range(5):
         (root / "more" / f"{number}.HEIC").write_bytes(b"heic")
@@ -297,7 +299,7 @@ def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys
         printed = capsys.readouterr().out
         assert "Images: 12 train, 4 val, 3 unlabelled." in printed and "no subset names: 2" in printed
         assert "left out: 17 files of" in printed and "1 unreadable photos, the first: " in printed
-        assert f"3 image files of {root} that folder or name say are made from photos, the first: images/m" in printed
+        assert f"10 image files of {root} that folder or name say are made from photos, the first: Results/" in printed
         assert f"left out: 5 photos of {root} in formats that are not read (.HEIC); save as JPEG" in printed
         listed = json.loads((root / "study-unlabelled.json").read_text())
         assert [one["file_name"] for one in listed["images"]] == [f"more/{number}.png" for number in range(3)]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from pais_bench.converters.formats.base import LABELS
+from pais_bench.converters.drawn_pictures import drawn_pictures
 from pais_bench.errors import BenchError
 from pais_bench.images.check import copies, in_threads
 from pais_bench.images.files import files_below, image_files, image_suffixes
 from pais_bench.images.pixels import Size, UnreadableImage, read_header
 
-DERIVED = re.compile(r"_(cp_)?(masks?|labels?|outlines?|flows?|output|overlays?|predictions?)$")
-"""What tools put behind the name of a photo for what they made of it, as Cellpose does."""
 CAMERA = (".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 """Suffixes of photos that are not read unless a plugin of Pillow does."""
 
@@ -29,7 +26,7 @@ def list_unlabelled(
     """
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds the photos without labels")
-    files, drawn = image_files(folder), set(label_pictures(folder, named))
+    files, drawn = image_files(folder), set(drawn_pictures(folder, named))
     others = [name for name in files if name not in drawn and (folder / name).resolve() not in named]
     groups = copies({"named": list(named), "others": [folder / name for name in others]}, progress)
     known = {path for group in groups if any(subset == "named" for subset, _ in group) for _, path in group}
@@ -64,25 +61,6 @@ def list_unlabelled(
     if broken := [name for name, size in zip(names, sizes, strict=True) if size is None]:
         notes.append(f"left out: {len(broken)} unreadable photos, the first: {folder / broken[0]}")
     return records, notes
-
-
-def label_pictures(folder: Path, named: Collection[Path]) -> list[str]:
-    """Return the image files below a folder, relative to it, that are made from photos, as masks and overlays are.
-
-    They are in a folder that is named as one of labels, or their name continues that of a photo beside them. named are
-    paths of the study, which are none.
-    """
-    files = image_files(folder)
-    stems = {Path(file).with_suffix("") for file in files}
-    found = []
-    for file in files:
-        path = Path(file)
-        stem = DERIVED.sub("", path.stem)
-        continues = stem != path.stem and not {path.with_name(stem), path.with_name(f"{stem}_img")}.isdisjoint(stems)
-        in_labels = any(LABELS.search(part.lower()) for part in path.parent.parts)
-        if (continues or in_labels) and (folder / file).resolve() not in named:
-            found.append(file)
-    return found
 
 
 def _size(path: Path) -> Size | None:

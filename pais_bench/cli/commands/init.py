@@ -23,6 +23,7 @@ from pais_bench.annotations.store import REPAIRED, Store, dataset_folder
 from pais_bench.cli import context
 from pais_bench.converters.coco_dialects import INIT, mark, written_by
 from pais_bench.converters.convert import UnknownFormat, formats, found_formats
+from pais_bench.converters.drawn_pictures import drawn_pictures
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, image_files
 from pais_bench.init.conversion import Conversion, convert_folder
@@ -32,7 +33,7 @@ from pais_bench.init.facts import list_facts
 from pais_bench.init.layout import Layout, NoCocoFile, find_layout
 from pais_bench.init.proposal import Proposal, propose, to_yaml
 from pais_bench.init.summary import DataSummary, summarise
-from pais_bench.init.unlabelled import label_pictures, list_unlabelled
+from pais_bench.init.unlabelled import list_unlabelled
 from pais_bench.study.load import load_study
 from pais_bench.whole_file import write_text
 
@@ -203,7 +204,7 @@ def _add_unlabelled(arguments: Namespace, found: Found) -> tuple[Found, Path, st
 
 def _unnamed(folder: Path, named: Collection[Path]) -> int:
     """Return the number of image files below the folder that are not named, nor made from photos as labels are."""
-    drawn = {(folder / file).resolve() for file in label_pictures(folder, named)}
+    drawn = {(folder / file).resolve() for file in drawn_pictures(folder, named)}
     return len({(folder / file).resolve() for file in image_files(folder)} - drawn - {*named})
 
 

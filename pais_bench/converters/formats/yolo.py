@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pais_bench.converters.drawn_pictures import drawn_pictures
 from pais_bench.converters.formats.base import (
     ConverterBase,
     Item,
@@ -25,7 +26,7 @@ from pais_bench.converters.formats.base import (
 )
 from pais_bench.converters.yolo_names import read_mapping, read_same_names
 from pais_bench.errors import BenchError
-from pais_bench.images.files import ImageFolder, files_below, image_files, role_of
+from pais_bench.images.files import ImageFolder, files_below, folders_below, image_files, role_of
 
 KEYS = ("train", "val", "test")
 TOLERANCE = 0.01
@@ -115,7 +116,7 @@ class Converter(ConverterBase):
         for key in KEYS:
             for entry in entries[key]:
                 place = self._locate(root, entry)
-                listed = _expand(place, root) if place else []
+                listed = self._expand(place, root) if place else []
                 self._lists |= {place} if place else set()
                 if not listed and key != "test":
                     where = f"no photo in {place}" if place else f"no such file or folder: {entry}"
@@ -141,6 +142,37 @@ class Converter(ConverterBase):
         self.notes.append(f"{path}: its path {named} is {where}; its folder {path.parent} is read instead")
         return path.parent
 
+    def _expand(self, path: Path, root: Path) -> list[Path]:
+        """Return the photos below a folder, or those that a text file lists; raise BenchError for one that is missing.
+
+        Lines are paths from the list, or from root, or those of another machine.
+        """
+        if path.is_dir():
+            return self._photos_below(path)
+        if path.suffix != ".txt":
+            return [path]
+        lines = [line.strip() for line in read_lines(path) if line.strip()]
+        listed = [Path(os.path.normpath(path.parent / line)) for line in lines]
+        if all(photo.is_file() for photo in listed):
+            return listed
+        found = ImageFolder(root).find(lines)
+        for line, file in zip(lines, found, strict=True):
+            if file is None:
+                raise BenchError(f"{path}: its photo {line} is not below {root}; put it there, or remove the line")
+        return [root / file for file in found if file is not None]
+
+    def _photos_below(self, top: Path) -> list[Path]:
+        """Return the images below a folder but those without labels that folder or name say are made from photos."""
+        photos = [top / name for name in image_files(top)]
+        labelled = {photo.resolve() for photo in photos if _labels_of(photo, self.folder).is_file()}
+        drawn = {top / name for name in drawn_pictures(top, labelled)}
+        if drawn:
+            self.notes.append(
+                f"left out: {len(drawn)} image files that folder or name say are made from photos, the first: "
+                f"{min(drawn)}; rename them if they are photos"
+            )
+        return [photo for photo in photos if photo not in drawn]
+
     def _locate(self, root: Path, entry: str) -> Path | None:
         """Return a file or folder, one below the folder first: Roboflow's ../train/images is beside the YAML."""
         places = [Path(os.path.normpath(root / path)) for path in (entry, entry.removeprefix("../"))]
@@ -155,9 +187,13 @@ class Converter(ConverterBase):
         """Return the photos below folders `images`, where some are; other pictures are none of the data set."""
         files = image_files(self.folder)
         below = [file for file in files if "images" in Path(file).parts[:-1]]
-        if below and len(below) < len(files):
+        if not below:
+            return self._photos_below(self.folder)
+        if len(below) < len(files):
             self.notes.append(f"left out: {len(files) - len(below)} image files outside of folders 'images'")
-        return [self.folder / file for file in below or files]
+        tops = [top.relative_to(self.folder) for top in folders_below(self.folder, "images")]
+        outermost = [self.folder / top for top in tops if "images" not in top.parts[:-1]]
+        return [photo for top in outermost for photo in self._photos_below(top)]
 
     def _note_others(self, found: Mapping[str, Sequence[Item]]) -> None:
         """Say how many photos are outside of the folder or have no text file, and of how many text files none is."""
@@ -232,26 +268,6 @@ def _find_yamls(folder: Path) -> list[Path]:
 def _entries(value: Any) -> list[str]:
     """Return what a key of a YAML lists: nothing, one entry or several."""
     return [str(entry) for entry in (value if isinstance(value, list) else [value]) if value]
-
-
-def _expand(path: Path, root: Path) -> list[Path]:
-    """Return the images below a folder, or those that a text file lists; raise BenchError for one that is missing.
-
-    Lines are paths from the list, or from root, or those of another machine.
-    """
-    if path.is_dir():
-        return [path / name for name in image_files(path)]
-    if path.suffix != ".txt":
-        return [path]
-    lines = [line.strip() for line in read_lines(path) if line.strip()]
-    listed = [Path(os.path.normpath(path.parent / line)) for line in lines]
-    if all(photo.is_file() for photo in listed):
-        return listed
-    found = ImageFolder(root).find(lines)
-    for line, file in zip(lines, found, strict=True):
-        if file is None:
-            raise BenchError(f"{path}: its photo {line} is not below {root}; put it there, or remove the line")
-    return [root / file for file in found if file is not None]
 
 
 def _in_labels(folder: Path) -> list[Path]:

@@ -1,0 +1,42 @@
+"""Tell pictures that tools make from photos, as masks, depth and overlays are, from photos: by folder and by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from pais_bench.converters.formats.base import LABELS
+from pais_bench.images.files import image_files
+
+FOLDER = re.compile(
+    rf"{LABELS.pattern}|depth|disparity|overlay|visuali[sz]|predict(ion|ed)|heat_?map|thumbnail|preview|segmentation|saliency"
+    r"|ground_?truth|outline|contour|semantic|(?<![a-z])(vis|viz|preds?|thumbs?|segs?|gt|edges?|flows?|results?|outputs?"
+    r"|normals|normal_?maps?|annotated|instance_?ids?|instances?$)(?![a-z])"
+)
+"""What the name of a folder of such pictures has in it, in lower case."""
+NAME = re.compile(
+    r"[_-](cp_)?(masks?|labels?|outlines?|flows?|output|overlays?|pred(iction)?s?|depth|disp(arity)?|seg(mentation)?s?"
+    r"|vis(uali[sz]ation)?|heatmap|contours?|edges?|thumb(nail)?|annotated|gt|fg|centers|instance_(id|color)_rgb)$",
+    re.IGNORECASE,
+)
+"""What tools put behind the name of a photo for what they made of it."""
+
+
+def drawn_pictures(folder: Path, named: Collection[Path]) -> list[str]:
+    """Return the image files below a folder, relative to it, that are made from photos.
+
+    They are in a folder that is named so, or their name continues that of a photo beside them. named are paths of
+    photos, resolved, which are none.
+    """
+    files = image_files(folder)
+    stems = {Path(file).with_suffix("") for file in files}
+    found = []
+    for file in files:
+        path = Path(file)
+        stem = NAME.sub("", path.stem)
+        continues = stem != path.stem and not {path.with_name(stem), path.with_name(f"{stem}_img")}.isdisjoint(stems)
+        is_drawn = continues or any(FOLDER.search(part.lower()) for part in path.parent.parts)
+        if is_drawn and (folder / file).resolve() not in named:
+            found.append(file)
+    return found
