@@ -133,6 +133,7 @@ SAME_NAMES = {
     "train_all.json, val_all.json": ("images", "val", "val_old/photos/val"),
     "labels.json": ("rgb", "depth"),
     "a_train.json, a_val.json": ("train", "val", "val_copy"),
+    "full.json": ("full", "images"),
     "train/labels.json, val/labels.json": ("train/rgb", "val/rgb", "train/depth"),
 }
 """The folder of the photos of each annotation file, and one of other pictures, which have the same names."""
@@ -147,7 +148,8 @@ def test_photos_are_told_from_pictures_of_the_same_names(
     for path in [path for folder in set(photos) for path in (root / folder).glob("*.png")]:
         (root / other).mkdir(parents=True, exist_ok=True)
         pixels = np.asarray(Image.open(path))
-        Image.fromarray(pixels if other == "val_copy" else 255 - pixels).save(root / other / path.name)
+        picture = Image.fromarray(pixels if other == "val_copy" else 255 - pixels)
+        (picture.reduce(2) if case == "full.json" else picture).save(root / other / path.name)
     if case == "labels.json":
         content = json.loads((root / case).read_text())
         for image in content["images"]:

@@ -15,10 +15,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from pais_bench.annotations.complete import as_integer
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, role_of
+from pais_bench.images.pixels import Size
 
 LISTS = ("images", "annotations", "categories")
 OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
@@ -144,12 +146,19 @@ def _name_by_address(images: Sequence[dict[str, Any]]) -> int:
     return len(unnamed)
 
 
+def sizes_by_name(images: Sequence[Any]) -> dict[str, Size | None]:
+    """Return the (H, W) of image records by file name, None where they have none; records without a name are none."""
+    records = [image for image in images if isinstance(image, dict) and isinstance(image.get("file_name"), str)]
+    sides = {image["file_name"]: [as_integer(image.get(key)) for key in ("height", "width")] for image in records}
+    return {name: (height, width) if height and width else None for name, (height, width) in sides.items()}
+
+
 def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) -> int:
     """Give every image the path of its file below the folder; return the number of changes."""
     names = [str(image.get("file_name")) for image in images]
     found: list[str | None] = [_beside(path, name, listing) for name in names]
     found = [file or other for file, other in zip(found, listing.find(names), strict=True)]
-    if None in found and (folder := PhotoFolders(listing.folder).find(path, names)):
+    if None in found and (folder := PhotoFolders(listing.folder).find(path, sizes_by_name(images))):
         own = [
             (folder / file).relative_to(listing.folder).as_posix() if file else None
             for file in ImageFolder(folder).find(names)

@@ -6,12 +6,13 @@ import filecmp
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePath, PurePosixPath
 
 from pais_bench.converters.formats.base import OF_LABELS, PHOTOS
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ROLE, ImageFolder, role_of
+from pais_bench.images.pixels import Size, UnreadableImage, read_header
 
 
 class PhotoFolders:
@@ -24,12 +25,14 @@ class PhotoFolders:
         near = [path for path in (*root.glob("*/"), *root.glob("*/*/")) if not path.name.startswith(".")]
         self.near = sorted(path for path in near if path.is_dir())
 
-    def find(self, annotations: Path, names: Sequence[str]) -> Path | None:
+    def find(self, annotations: Path, sizes: Mapping[str, Size | None]) -> Path | None:
         """Return the folder in which most of the names are files, the nearest of several; None where none is.
 
-        Of folders that have as many, but other files, it is the one whose paths end like the names or, if none does,
-        that is named as one of photos; BenchError where that does not tell.
+        sizes are the (H, W) that the annotation file gives the names. Of folders that have as many, but other files,
+        it is the one whose files have these sizes, as thumbnails have not, else whose paths end like the names or, if
+        none does, that is named as one of photos; BenchError where that does not tell.
         """
+        names = list(sizes)
         role = role_of(annotations.relative_to(self.root))
         same_role = [path for path in self.near if role and role_of(path.relative_to(self.root)) == role]
         folders = [*same_role, annotations.parent / "images", self.root / "images", annotations.parent, self.root]
@@ -40,13 +43,13 @@ class PhotoFolders:
         best = max(counts, key=lambda folder: counts[folder])
         if not counts[best]:
             return None
-        ranks = {best: (0, 0.0)}
+        ranks = {best: (True, 0, 0.0)}
         for folder in (folder for folder in counts if counts[folder] == counts[best]):
             for name, file, other in zip(names, found[best], found[folder], strict=True):
                 if file and other:
                     if not filecmp.cmp(best / file, folder / other, shallow=False):
-                        ranks[best] = self._rank(annotations, name, best / file)
-                        ranks[folder] = self._rank(annotations, name, folder / other)
+                        for top, path in ((best, best / file), (folder, folder / other)):
+                            ranks[top] = (_fits(path, sizes[name]), *self._rank(annotations, name, path))
                     break
         chosen, *others = (folder for folder in ranks if ranks[folder] == max(ranks.values()))
         if others:
@@ -87,6 +90,13 @@ class PhotoFolders:
         photos = 2 if own else sum(map(_photo_words, words)) / len(words)
         role = role_of(annotations.relative_to(self.root))
         return ending, photos + (photos == 2 and role != "" and role_of(Path(*words)) == role)
+
+
+def _fits(path: Path, size: Size | None) -> bool:
+    try:
+        return size is not None and read_header(path).is_turned(size) is not None
+    except UnreadableImage:
+        return False
 
 
 def _photo_words(name: str) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
-from pais_bench.converters.coco_dialects import OTHER_TASKS, is_coco, is_to_be_rewritten
+from pais_bench.converters.coco_dialects import OTHER_TASKS, is_coco, is_to_be_rewritten, sizes_by_name
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, role_of
+from pais_bench.images.pixels import Size
 
 LISTS = ("images", "annotations", "categories")
 DEPTH = 3
@@ -77,13 +78,13 @@ def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
     )
 
 
-def _read_candidates(folder: Path, ignored: Collection[Path]) -> tuple[dict[Path, list[str]], set[Path]]:
-    """Return the COCO instances files below a folder, each with the names of its images, and those without objects."""
+def _read_candidates(folder: Path, ignored: Collection[Path]) -> tuple[dict[Path, dict[str, Size | None]], set[Path]]:
+    """Return the COCO instances files below a folder, with the sizes of images by name, and those without objects."""
     paths = _below(folder, ".json")
     candidates = [path for path in paths if not path.name.startswith(OTHER_TASKS) and path.resolve() not in ignored]
     coco = set(filter(is_coco, candidates))
     others = sorted((path for path in candidates if path not in coco), key=lambda path: -path.stat().st_size)
-    found: dict[Path, list[str]] = {}
+    found: dict[Path, dict[str, Size | None]] = {}
     empty: set[Path] = set()
     faults: list[BenchError] = []
     for path in sorted([*coco, *others[:LARGEST]]):
@@ -95,7 +96,7 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> tuple[dict[Path
         if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS):
             if not content["annotations"]:
                 empty.add(path)
-            found[path] = [name for image in content["images"] if (name := _name(image))]
+            found[path] = sizes_by_name(content["images"])
             records = [one for one in content["annotations"] if isinstance(one, dict)]
             if is_to_be_rewritten(content["images"], records):
                 raise NoCocoFile(
@@ -111,11 +112,6 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> tuple[dict[Path
     seen += f" (some files look like {', '.join(formats)})" if formats else ""
     remedy = "export the annotations as COCO JSON, or in another format that `pais-bench import-data` reads"
     raise NoCocoFile(f"{folder}: no annotation file in COCO format below it{seen}; {remedy}")
-
-
-def _name(image: Any) -> str:
-    name = image.get("file_name") if isinstance(image, dict) else None
-    return name if isinstance(name, str) else ""
 
 
 def _only(folder: Path, roles: dict[str, list[Path]], role: str) -> Path:
@@ -136,12 +132,12 @@ def _below(folder: Path, *suffixes: str) -> list[Path]:
     return [path for path in files_below(folder, *suffixes) if len(path.relative_to(folder).parts) <= DEPTH]
 
 
-def _images_of(listing: PhotoFolders, annotations: Path, names: Sequence[str]) -> Path:
+def _images_of(listing: PhotoFolders, annotations: Path, sizes: Mapping[str, Size | None]) -> Path:
     """Return the folder of the images of an annotation file; raise NoCocoFile where there is none."""
-    folder = listing.find(annotations, names)
+    folder = listing.find(annotations, sizes)
     if folder is None:
-        example = f", such as '{names[0]}'," if names else ""
+        example = f", such as '{next(iter(sizes))}'," if sizes else ""
         raise NoCocoFile(
-            f"{annotations}: none of its {len(names)} images{example} is below {listing.root}; put them there"
+            f"{annotations}: none of its {len(sizes)} images{example} is below {listing.root}; put them there"
         )
     return folder
