@@ -201,6 +201,29 @@ def test_a_test_set_without_labels_is_no_validation_set(tmp_path: Path, capsys: 
         assert f"Images: {counts}" in printed and f"not used: {unused}" in printed
 
 
+@pytest.mark.parametrize(("broken", "other"), [("val", "train"), ("test", "train"), ("train", "val")])
+def test_a_broken_file_of_a_subset_is_not_passed_over(
+    broken: str, other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hide it among larger files of other tools; a broken test set beside a validation set is not needed, but named."""
+    root = lay_out(tmp_path / "root", {f"{broken}.json": ("b", 12), f"{other}.json": ("o", 12)})
+    for number in range(30):
+        (root / f"{number}.json").write_text(json.dumps({"imageData": "A" * 9000}))
+    content = (root / f"{broken}.json").read_text()
+    said = []
+    for text in (content[: content.index('"categories"')], content.replace('"categories"', '"classes"'), ""):
+        (root / f"{broken}.json").write_text(text)
+        said.append(complain(capsys, str(root), "--output", str(tmp_path / "study.yaml")))
+    assert [f"root/{broken}.json: {fault}" in one and f"or move it out of {root}" in one for fault, one in zip(
+        ("not valid JSON", "has no list 'categories'; export it as COCO JSON again", "is empty"), said, strict=True)
+    ] == [True] * 3  # fmt: skip
+    (root / f"{broken}.json").write_text(content)
+    if "val" in (broken, other):
+        (root / "test.json").write_text("")
+        init(root, tmp_path / "study.yaml")
+        assert f"not used: {root}/test.json: is empty; fetch or write the file again" in capsys.readouterr().out
+
+
 def test_larger_files_of_other_tools_do_not_hide_annotations(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "root", {"train.json": ("images", 12), "val.json": ("images", 4)})
     for number in range(30):

@@ -17,7 +17,10 @@ LISTS = ("images", "annotations", "categories")
 DEPTH = 3
 """Levels of folders that are searched, the given one included."""
 LARGEST = 20
-"""JSON files without the words of COCO that are read to tell what is wrong; other tools write one a photo."""
+"""JSON files without the words of COCO that are read to tell what is wrong; other tools write one a photo.
+
+First come those that are named as subsets, as a broken file may have lost its last words.
+"""
 UNLABELLED = "annotations/image_info_unlabeled2017.json", "unlabeled2017"
 OTHER_FORMATS = {".xml": "boxes of Pascal VOC, or a video of CVAT", ".csv": "a table", ".zip": "an archive to unpack"}
 
@@ -34,12 +37,16 @@ class Part(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Hold the parts of a folder. val None: there is one annotation file, to be divided | unused: other COCO files."""
+    """Hold the parts of a folder.
+
+    val None: there is one annotation file, to be divided | unused: paths of other COCO files, and what is wrong with
+    files that are not read.
+    """
 
     train: Part
     val: Part | None
     unlabelled: Part | None
-    unused: tuple[Path, ...]
+    unused: tuple[str, ...]
 
 
 def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
@@ -55,10 +62,13 @@ def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
         raise BenchError(f"{folder}: is a file; unpack it if it is an archive, and give the folder")
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder; give the one that holds images and annotations")
-    files, empty = _read_candidates(folder, ignored)
+    files, empty, faults = _read_candidates(folder, ignored)
     roles: dict[str, list[Path]] = {}
     for path in files:
         roles.setdefault(role_of(path.relative_to(folder)), []).append(path)
+    for path, error in faults.items():
+        if _is_needed(role_of(path.relative_to(folder)), roles):
+            raise BenchError(f"{error}, or move it out of {folder}") from error
     if len(roles) > 1 and empty.issuperset(roles.get("test", ())):
         roles.pop("test", None)
     evaluation = "val" if "val" in roles else "test"
@@ -74,26 +84,42 @@ def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
         Part(train, _images_of(listing, train, files[train])),
         Part(val, _images_of(listing, val, files[val])) if val else None,
         unlabelled if unlabelled.annotations.is_file() and unlabelled.images.is_dir() else None,
-        tuple(path for path in files if path not in chosen),
+        (*(str(path) for path in files if path not in chosen), *map(str, faults.values())),
     )
 
 
-def _read_candidates(folder: Path, ignored: Collection[Path]) -> tuple[dict[Path, dict[str, Size | None]], set[Path]]:
-    """Return the COCO instances files below a folder, with the sizes of images by name, and those without objects."""
+def _is_needed(role: str, roles: Collection[str]) -> bool:
+    """Return whether a file of a role would train or evaluate beside those of other roles."""
+    return role not in ("", *roles) and (role != "test" or "val" not in roles)
+
+
+def _read_candidates(
+    folder: Path, ignored: Collection[Path]
+) -> tuple[dict[Path, dict[str, Size | None]], set[Path], dict[Path, BenchError]]:
+    """Return the COCO instances files below a folder, with the sizes of images by name, and those without objects.
+
+    The last are the faults of files that cannot be read, or lack one of the lists.
+    """
     paths = _below(folder, ".json")
     candidates = [path for path in paths if not path.name.startswith(OTHER_TASKS) and path.resolve() not in ignored]
     coco = set(filter(is_coco, candidates))
-    others = sorted((path for path in candidates if path not in coco), key=lambda path: -path.stat().st_size)
+    others = [path for path in candidates if path not in coco]
+    others.sort(key=lambda path: (not role_of(Path(path.name)), -path.stat().st_size))
     found: dict[Path, dict[str, Size | None]] = {}
     empty: set[Path] = set()
-    faults: list[BenchError] = []
+    faults: dict[Path, BenchError] = {}
+    incomplete: dict[Path, BenchError] = {}
     for path in sorted([*coco, *others[:LARGEST]]):
         try:
             content = read_json_file(path)
         except BenchError as error:
-            faults.append(error)
+            faults[path] = error
             continue
-        if isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS):
+        lists = [key for key in LISTS if isinstance(content, dict) and isinstance(content.get(key), list)]
+        if len(lists) == len(LISTS) - 1:
+            (lacking,) = set(LISTS).difference(lists)
+            incomplete[path] = BenchError(f"{path}: has no list '{lacking}'; export it as COCO JSON again")
+        if lists == [*LISTS]:
             if not content["annotations"]:
                 empty.add(path)
             found[path] = sizes_by_name(content["images"])
@@ -104,9 +130,9 @@ def _read_candidates(folder: Path, ignored: Collection[Path]) -> tuple[dict[Path
                     f"import-data` makes the first objects, and leaves out the others"
                 )
     if found:
-        return found, empty
+        return found, empty, faults | incomplete
     if faults:
-        raise faults[0]
+        raise next(iter(faults.values()))
     formats = sorted({OTHER_FORMATS[path.suffix.lower()] for path in _below(folder, *OTHER_FORMATS)})
     seen = f" ({len(paths)} JSON files are not of that format, or of another task)" if paths else ""
     seen += f" (some files look like {', '.join(formats)})" if formats else ""
