@@ -989,6 +989,26 @@ def test_colours_of_cvat_are_classes(tmp_path: Path) -> None:
         assert same(objects, truth)
 
 
+def test_leaves_of_cvppp_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Let a foreground and the centres lie beside a photo and its labels; a test set has no labels."""
+    values = np.zeros((H, W), dtype=np.uint8)
+    values[2:9, 2:9], values[20:30, 5:50] = 1, 2
+    for name in ("plant001", "plant002"):
+        save_photo(tmp_path / "A1" / f"{name}_rgb.png")
+        save_photo(tmp_path / "testing" / "A1" / f"{name}_rgb.png")
+        save_mask(tmp_path / "A1" / f"{name}_label.png", values)
+        save_mask(tmp_path / "A1" / f"{name}_centers.png", values)
+        for folder in ("A1", "testing/A1"):
+            save_mask(tmp_path / folder / f"{name}_fg.png", np.asarray(values > 0, dtype=np.uint8) * 255)
+    convert(tmp_path, tmp_path / "out.json", "--class-name", "leaf")
+    found = read(tmp_path / "out.json")
+    assert list(found) == ["A1/plant001_rgb.png", "A1/plant002_rgb.png"]
+    assert all(same(one, [("leaf", values == 1), ("leaf", values == 2)]) for one in found.values())
+    assert "left out: 2 photos without an image of labels" in capsys.readouterr().out
+    save_photo(tmp_path / "A1" / "plant001.png")
+    assert "plant001_label.png: its photo may be" in complain(capsys, tmp_path)
+
+
 def test_cellpose_pairs_and_other_bits_are_read(tmp_path: Path) -> None:
     values = np.zeros((H, W), dtype=np.int32)
     values[3:9, 3:9], values[20:30, 5:50] = 70_000, 2

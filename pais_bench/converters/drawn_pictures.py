@@ -23,6 +23,16 @@ NAME = re.compile(
 """What tools put behind the name of a photo for what they made of it."""
 
 
+ENDS = ("", "_img", "_rgb")
+"""What a photo has in the place of these ends, as those of Cellpose and of the leaves of CVPPP."""
+
+
+def continues_photo(path: Path, others: Collection[Path]) -> bool:
+    """Return whether a path without suffix continues that of another one beside it as the names of such pictures do."""
+    name = NAME.sub("", path.name)
+    return name != path.name and any(path.with_name(name + end) in others for end in ENDS)
+
+
 def drawn_pictures(folder: Path, named: Collection[Path]) -> list[str]:
     """Return the image files below a folder, relative to it, that are made from photos.
 
@@ -34,9 +44,7 @@ def drawn_pictures(folder: Path, named: Collection[Path]) -> list[str]:
     found = []
     for file in files:
         path = Path(file)
-        stem = NAME.sub("", path.stem)
-        continues = stem != path.stem and not {path.with_name(stem), path.with_name(f"{stem}_img")}.isdisjoint(stems)
-        is_drawn = continues or any(FOLDER.search(part.lower()) for part in path.parent.parts)
-        if is_drawn and (folder / file).resolve() not in named:
+        in_folder = any(FOLDER.search(part.lower()) for part in path.parent.parts)
+        if (in_folder or continues_photo(path.with_suffix(""), stems)) and (folder / file).resolve() not in named:
             found.append(file)
     return found

@@ -1,8 +1,9 @@
 """Read an image of labels for each photo, whose value at a pixel is the number of the object there, 0 for none.
 
-Cellpose, StarDist and Penn-Fudan have them, as PNG or TIFF of 8, 16 or 32 bits. A photo PHOTO.png in `images` has the
-labels PHOTO.* or PHOTO_mask.* in `masks` or `labels` beside that folder; or PHOTO_masks.* or PHOTO_cp_masks.* lies
-beside the photo. An object is of the class that the command names.
+Cellpose, StarDist, Penn-Fudan and CVPPP's leaves have them, as PNG or TIFF of 8, 16 or 32 bits. A photo PHOTO.png in
+`images` has the labels PHOTO.* or PHOTO_mask.* in `masks` or `labels` beside that folder; or PHOTO_masks.*,
+PHOTO_cp_masks.* or PHOTO_label.* lies beside the photo, which may be PHOTO_img.* or PHOTO_rgb.* too. An object is of
+the class that the command names.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pais_bench.converters.drawn_pictures import continues_photo
 from pais_bench.converters.formats.base import (
     LABELS,
     PHOTOS,
@@ -32,12 +34,12 @@ from pais_bench.images.files import image_files, role_of
 LABELLED = re.compile(r"(?<!un)labell?ed")
 ENDS = re.compile(r"_(cp_)?(mask|label)s?$")
 """What a name in a folder of labels may end in, beyond that of its photo."""
-SUFFIXES = ("_cp_masks", "_masks")
+SUFFIXES = ("_cp_masks", "_masks", "_label")
 """What the name of an image of labels beside its photo ends in, the longer first."""
 FOREGROUND, SOFT = 255, 8
 """The value of a mask of all objects, and how many numbers its soft edges have at least, as resizing makes them."""
-IMAGE = "_img"
-"""What Cellpose's photos end in, whose labels end in _masks in its place."""
+IMAGE = re.compile("_(img|rgb)$")
+"""What photos of Cellpose and of CVPPP's leaves end in, whose labels end in _masks and _label in its place."""
 
 
 class AmbiguousPhotos(BenchError):
@@ -100,8 +102,7 @@ class Converter(ConverterBase):
         for folder in sorted({(self.folder / name).parent for name in image_files(self.folder)}):
             paths = photos_by_stem(folder)
             labels = {_photo_stem(stem): path for stem, path in paths.items() if stem.endswith(SUFFIXES)}
-            others = {stem: path for stem, path in paths.items() if not stem.endswith(SUFFIXES)}
-            yield {stem.removesuffix(IMAGE): path for stem, path in others.items()}, labels
+            yield _photos_beside(paths, labels), labels
 
 
 def _as_one_mask(dtype: np.dtype, numbers: np.ndarray, pixels: np.ndarray) -> str:
@@ -130,10 +131,23 @@ def _labels_by_stem(photos: Path, labels: Path) -> dict[str, Path]:
     return found
 
 
+def _photos_beside(paths: Mapping[str, Path], labels: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the photos among the images of a folder by what their labels share; raise BenchError for two of one."""
+    stems = {Path(stem) for stem in paths}
+    found: dict[str, Path] = {}
+    for stem, path in paths.items():
+        if stem.endswith(SUFFIXES) or continues_photo(Path(stem), stems):
+            continue
+        name = IMAGE.sub("", stem)
+        if (other := found.setdefault(name, path)) != path and name in labels:
+            raise BenchError(f"{labels[name]}: its photo may be {other} or {path.name}; remove one of the two")
+    return found
+
+
 def _photo_stem(stem: str) -> str:
     for suffix in SUFFIXES:
         if stem.endswith(suffix):
-            return stem.removesuffix(suffix).removesuffix(IMAGE)
+            return IMAGE.sub("", stem.removesuffix(suffix))
     return stem
 
 
