@@ -1,6 +1,7 @@
 """Train a method with the hidden labels in the place of one part of its pseudo-labels: which fault of them costs what.
 
-    python benchmarks/hidden_truth.py chicken_parts --percent 10 --fold 1 --method pais --part classes --part missed
+    python benchmarks/hidden_truth.py chicken_parts --percent 10 --fold 1 --network mask_rcnn \
+        --method pais --part classes --part missed
 
 A pseudo-label stands for the object that its mask overlaps best, by half or more; each object is taken once, by the
 highest score. Parts: classes and masks (with boxes) of pseudo-labels that stand for an object become its own; mask_iou
