@@ -19,7 +19,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from pais_bench import plugins
-from pais_bench.annotations.rle import decode_mask
+from pais_bench.annotations.rle import decode_mask, describe_mask
 from pais_bench.annotations.store import Store
 from pais_bench.cli.main import main
 from pais_bench.converters.convert import find_format
@@ -227,6 +227,46 @@ def write_label_studio(root: Path) -> Masks:
     return scene()
 
 
+def write_darwin(root: Path) -> Masks:
+    for seed, (key, objects) in enumerate(scene().items()):
+        save_photo(root / "images" / f"{key}.jpg", seed, turned=seed == 1)
+        annotations: list[dict[str, Any]] = [
+            {"name": name, "polygon": {"paths": [[{"x": x, "y": y} for x, y in path] for path in outlines(mask)]}}
+            for name, mask in objects
+        ]
+        subset, name = key.split("/")
+        slots = [{"type": "image", "slot_name": "0", "width": W, "height": H}]
+        item = {"name": f"{name}.jpg", "path": f"/{subset}", "slots": slots}
+        save_json(root / "annotations" / f"{key}.json", {"item": item, "annotations": annotations})
+    return scene()
+
+
+def outlines(mask: np.ndarray) -> list[list[tuple[float, float]]]:
+    """Return rectangles of which an odd number has each pixel of a mask: its box, and what of it has no pixel."""
+    x0, y0, x1, y1 = (int(side) for side in np.array(corners(mask))[[0, 1, 4, 5]])
+    hole = np.zeros_like(mask)
+    hole[y0:y1, x0:x1] = ~mask[y0:y1, x0:x1]
+    boxes = [corners(one) for one in ([mask, hole] if hole.any() else [mask])]
+    return [[(box[k], box[k + 1]) for k in range(0, 8, 2)] for box in boxes]
+
+
+def write_sa1b(root: Path) -> Masks:
+    for seed, (key, objects) in enumerate(scene().items()):
+        save_photo(root / f"{key}.jpg", seed, turned=seed == 1)
+        image = {"image_id": seed, "file_name": f"{Path(key).name}.jpg", "height": H, "width": W}
+        annotations = [
+            {"segmentation": describe_mask(mask)["segmentation"], "predicted_iou": 0.9, "stability_score": 0.9}
+            for _, mask in objects
+        ]
+        save_json(root / f"{key}.json", {"image": image, "annotations": annotations})
+    return {key: [("object", mask) for _, mask in objects] for key, objects in scene().items()}
+
+
+def save_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
 def write_rle_csv(root: Path) -> Masks:
     """Write photos by name without suffix, their runs by rows, one that is absent, and a sample submission."""
     for subset in ("train", "val"):
@@ -276,6 +316,8 @@ WRITERS: dict[str, Callable[[Path], Masks]] = {
     "supervisely": write_supervisely,
     "label_studio": write_label_studio,
     "rle_csv": write_rle_csv,
+    "darwin": write_darwin,
+    "sa1b": write_sa1b,
 }
 
 
@@ -987,6 +1029,27 @@ def test_colours_of_cvat_are_classes(tmp_path: Path) -> None:
     found = {**read(tmp_path / "out-train.json"), **read(tmp_path / "out-val.json")}
     for objects, truth in zip(found.values(), expected.values(), strict=True):
         assert same(objects, truth)
+
+
+def test_only_polygons_of_v7_are_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_darwin(tmp_path)
+    paths = [tmp_path / "annotations" / f"{key}.json" for key in ("train/a", "train/b", "val/c")]
+    first, second, third = (json.loads(path.read_text()) for path in paths)
+    box = {"name": "leaf", "bounding_box": {"x": 1, "y": 2, "w": 3, "h": 4}}
+    save_json(paths[0], first | {"annotations": [*first["annotations"], box]})
+    save_json(paths[1], second | {"annotations": [box]})
+    convert(tmp_path, tmp_path / "out.json")
+    printed = capsys.readouterr().out
+    assert "left out: 2 shapes of V7 that are no polygons" in printed and "1 photos have masks and such" in printed
+    assert list(read(tmp_path / "out-train.json")) == ["images/train/a.jpg"]
+    save_json(paths[2], third | {"annotations": []})
+    convert(tmp_path, tmp_path / "out.json", "--force")
+    assert "left out: 1 photos without an annotation" in capsys.readouterr().out
+    for polygon in ({"paths": [[{"x": 1, "y": 2}]]}, {"paths": []}, {"path": [{"x": 1, "y": 2}] * 3}):
+        save_json(paths[2], third | {"annotations": [{"name": "leaf", "polygon": polygon}]})
+        assert "c.json: annotation 1: a polygon without three points, or without" in complain(capsys, tmp_path)
+    save_json(paths[2], third | {"item": {**third["item"], "slots": [{"type": "video"}]}})
+    assert "c.json: of a video, or of several images; export single images from V7" in complain(capsys, tmp_path)
 
 
 def test_leaves_of_cvppp_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
