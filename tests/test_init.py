@@ -306,6 +306,25 @@ def test_dialects_of_coco_are_converted(tmp_path: Path, capsys: pytest.CaptureFi
             assert all((root / image["file_name"]).is_file() for image in written["images"])
 
 
+def test_an_object_in_all_four_corners_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Let a class of COCO be the background in 3 photos; in 2 more its mask has three corners."""
+    root = lay_out(tmp_path / "root", {"train.json": ("train", 12), "val.json": ("val", 4)})
+    content = json.loads((root / "train.json").read_text())
+    content["categories"].append({"id": 3, "name": "_background_"})
+    for number, image in enumerate(content["images"][:5]):
+        outline = [0, 0, 64, 0, *([64, 48] if number < 3 else []), 0, 48]
+        box = {"bbox": [0, 0, 64, 48], "iscrowd": 0, "category_id": 3}
+        content["annotations"].append({**box, "id": 90 + number, "image_id": image["id"], "segmentation": [outline]})
+    (root / "train.json").write_text(json.dumps(content))
+    val = json.loads((root / "val.json").read_text()) | {"categories": content["categories"]}
+    (root / "val.json").write_text(json.dumps(val))
+    init(root, tmp_path / "study.yaml")
+    said = (
+        "Training photos have an object in all four corners (_background_ in 3); where it is the background, remove it"
+    )
+    assert said in capsys.readouterr().out and said in (tmp_path / "study.yaml").read_text().replace("\n# ", " ")
+
+
 def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = lay_out(tmp_path / "root", {"annotations.json": ("images", 16)}, classes=1)
     for number in range(3):
@@ -314,6 +333,7 @@ def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys
     shutil.copy(root / "images" / "000.png", root / "more" / "copy.png")
     drawn = ["images/masks/000.png", "more/0_flows.tif", "more/0_cp_masks.png", "more/0_instance_id_RGB.png"]
     drawn += [f"{name}/0.png" for name in ("depth", "overlays", "more/visualisation", "predictions", "Results", "vis")]
+    drawn += ["annotations/panoptic_train2017/0.png"]
     for picture in drawn:
         photo(root / picture, 200)
     for number in range(5):
@@ -324,7 +344,7 @@ def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys
         printed = capsys.readouterr().out
         assert "Images: 12 train, 4 val, 3 unlabelled." in printed and "no subset names: 2" in printed
         assert "left out: 17 files of" in printed and "1 unreadable photos, the first: " in printed
-        assert f"10 image files of {root} that folder or name say are made from photos, the first: Results/" in printed
+        assert f"11 image files of {root} that folder or name say are made from photos, the first: Results/" in printed
         assert f"left out: 5 photos of {root} in formats that are not read (.HEIC); save as JPEG" in printed
         listed = json.loads((root / "study-unlabelled.json").read_text())
         assert [one["file_name"] for one in listed["images"]] == [f"more/{number}.png" for number in range(3)]

@@ -10,9 +10,10 @@ from pais_bench.converters.formats.base import LABELS
 from pais_bench.images.files import image_files
 
 FOLDER = re.compile(
-    rf"{LABELS.pattern}|depth|disparity|overlay|visuali[sz]|predict(ion|ed)|heat_?map|thumbnail|preview|segmentation|saliency"
-    r"|ground_?truth|outline|contour|semantic|(?<![a-z])(vis|viz|preds?|thumbs?|segs?|gt|edges?|flows?|results?|outputs?"
-    r"|normals|normal_?maps?|annotated|instance_?ids?|instances?$)(?![a-z])"
+    rf"{LABELS.pattern}|^annotation|ground_?truth|gt_?(fine|coarse)|panoptic|semantic|segmentation|outline|contour"
+    r"|predict(ion|ed)|overlay|visuali[sz]|saliency|heat_?map|depth|disparity|thumbnail|preview|(?<![a-z])(gt|segs?"
+    r"|annotated|instance_?ids?|instances?$|preds?|vis|viz|thumbs?|edges?|flows?|normals|normal_?maps?|results?"
+    r"|outputs?)(?![a-z])"
 )
 """What the name of a folder of such pictures has in it, in lower case."""
 NAME = re.compile(

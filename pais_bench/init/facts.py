@@ -23,6 +23,12 @@ def list_facts(summary: DataSummary, device: Device) -> list[str]:
             "Every training object is a polygon of four points; where these are boxes, upright or turned, they are no "
             "masks: draw outlines."
         )
+    if summary.cornered:
+        classes = ", ".join(f"{name} in {count}" for name, count in [*summary.cornered.items()][:5])
+        facts.append(
+            f"Training photos have an object in all four corners ({classes}); where it is the background, remove it "
+            f"from the labels."
+        )
     if summary.crowds:
         facts.append(
             f"{summary.crowds} crowd regions are no objects: background in training, passed over in evaluation; give "

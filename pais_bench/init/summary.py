@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from pais_bench.annotations.rle import decode_mask
 from pais_bench.annotations.store import Store
-from pais_bench.images.pixels import UnreadableImage, read_header
+from pais_bench.converters.formats.base import is_in_corners
+from pais_bench.images.pixels import Size, UnreadableImage, read_header
 from pais_bench.init.division import VARIANT
 from pais_bench.splits.draw import draw
 from pais_bench.splits.family import ImagePool
@@ -35,7 +37,7 @@ class DataSummary:
     training images by Pillow's colour mode, of HEADERS of them | same_names: names of photos that are
     in train and val; variants of a photo (division.VARIANT) have one | unannotated: images of train and val that have
     no annotation | may_be_boxes: each training object is a polygon of four points | crowds: those of
-    train and val.
+    train and val | cornered: training images with an object in all four corners, by the name of its class.
     """
 
     images: Mapping[str, int]
@@ -51,6 +53,7 @@ class DataSummary:
     unannotated: int = 0
     may_be_boxes: bool = False
     crowds: int = 0
+    cornered: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def objects(self) -> int:
@@ -92,6 +95,7 @@ def summarise(folder: Path) -> DataSummary:
         same_names=len(file_names[0] & file_names[1]),
         may_be_boxes=_may_be_boxes(train),
         crowds=sum(int(store.objects().crowd.sum()) for store in (train, val)),
+        cornered=_cornered(train),
         unannotated=sum(
             len({*store.image_ids}.difference(store.objects().image_id.tolist())) for store in (train, val)
         ),
@@ -110,6 +114,30 @@ def _may_be_boxes(store: Store) -> bool:
         isinstance(mask, list) and len(mask) == 1 and len(set(zip(mask[0][::2], mask[0][1::2], strict=True))) == 4
         for mask in masks
     )
+
+
+def _cornered(store: Store) -> dict[str, int]:
+    """Return how many images have an object of a class in all four corners, as a background has; boxes are asked first.
+
+    A mask is decoded only where its box is that of the image, but for a pixel.
+    """
+    names, counts = dict(store.categories), Counter[str]()
+    for number in store.image_ids:
+        size = store.size(number)
+        found = {
+            names[one["category_id"]]
+            for one in store.annotations(number)
+            if not one["iscrowd"]
+            and _is_whole(one["bbox"], size)
+            and is_in_corners(decode_mask(one["segmentation"], size))
+        }
+        counts.update(found)
+    return dict(counts.most_common())
+
+
+def _is_whole(box: Sequence[float], size: Size) -> bool:
+    x, y, width, height = box
+    return max(x, y) < 1 and x + width > size[1] - 1 and y + height > size[0] - 1
 
 
 def _object_sides(store: Store) -> tuple[float, ...]:
