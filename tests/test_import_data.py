@@ -629,6 +629,31 @@ def test_images_that_hold_no_exact_numbers_are_refused(tmp_path: Path, capsys: p
     assert "several pages or frames" in complain(capsys, tmp_path / "pages")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((7 * 256, 26 * 256 + 1, 26 * 256 + 2), "such as 6658, are of class and object in one, as those of KITTI"),
+        ((7, 23, 26000), "such as 26000, are of class and object in one"),
+        ((2000, 2001, 10000), "such as 10000, are of class and object in one"),
+        ((1, 2, 255), "1 photos have the number 255 beside those from 1 on; where it is a border or void, give it 0"),
+        ((300, 556, 813), ""),
+        ((1, 254, 255), ""),
+        ((1, 700, 12000), ""),
+    ],
+)
+def test_numbers_that_are_not_those_of_objects_are_told(
+    numbers: tuple[int, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.zeros((H, W), dtype=np.uint16 if max(numbers) > 255 else np.uint8)
+    for place, number in enumerate(numbers):
+        values[2:30, 4 + 15 * place : 15 + 15 * place] = number
+    write_instances(tmp_path, values)
+    status = main(["import-data", str(tmp_path), "--out", str(tmp_path / "out.json")])
+    printed = capsys.readouterr()
+    assert status == (2 if "class and object" in said else 0) and said in printed.out + printed.err
+    assert said or "class and object" not in printed.err and "number 255" not in printed.out
+
+
 def test_masks_of_one_object_may_be_of_many_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Write a mask as JPEG made it, as a palette whose object is 0, as a cut-out, and the other way round."""
     truth = np.zeros((H, W), dtype=bool)

@@ -38,6 +38,10 @@ SUFFIXES = ("_cp_masks", "_masks", "_label")
 """What the name of an image of labels beside its photo ends in, the longer first."""
 FOREGROUND, SOFT = 255, 8
 """The value of a mask of all objects, and how many numbers its soft edges have at least, as resizing makes them."""
+VOID = f"have the number {FOREGROUND} beside those from 1 on; where it is a border or void, give it 0"
+"""What is doubtful about labels whose last number may be none of an object."""
+MOST_CLASSES, IGNORED = 34, 10000
+"""The numbers of Cityscapes' classes are below the first; the other is what KITTI MOTS does not judge."""
 IMAGE = re.compile("_(img|rgb)$")
 """What photos of Cellpose and of CVPPP's leaves end in, whose labels end in _masks and _label in its place."""
 
@@ -87,9 +91,14 @@ class Converter(ConverterBase):
                 f"{path}: {kind}, as of a mask of all objects; give every object a number of "
                 f"its own, or a file of its own (format masks)"
             )
+        if _are_of_classes(numbers.astype(np.int64)):
+            raise BenchError(
+                f"{path}: its numbers, such as {numbers[-1]}, are of class and object in one, as those of KITTI and "
+                f"Cityscapes, and background has some too; give every object its own number, and 0 elsewhere"
+            )
         size = photo_size(item.photo, path, values.shape)
         objects = [Object(self.class_name, mask_of(values == number)) for number in numbers]
-        doubts = doubts_about(values == number for number in numbers)
+        doubts = doubts_about(values == number for number in numbers) + [VOID] * _has_void(numbers)
         return Photo(item.photo, size, objects, doubts=doubts, place=str(path))
 
     def _pairs(self) -> Iterator[tuple[dict[str, Path], dict[str, Path]]]:
@@ -114,6 +123,20 @@ def _as_one_mask(dtype: np.dtype, numbers: np.ndarray, pixels: np.ndarray) -> st
     if len(numbers) > SOFT and numbers[-1] == FOREGROUND and pixels[-1] > pixels.sum() / 2:
         return f"most of its pixels have {FOREGROUND}, and its edges {len(numbers) - 1} other numbers"
     return ""
+
+
+def _are_of_classes(numbers: np.ndarray) -> bool:
+    """Return whether numbers are those of a class times 256 or 1000 plus that of its object, with stuff beside."""
+    kitti = len(numbers) > 1 and numbers[0] >= 256 and (numbers % 256 == 0).any() and (numbers % 256 < 128).all()
+    cityscapes = numbers[numbers >= MOST_CLASSES]
+    is_cityscapes = 0 < len(cityscapes) < len(numbers) and np.isin(cityscapes // 1000, np.arange(11, 34)).all()
+    mots = IGNORED in numbers and np.isin(numbers[numbers != IGNORED] // 1000, (1, 2)).all()
+    return bool(kitti or is_cityscapes or mots)
+
+
+def _has_void(numbers: np.ndarray) -> bool:
+    """Return whether 255 is the last of numbers that count from 1 without it, as that of a border is."""
+    return len(numbers) > 1 and numbers.tolist() == [*range(1, len(numbers)), FOREGROUND]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
