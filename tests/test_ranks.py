@@ -323,8 +323,9 @@ def test_a_sum_over_one_rank_is_a_copy() -> None:
     assert total.tolist() == [1, 1, 1]
 
 
-def test_batch_norm_of_a_rank_without_samples_is_that_of_the_others(tmp_path: Path) -> None:
-    values = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("samples", [3, 0])
+def test_batch_norm_of_a_rank_without_samples_is_that_of_the_others(samples: int, tmp_path: Path) -> None:
+    values = torch.randn(samples, 2, 4, 4, generator=torch.Generator().manual_seed(0))
 
     def normed(norm: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
         x = x.clone().requires_grad_()

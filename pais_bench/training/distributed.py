@@ -158,12 +158,13 @@ class RankBatchNorm(nn.BatchNorm2d):
         own = torch.cat([own_mean, own_spread, own_mean.new_full((1,), count)])
         means, spreads, sizes = _GatherRanks.apply(own).split([len(own_mean)] * 2 + [1], dim=1)
         total = sizes.sum()
-        mean = (sizes * means).sum(0) / total
-        var = (spreads + sizes * (means - mean).square()).sum(0) / total
+        mean = (sizes * means).sum(0) / total.clamp(min=1)
+        var = (spreads + sizes * (means - mean).square()).sum(0) / total.clamp(min=1)
         with torch.no_grad():
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-            self.running_mean.lerp_(mean, self.momentum)  # type: ignore[union-attr, arg-type]
-            self.running_var.lerp_(var * total / (total - 1), self.momentum)  # type: ignore[union-attr, arg-type]
+            momentum = self.momentum * (total > 0)  # without a sample on any rank the statistics stay
+            self.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]
+            self.running_var.lerp_(var * total / (total - 1).clamp(min=1), momentum)  # type: ignore[union-attr]
         centred = x - mean.view(shape)
         scaled = centred * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)
         output: Tensor = scaled.to(dtype)
