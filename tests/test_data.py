@@ -195,6 +195,8 @@ def test_labelled_images_without_an_object_are_left_out_of_batches_alone(store: 
     assert images_with_objects(whole.split, of_stuff) == (empty, crowd, last)
     assert images_with_objects(whole.split, store) == (empty, crowd, last)
     assert images_with_objects(whole.split.model_copy(update={"dropped": of_crowd}), store) == (empty, last)
+    with pytest.raises(BenchError, match="its 1 labelled images have no object that network mask_rcnn learns;"):
+        loader.BatchDataset(whole.run, of_stuff, labelled(whole.run, of_stuff, [empty]))
 
 
 def write_annotations(folder: Path, size: tuple[int, int], segmentations: Sequence[Any]) -> Store:

@@ -70,8 +70,13 @@ class BatchDataset(Dataset[Batch]):
         unlabelled = tuple(image_id for image_id in store.image_ids if image_id not in labelled)
         self.unlabelled_in_train = len(unlabelled)
         check_batch_sizes(run.training, world)
-        filtered = run.training.filter_empty_gt
-        in_batches = images_with_objects(split, store, self.with_stuff) if filtered else split.ids
+        learnt = images_with_objects(split, store, self.with_stuff)
+        if not learnt:
+            raise BenchError(
+                f"{split.title}: its {len(split.ids)} labelled images have no object that network {run.network.label} "
+                f"learns; choose a larger percent, another fold, or a network that learns stuff"
+            )
+        in_batches = learnt if run.training.filter_empty_gt else split.ids
         if extra is not None and not held_out_labels:
             unlabelled += extra.image_ids
         self.pools = in_batches, unlabelled if uses_unlabelled else ()
