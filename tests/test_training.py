@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,17 @@ from pais_bench.annotations.store import Store, Subset, write_store
 from pais_bench.errors import BenchError
 from pais_bench.layers.normalizers import batch_normalizer
 from pais_bench.methods import _sam, data_distillation
+from pais_bench.methods.base import MethodBase, MethodOptions
 from pais_bench.splits.draw import draw_split
 from pais_bench.study.load import load_study
 from pais_bench.study.run import Run, Training
 from pais_bench.study.study import Study
 from pais_bench.training import checkpoint, networks, optim, pseudo_labels, trainer
 from pais_bench.training.preemption import Interrupted
-from pais_bench.training.step import weighted_total
+from pais_bench.training.step import train_step, weighted_total
 from pais_bench.training.student import Stream, StudentInput, StudentLosses
 from pais_bench.training.trainer import Trainer
+from pais_bench.types import Instances, Targets
 
 METHODS = plugins.names("methods")
 NETWORKS = plugins.names("backends")
@@ -180,6 +183,38 @@ def test_an_oracle_learns_the_held_out_labels_and_asks_no_teacher(stores: dict[s
     steps = [line for line in lines(tmp_path / "run") if line["event"] == "step"]
     assert steps and not any("pseudo" in line for line in steps), "there is no pseudo-label to describe"
     assert steps[-1]["loss"]["unlabelled/mask_iou"] > 0
+
+
+def test_a_method_draws_the_same_about_an_image_whatever_other_images_its_rank_has(
+    stores: dict[str, Store], tmp_path: Path
+) -> None:
+    drawn: dict[str, list[float]] = {}
+
+    def draw(hook: str) -> None:
+        drawn.setdefault(hook, []).append(torch.rand(()).item())
+
+    class Drawing(MethodBase):
+        def keep(self, detections: Instances) -> torch.Tensor:
+            draw("keep")
+            return super().keep(detections)
+
+        def assign_weights(self, detections: Instances) -> Targets:
+            draw("assign_weights")
+            return super().assign_weights(detections)
+
+        def end_step(self, sum_over_ranks: Callable[[torch.Tensor], torch.Tensor]) -> None:
+            draw("end_step")
+
+    trained = build_trainer(a_run("mean_teacher"), stores, tmp_path)
+    batch = next(trained.dataset.loader(0, 0))
+    for images in (batch.unlabelled, batch.unlabelled[1:]):
+        part = replace(batch, unlabelled=images)
+        train_step(trained.run, Drawing(MethodOptions()), trained.models, part, trained.fabric)
+    for hook in ("keep", "assign_weights"):
+        first, second, alone = drawn[hook]
+        assert second == alone != first, hook
+    assert drawn["end_step"][0] == drawn["end_step"][1], "of which all ranks draw the same"
+    assert len({*drawn["keep"], *drawn["assign_weights"], *drawn["end_step"]}) == 5, "each hook has draws of its own"
 
 
 @pytest.mark.parametrize(

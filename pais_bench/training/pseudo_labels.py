@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from pais_bench import geometry
 from pais_bench.data.loader import BatchDataset
@@ -18,7 +19,20 @@ from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run, Training
 from pais_bench.training.method_checks import checked_keep, checked_targets
 from pais_bench.training.networks import load_trained
-from pais_bench.types import Backend, BoxScorer, Instances, ScoringBackend, Size, SoftBackend, Targets, Unlabelled
+from pais_bench.types import (
+    Backend,
+    BoxScorer,
+    Instances,
+    Keep,
+    ScoringBackend,
+    Size,
+    SoftBackend,
+    Targets,
+    Unlabelled,
+)
+
+KEEP, ASSIGN_WEIGHTS = 1, 2
+"""Added to the seed of an image for what these hooks draw."""
 
 
 @torch.no_grad()
@@ -33,7 +47,7 @@ def detect(
     if method.learns_held_out_labels:
         device = fabric.device  # a batch has them on the CPU, for the log
         return [image.ground_truth.to(device) for image in images if image.ground_truth is not None], []
-    views, keep = [image.weak.image for image in images], checked_keep(method)
+    views, keep = [image.weak.image for image in images], _seeded_keep(method, images)
     with fabric.autocast():
         if method.needs_box_scorer:
             assert isinstance(teacher, ScoringBackend)  # as require_functions sees to, below too
@@ -42,6 +56,23 @@ def detect(
             assert isinstance(teacher, SoftBackend)
             return teacher.predict_soft(views, pad_to, keep), []
         return teacher.predict(views, pad_to, keep), []
+
+
+def _seeded_keep(method: MethodBase, images: Sequence[Unlabelled]) -> Keep:
+    """Return the method's keep, seeded by each image in turn: a network asks it once a view, in their order."""
+    keep, order = checked_keep(method), iter(images)
+
+    def seeded(detections: Instances) -> Tensor:
+        _seed_hook(detections, next(order, None), KEEP)
+        return keep(detections)
+
+    return seeded
+
+
+def _seed_hook(detections: Instances, image: Unlabelled | None, offset: int = 0) -> None:
+    """Seed what a hook draws about an image; the offset keeps its draws apart from those of other hooks."""
+    if image is not None and image.seed is not None:
+        seed_sampling(detections.scores.device, image.seed + offset)
 
 
 def progress_at(step: int, training: Training) -> float:
@@ -66,7 +97,7 @@ def refine(
     refined = []
     with fabric.autocast():
         for instances, image in zip(detections, images, strict=True):
-            seed_sampling(instances.scores.device, image.seed)
+            _seed_hook(instances, image)
             changed = method.refine(image.weak.image, instances, progress)
             if changed.masks is not instances.masks:
                 changed = replace(changed, boxes=geometry.masks_to_boxes(changed.masks).to(instances.boxes))
@@ -111,15 +142,15 @@ def assign_weights(
     fabric: Fabric,
 ) -> list[Targets]:
     """Return the method's targets in the weak views; what the method draws about an image depends on its seed alone."""
-    if not scorers:
-        return [
-            checked_targets(method, method.assign_weights(instances), image.weak.size)
-            for instances, image in zip(detections, images, strict=True)
-        ]
     targets = []
+    if not scorers:
+        for instances, image in zip(detections, images, strict=True):
+            _seed_hook(instances, image, ASSIGN_WEIGHTS)
+            targets.append(checked_targets(method, method.assign_weights(instances), image.weak.size))
+        return targets
     with fabric.autocast():
         for instances, scorer, image in zip(detections, scorers, images, strict=True):
-            seed_sampling(instances.scores.device, image.seed)
+            _seed_hook(instances, image)
             weighted = method.assign_weights_with_scorer(instances, scorer)
             targets.append(checked_targets(method, weighted, image.weak.size))
     return targets

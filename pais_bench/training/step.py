@@ -15,6 +15,7 @@ from torch import Tensor
 from pais_bench.data.loader import split_batch
 from pais_bench.errors import BenchError
 from pais_bench.layers.normalizers import sum_over_ranks
+from pais_bench.layers.seeding import seed_sampling
 from pais_bench.methods.base import MethodBase
 from pais_bench.study.run import Run
 from pais_bench.training.distributed import PendingFlags, max_view_sizes, step_normalizers
@@ -71,6 +72,7 @@ def train_step(
             if not method.learns_held_out_labels:
                 pseudo_labels += targets
         inputs.append(StudentInput(streams))
+    seed_sampling(fabric.device, run.derive_seed(batch.step))  # hooks may have drawn: the same on all ranks again
     if pseudo_labels:
         method.end_step(sum_over_ranks)
         if method.normalizes_mask_weights:
