@@ -13,7 +13,7 @@ import pytest
 import sams
 import torch
 from lightning_fabric import Fabric
-from tiny import SMALLEST, study
+from tiny import SMALLEST, choose, needs, study
 from torchvision.models import resnet50
 
 from pais_bench import plugins
@@ -27,32 +27,26 @@ from pais_bench.training import networks, predict
 from pais_bench.training.preemption import Interrupted
 from pais_bench.training.trainer import Trainer
 
-NETWORKS = ("torchvision/mask_rcnn", "torchvision/knet")
+NETWORKS = [name for name in plugins.names("backends") if name.startswith("torchvision/")]
 ALL: dict[str, Any] = {"score_threshold": 0.0}
-METHODS: dict[str, dict[str, Any]] = {
-    "supervised": {},
-    "mean_teacher": {"options": ALL},
-    "pais": {"options": ALL | {"mask_iou_threshold": 0.0}},
-    "polite_teacher": {"options": ALL},
-    "soft_teacher": {"options": ALL | {"foreground_threshold": 0.0}},
-    "unbiased_teacher": {"options": ALL},
-    "guided_distillation": {"options": ALL | {"guided_steps": 1}, "teacher": "supervised"},
-    "data_distillation": {"options": {"calibration_images": 3}, "teacher": "supervised"},
-    "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
-    "pl_dc": {"options": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]}},
-    "mc_panda": {"options": {"score_threshold": 0.0, "certainty": 0.1}},
-    "sam_refined": {"options": ALL | {"mask_iou_threshold": 0.0, "points": 3, "sam": "sam"}},
-    "s4m": {"options": ALL | {"guided_steps": 1, "pixels": 0, "points": 3, "sam": "sam"}, "teacher": "supervised"},
-    "oracle": {},
+OPTIONS: dict[str, dict[str, Any]] = {
+    "mean_teacher": ALL,
+    "pais": ALL | {"mask_iou_threshold": 0.0},
+    "polite_teacher": ALL,
+    "soft_teacher": ALL | {"foreground_threshold": 0.0},
+    "unbiased_teacher": ALL,
+    "guided_distillation": ALL | {"guided_steps": 1},
+    "data_distillation": {"calibration_images": 3},
+    "noisy_boundary": {"calibration_images": 3},
+    "pl_dc": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]},
+    "mc_panda": ALL | {"certainty": 0.1},
+    "sam_refined": ALL | {"mask_iou_threshold": 0.0, "points": 3},
+    "s4m": ALL | {"guided_steps": 1, "pixels": 0, "points": 3},
 }
-NEED_SOFT_PREDICTIONS = {"pl_dc", "mc_panda", "s4m", "sam_refined"}
-FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
-PAIRS = [(n, m) for n in NETWORKS for m in METHODS if n.endswith("mask_rcnn") or m not in FOR_REGIONS]
-OF_FRAMEWORKS = [
-    *(("mmdet/mask_rcnn", m) for m in METHODS if m not in NEED_SOFT_PREDICTIONS),
-    *(("mmdet/mask2former", m) for m in METHODS if m not in FOR_REGIONS),
-    *(("detectron2/mask_rcnn", m) for m in METHODS),
-]
+METHODS = {name: choose(name, **OPTIONS.get(name, {})) for name in plugins.names("methods")}
+ALL_PAIRS = [(n, m) for n in plugins.names("backends") for m in METHODS if not needs(m, METHODS[m], n)]
+PAIRS = [(network, method) for network, method in ALL_PAIRS if network in NETWORKS]
+OF_FRAMEWORKS = [(network, method) for network, method in ALL_PAIRS if network not in NETWORKS]
 
 EVERY_REGION: dict[str, dict[str, Any]] = {
     "torchvision/mask_rcnn": {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6},

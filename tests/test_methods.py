@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sams
 import torch
-from tiny import instances, with_soft
+from tiny import choose, instances, with_soft
 from torch import nn
 
 from pais_bench import plugins
@@ -38,8 +38,7 @@ def tiny_sam(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def method(name: str, **options: Any) -> MethodBase:
     plugin = plugins.load("methods", name)
-    required = {"sam": "sam"} if "sam" in plugins.option_names("methods", name) else {}
-    built: MethodBase = plugin.Method(plugin.Options(**required | options))
+    built: MethodBase = plugin.Method(plugin.Options(**choose(name, **options)["options"]))
     return built
 
 
@@ -199,10 +198,11 @@ def test_mean_teacher_weights_what_it_keeps_by_one(teacher: Instances) -> None:
     assert targets.background == 1.0
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("supervised", "oracle")])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_mask_iou_branch_learns_from_labels_only(name: str) -> None:
-    assert method(name).uses_unlabelled and method(name).term_weights["mask_iou"] == 0
-    assert not method(name).learns_held_out_labels
+    assert method(name).uses_unlabelled is (name != "supervised"), "without them there is nothing to differ in"
+    assert method(name).learns_held_out_labels is (name == "oracle"), "a method that sees them is no competitor"
+    assert method(name).term_weights["mask_iou"] == method(name).learns_held_out_labels
 
 
 def test_polite_teacher_filters_class_and_mask_apart() -> None:

@@ -17,7 +17,7 @@ import sams
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
-from tiny import SMALLEST, load_backend, study, write_study
+from tiny import SMALLEST, choose, load_backend, needs, study, write_study
 from torch.amp import GradScaler
 
 from pais_bench import plugins, provenance
@@ -39,31 +39,25 @@ from pais_bench.types import Instances, Targets
 
 METHODS = plugins.names("methods")
 NETWORKS = plugins.names("backends")
-OPTIONS: dict[str, Any] = {
-    "soft_teacher": {"options": {"score_threshold": 0.0, "foreground_threshold": 0.0}},
-    "polite_teacher": {"options": {"score_threshold": 0.0}},
-    "unbiased_teacher": {"options": {"score_threshold": 0.0}},
-    "guided_distillation": {"options": {"score_threshold": 0.0, "guided_steps": 2}, "teacher": "supervised"},
-    "data_distillation": {"options": {"calibration_images": 3}, "teacher": "supervised"},
-    "noisy_boundary": {"options": {"calibration_images": 3}, "teacher": "supervised"},
-    "pl_dc": {"options": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]}},
-    "mc_panda": {"options": {"score_threshold": 0.0, "certainty": 0.1}},
-    "s4m": {"options": {"score_threshold": 0.0, "pixels": 0, "guided_steps": 2, "sam": "sam"}, "teacher": "supervised"},
-    "sam_refined": {"options": {"score_threshold": 0.0, "mask_iou_threshold": 0.0, "sam": "sam"}},
+OPTIONS: dict[str, dict[str, Any]] = {
+    "mean_teacher": {"score_threshold": 0.0},
+    "pais": {"score_threshold": 0.0, "mask_iou_threshold": 0.0},
+    "soft_teacher": {"score_threshold": 0.0, "foreground_threshold": 0.0},
+    "polite_teacher": {"score_threshold": 0.0},
+    "unbiased_teacher": {"score_threshold": 0.0},
+    "guided_distillation": {"score_threshold": 0.0, "guided_steps": 2},
+    "data_distillation": {"calibration_images": 3},
+    "noisy_boundary": {"calibration_images": 3},
+    "pl_dc": {"class_threshold": 0.0, "mask_threshold": 0.0, "adaptive_from": [0.0, 0.0]},
+    "mc_panda": {"score_threshold": 0.0, "certainty": 0.1},
+    "s4m": {"score_threshold": 0.0, "pixels": 0, "guided_steps": 2},
+    "sam_refined": {"score_threshold": 0.0, "mask_iou_threshold": 0.0},
 }
-FOR_REGIONS = {"soft_teacher", "unbiased_teacher", "noisy_boundary"}
-"""Query-based networks do not have what these need."""
-NEEDS_SOFT = {"pl_dc", "mc_panda", "s4m"}
-WITHOUT_SOFT = {"mmdet/mask_rcnn"}
-"""mmdet's suppression of boxes does not say which regions are left, whose class probabilities those need."""
+"""With which a hardly trained teacher is learnt from; a method without an entry has its defaults."""
+CHOICES = {name: choose(name, **OPTIONS.get(name, {})) for name in METHODS}
 CORE = ("supervised", "pais")
-PAIRS = [
-    (network, name)
-    for network in NETWORKS
-    for name in METHODS
-    if (network.endswith("mask_rcnn") or name not in FOR_REGIONS)
-    and not (network in WITHOUT_SOFT and name in NEEDS_SOFT)
-]
+LACKING = {(n, m): needs(m, CHOICES[m], n) for n in NETWORKS for m in METHODS if needs(m, CHOICES[m], n)}
+PAIRS = [(network, name) for network in NETWORKS for name in METHODS if (network, name) not in LACKING]
 PLACED: dict[str, Path] = {}
 """Where place has trained a run, by its digest."""
 
@@ -105,7 +99,7 @@ def a_run(method: str = "pais", network: str = "torchvision/mask_rcnn", **traini
     backend, name = network.split("/")
     values = study(
         networks={name: {"backend": backend, "options": SMALLEST[network]}},
-        methods={label: study()["methods"].get(label, OPTIONS.get(label, {})) for label in METHODS},
+        methods=CHOICES,
     )
     values["training"] |= training
     return Study(**values).run(10, 1, name, method)
@@ -264,37 +258,29 @@ def test_every_method_trains_and_logs(method: str, network: str, whole: Callable
     assert all(
         {"segm_AP", "segm_AP50", "bbox_AP"} <= line[m].keys() for line in evaluations for m in ("student", "teacher")
     )
-    images = 2 if method == "supervised" else 4
+    declared = plugins.load("methods", method).Method
+    images = 4 if declared.uses_unlabelled else 2
     assert [line["images_seen"] for line in evaluations] == [2 * images, 4 * images]
-    assert any(name.startswith("unlabelled/") for name in log[0]["loss"]) is (method != "supervised")
-    assert ("pseudo" in log[0]) is (method not in ("supervised", "oracle"))
+    assert any(name.startswith("unlabelled/") for name in log[0]["loss"]) is declared.uses_unlabelled
+    assert ("pseudo" in log[0]) is (declared.uses_unlabelled and not declared.learns_held_out_labels)
     if "pseudo" in log[0]:
         assert log[0]["pseudo"].keys() >= {"kept_per_image", "precision", "class_weight", "mask_weight"}
 
 
-@pytest.mark.parametrize("network", [name for name in NETWORKS if not name.endswith("mask_rcnn")])
-@pytest.mark.parametrize("method", sorted(FOR_REGIONS))
-def test_what_a_query_based_network_lacks_is_refused_by_name(
-    method: str, network: str, stores: dict[str, Store], tmp_path: Path
-) -> None:
-    backend, name = network.split("/")
-    if method == "soft_teacher":
-        with pytest.raises(BenchError, match=f"needs a network with a box scorer, which {network} has not"):
-            build_trainer(a_run(method, network), stores, tmp_path)
-    else:
-        methods = {"supervised": {}, method: OPTIONS[method]}
-        path = write_study(tmp_path, networks={name: {"backend": backend}}, methods=methods)
-        with pytest.raises(BenchError, match=f"methods.{method}: needs the option '.*', which {network} does not have"):
-            load_study(path)
-
-
-@pytest.mark.parametrize("method", sorted(NEEDS_SOFT))
-@pytest.mark.parametrize("network", sorted(WITHOUT_SOFT))
-def test_a_network_without_soft_predictions_is_refused_by_name(
+@pytest.mark.parametrize(("network", "method"), LACKING)
+def test_what_a_network_lacks_is_refused_by_name(
     network: str, method: str, stores: dict[str, Store], tmp_path: Path
 ) -> None:
-    with pytest.raises(BenchError, match=f"methods.{method}: needs a network with soft predictions, which {network}"):
-        build_trainer(a_run(method, network), stores, tmp_path)
+    backend, name = network.split("/")
+    lacking = LACKING[network, method]
+    if lacking.startswith("the option"):
+        methods = {"supervised": {}, method: CHOICES[method]}
+        path = write_study(tmp_path, networks={name: {"backend": backend}}, methods=methods)
+        with pytest.raises(BenchError, match=f"methods.{method}: needs {lacking}, which {network} does not have"):
+            load_study(path)
+    else:
+        with pytest.raises(BenchError, match=f"methods.{method}: needs a network with {lacking}, which {network} has"):
+            build_trainer(a_run(method, network), stores, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +360,7 @@ def test_runs_share_what_they_begin_with_and_nothing_else() -> None:
     """The burn-in of a method is that of the supervised run, whatever follows; an own network option has its own."""
     runs = {name: a_run(name, burn_in=2) for name in METHODS}
     digests = {name: run.burn_in.digest for name, run in runs.items()}
-    own = {"unbiased_teacher", "noisy_boundary"}
+    own = {name for name in METHODS if plugins.load("methods", name).Method.network_options}
     assert {name for name in METHODS if digests[name] != digests["supervised"]} == own
     assert a_run("pais", burn_in=2, steps=9, milestones=[1, 8]).burn_in.digest != digests["pais"]
     assert a_run("pais", burn_in=2, steps=9).burn_in.digest == digests["pais"]

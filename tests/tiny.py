@@ -95,6 +95,24 @@ def load_backend(name: str) -> Any:
             pytest.skip(str(error), allow_module_level=True)
 
 
+def choose(method: str, **options: Any) -> dict[str, Any]:
+    """Return a method as a study names it, with what it cannot do without: a folder of SAM, a pretrained teacher."""
+    required = {"sam": "sam"} if "sam" in plugins.option_names("methods", method) else {}
+    teacher = {"teacher": "supervised"} if plugins.load("methods", method).Method.needs_pretrained_teacher else {}
+    return {"options": required | options, **teacher}
+
+
+def needs(method: str, choice: dict[str, Any], network: str) -> str:
+    """Return what a method declares that it needs and a network lacks: an option, a function, or nothing."""
+    plugin = plugins.load("methods", method)
+    declared = plugin.Method(plugin.Options(**choice["options"]))
+    if option := next(iter(sorted(declared.network_options.keys() - plugins.option_names("backends", network))), ""):
+        return f"the option '{option}'"
+    if declared.needs_box_scorer and plugins.lacks(network, "predict_with_scorers"):
+        return "a box scorer"
+    return "soft predictions" if declared.needs_soft_predictions and plugins.lacks(network, "predict_soft") else ""
+
+
 def study(**changes: Any) -> dict[str, Any]:
     """Return the values of a study of 4 training steps on 40 shapes; keyword arguments replace whole keys."""
     return {
