@@ -567,6 +567,14 @@ def test_running_statistics_follow_the_labelled_views_alone() -> None:
     assert step(labelled=unlabelled) > 0.4
 
 
+def test_a_loss_term_that_no_method_could_weight_is_refused() -> None:
+    student = torch.nn.Module()
+    student.loss = lambda *_: {"class": torch.ones(()), "entropy": torch.ones(())}
+    inputs = StudentInput({"labelled": Stream([], [], (0, 0))})
+    with pytest.raises(BenchError, match=r"loss has the term 'entropy'; add it to TERMS in pais_bench/types.py"):
+        StudentLosses(student)(inputs, batch_normalizer)
+
+
 def test_the_best_checkpoint_is_that_of_the_highest_evaluation_the_first_of_equals(tmp_path: Path) -> None:
     def evaluate(best: checkpoint.BestCheckpoints, step: int, ap: float | None) -> None:
         network = torch.nn.Linear(1, 1)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pais_bench.errors import BenchError
 from pais_bench.layers.network import Network
 from pais_bench.layers.normalizers import sum_over_ranks
-from pais_bench.types import Labelled, Losses, LossNormalizer, Size, Targets, Unlabelled
+from pais_bench.types import TERMS, Labelled, Losses, LossNormalizer, Size, Targets, Unlabelled
 
 
 class Stream:
@@ -70,11 +71,15 @@ class StudentLosses(nn.Module):
     def forward(self, inputs: StudentInput, normalizer: LossNormalizer) -> dict[str, Losses]:
         """Return the losses of each stream.
 
-        Running statistics of batch norm follow the labelled views alone: strong augmentation is for training.
+        Running statistics of batch norm follow the labelled views alone: strong augmentation is for training. Raises
+        BenchError for a term that no method could weight, as TERMS does not name it.
         """
         losses: dict[str, Losses] = {}
         for name, stream in inputs.streams.items():
             for norm, momentum in self.momentum.items():
                 norm.momentum = momentum if name == "labelled" else 0.0
             losses[name] = self.student.loss(stream.images, stream.targets, normalizer, stream.pad_to)
+            if unknown := sorted(losses[name].keys() - set(TERMS)):
+                place = type(self.student).__module__
+                raise BenchError(f"{place}: loss has the term '{unknown[0]}'; add it to TERMS in pais_bench/types.py")
         return losses
