@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +358,16 @@ def test_ranks_that_cannot_find_each_other_are_an_error_at_once(monkeypatch: pyt
         strategy(2)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     assert strategy(2) != "auto" and strategy(1) == "auto"
+
+
+def test_a_node_that_never_comes_is_named_with_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    for name, value in {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("pais_bench.training.distributed.JOIN", timedelta(seconds=1))
+    fabric = Fabric(accelerator="cpu", devices=1, num_nodes=2, strategy=strategy(2))
+    fault = f"127.0.0.1, port {port}: the 2 processes .* have not met there .* each of its 2 nodes, .* NODE_RANK"
+    with pytest.raises(BenchError, match=fault):
+        fabric.launch()

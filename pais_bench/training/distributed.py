@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,6 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed, nn
+from torch.distributed import distributed_c10d
 
 from pais_bench.errors import BenchError
 from pais_bench.layers.normalizers import (
@@ -28,10 +30,38 @@ from pais_bench.types import Batch, LossNormalizer, Size
 Gathered = TypeVar("Gathered")
 
 
-def strategy(devices: int) -> Any:
-    """Return the Fabric strategy of that many devices; ranks wait for hours, where the first computes AP on a CPU.
+JOIN = timedelta(minutes=15)
+"""How long the processes of a training wait for each other at its start."""
+PATIENCE = timedelta(hours=12)
+"""How long they wait for each other later, as where the first computes AP on a CPU."""
 
-    Raises BenchError where the ranks could not find each other, for which they would wait as long.
+
+class JoiningStrategy(DDPStrategy):
+    """Wait JOIN for the processes of the training, and PATIENCE for what they send each other then."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=JOIN)
+
+    def setup_environment(self) -> None:
+        """Join the other processes; raise BenchError where they do not come."""
+        try:
+            super().setup_environment()
+        except (distributed.DistStoreError, distributed.DistNetworkError) as error:
+            address, port = (os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT"))
+            raise BenchError(
+                f"{address}, port {port}: the {self.world_size} processes of this training have not met there within "
+                f"{JOIN.total_seconds() / 60:.3g} minutes; check that the same command runs on each of its "
+                f"{self.num_nodes} nodes, with the same MASTER_ADDR and MASTER_PORT and a NODE_RANK of its own from 0 "
+                f"on, and that the port is free and reached from all of them ({str(error).partition('. ')[0]})"
+            ) from error
+        # torch made it public in 2.15.
+        getattr(distributed, "set_timeout", distributed_c10d._set_pg_timeout)(PATIENCE)
+
+
+def strategy(devices: int) -> Any:
+    """Return the Fabric strategy of that many devices.
+
+    Raises BenchError where the ranks could not find each other, for which they would wait for nothing.
     """
     if devices == 1:
         return "auto"
@@ -44,7 +74,7 @@ def strategy(devices: int) -> Any:
                 f"{name}: the first node of this SLURM job has no address by that name, so its processes cannot find "
                 f"each other; set MASTER_ADDR to one that it has"
             ) from None
-    return DDPStrategy(timeout=timedelta(hours=12))
+    return JoiningStrategy()
 
 
 def any_rank(fabric: Fabric, flag: bool) -> bool:
