@@ -83,6 +83,18 @@ def test_calibration_sums_the_bins_and_weights_their_errors(tmp_path: Path) -> N
     assert calibration.error(bins) == pytest.approx((1 * 0.4 + 3 * 0.1) / 4)
 
 
+def test_every_calibration_error_stands_beside_the_marker_of_its_method() -> None:
+    study = make_study()
+    methods = {f"m{number}": study.methods["pais"] for number in range(8)}
+    study = study.model_copy(update={"methods": methods})
+    rows = [{"method": name, "bin": 1, "count": 3, "predicted": 0.2, "true": 0.1} for name in methods]
+    axes = Figure().subplots()
+    calibration._panel(axes, study, pd.DataFrame(rows))
+    beside = {line.get_ydata()[0]: line for line in axes.lines if line.get_transform() == axes.transAxes}
+    looks = [(beside[text.get_position()[1]].get_marker(), text.get_color()) for text in axes.texts]
+    assert looks == [(mark.marker, mark.colour) for mark in style.marks(study).values()] and len(set(looks)) == 8
+
+
 def test_quality_over_the_training(tmp_path: Path) -> None:
     study = make_study(folds=(1, 2))
     points = pseudo_label_quality.Report().points(study, log_pseudo_labels(study, tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,5 +95,8 @@ def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:
     lines = [(mark, line.sort_values("bin")) for mark, line in lines if not line.empty]
     for index, (mark, line) in enumerate(lines):
         axes.plot(line["predicted"], line["true"], color=mark.colour, marker=mark.marker, clip_on=False)
-        text = f"ECE {error(line):.3f}"
-        axes.text(0.03, 0.97 - 0.075 * index, text, transform=axes.transAxes, va="top", color=mark.colour, fontsize=7.5)
+        # Beside its marker: of more than six methods two have the same colour.
+        style: Any = {"transform": axes.transAxes, "color": mark.colour}
+        height = 0.95 - 0.075 * index
+        axes.plot(0.05, height, marker=mark.marker, **style)
+        axes.text(0.09, height, f"ECE {error(line):.3f}", va="center", fontsize=7.5, **style)
