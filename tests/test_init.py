@@ -359,6 +359,17 @@ def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys
     assert not list(tmp_path.glob("s*.*")), "nothing is written"
 
 
+def test_unlabelled_photos_of_the_names_of_labelled_ones_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = lay_out(tmp_path / "root", {"annotations.json": ("images", 16)})
+    for name in ("003.png", "004.png", "other.png"):
+        photo(root / "small" / name, 100)
+    init(root, tmp_path / "study.yaml", "--unlabelled", str(root))
+    said = "2 of them have the name of a photo of the study, the first: small/003.png; where they are copies of another"
+    assert said in capsys.readouterr().out
+
+
 def test_labels_of_other_formats_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = "0 0.15625 0.16666666666666666 0.53125 0.16666666666666666 0.53125 0.6666666666666666\n"
     for number in range(16):
@@ -470,7 +481,11 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     assert f"instances_train2017.json: 6 of its 6 photos are not below {root}, the first: 000.png; put" in complain(
         capsys, str(root), *arguments
     )
+    (root / "lost.zip").touch()
+    assert "the first: 000.png; unpack lost.zip" in complain(capsys, str(root), *arguments)
     (root / tasks[0]).unlink()
+    assert "); unpack lost.zip, or export the annotations as COCO" in complain(capsys, str(root), *arguments)
+    (root / "lost.zip").unlink()
     assert "no annotation file in COCO format below it (2 JSON files are not of that format, or of another" in complain(
         capsys, str(root), *arguments
     )

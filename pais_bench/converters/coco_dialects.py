@@ -19,7 +19,7 @@ from pais_bench.annotations.complete import as_integer
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
-from pais_bench.images.files import ImageFolder, files_below, role_of
+from pais_bench.images.files import ImageFolder, files_below, packed_files, role_of
 from pais_bench.images.pixels import Size
 
 LISTS = ("images", "annotations", "categories")
@@ -171,7 +171,7 @@ def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) 
         several = f" ({hint})" if (hint := listing.hint(missing[0])) else ""
         raise BenchError(
             f"{path}: {len(missing)} of its {len(names)} photos are not below {listing.folder}, the first: {missing[0]}"
-            f"{several}; put them there"
+            f"{several}; {packed_files(listing.folder) or 'put them there'}"
         )
     for image, file in zip(images, found, strict=True):
         image["file_name"] = file

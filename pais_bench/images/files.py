@@ -24,6 +24,7 @@ RESULTS_MARK = ".pais-bench-results"
 RESULTS_FOLDERS = ("datasets", "external", "logs", "reports", "runs", "splits")
 """Folders in it, whose pictures are no photos."""
 UNPACKED_BY_MACOS = "__MACOSX"
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 VIDEO = "MPEG"
 """A format of which Pillow reads the size alone."""
 ROLE = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
@@ -139,6 +140,13 @@ def files_below(folder: Path, *suffixes: str) -> list[Path]:
 def visible_files(folder: Path) -> list[str]:
     """Return the files below a folder by which a record may name an image, relative to it and sorted."""
     return sorted(itertools.filterfalse(_is_hidden, _walk(folder)))
+
+
+def packed_files(folder: Path) -> str:
+    """Return how to unpack the archives below a folder, the first by its path there; nothing where there is none."""
+    found = files_below(folder, *ARCHIVES)
+    more = f" and {len(found) - 1} other archives" if len(found) > 1 else ""
+    return f"unpack {found[0].relative_to(folder)}{more}" if found else ""
 
 
 def folders_below(folder: Path, *names: str) -> list[Path]:

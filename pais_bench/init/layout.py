@@ -10,7 +10,7 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.coco_dialects import OTHER_TASKS, is_coco, is_to_be_rewritten, sizes_by_name
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, role_of
+from pais_bench.images.files import files_below, packed_files, role_of
 from pais_bench.images.pixels import Size
 
 LISTS = ("images", "annotations", "categories")
@@ -22,7 +22,7 @@ LARGEST = 20
 First come those that are named as subsets, as a broken file may have lost its last words.
 """
 UNLABELLED = "annotations/image_info_unlabeled2017.json", "unlabeled2017"
-OTHER_FORMATS = {".xml": "boxes of Pascal VOC, or a video of CVAT", ".csv": "a table", ".zip": "an archive to unpack"}
+OTHER_FORMATS = {".xml": "boxes of Pascal VOC, or a video of CVAT", ".csv": "a table"}
 
 
 class NoCocoFile(BenchError):
@@ -136,7 +136,8 @@ def _read_candidates(
     formats = sorted({OTHER_FORMATS[path.suffix.lower()] for path in _below(folder, *OTHER_FORMATS)})
     seen = f" ({len(paths)} JSON files are not of that format, or of another task)" if paths else ""
     seen += f" (some files look like {', '.join(formats)})" if formats else ""
-    remedy = "export the annotations as COCO JSON, or in another format that `pais-bench import-data` reads"
+    remedy = f"{unpack}, or " if (unpack := packed_files(folder)) else ""
+    remedy += "export the annotations as COCO JSON, or in another format that `pais-bench import-data` reads"
     raise NoCocoFile(f"{folder}: no annotation file in COCO format below it{seen}; {remedy}")
 
 

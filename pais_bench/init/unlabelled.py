@@ -54,6 +54,12 @@ def list_unlabelled(
         for number, (name, size) in enumerate(sized, start=1)
     ]
     notes.insert(0, f"{folder}: {len(records)} photos without labels")
+    known_names = {path.name for path in named}
+    if same := [name for name, _ in sized if Path(name).name in known_names]:
+        notes.append(
+            f"{len(same)} of them have the name of a photo of the study, the first: {same[0]}; where they are copies "
+            f"of another size, as `pais-bench doctor` tells, move them out of {folder}"
+        )
     if left_out := len(files) - len(drawn) - len(names):
         notes.append(
             f"left out: {left_out} files of {folder} that are photos or labels of the study, or copies of these"
