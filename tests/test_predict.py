@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as rle
-from tiny import instances, project, study
+from tiny import NETWORK, instances, project, study
 from torchvision import models
 
 from pais_bench import geometry, plugins
@@ -167,7 +167,7 @@ def test_a_trained_network_predicts_without_the_file_of_its_pretrained_weights(s
     values, path = study(), tmp_path / "resnet18.pth"
     torch.save(models.resnet18(weights=None).state_dict(), path)
     changes = {"backbone": "resnet18", "pretrained_backbone": str(path), "anchor_sizes": [8, 16, 32, 64, 128]}
-    values["networks"]["mask_rcnn"]["options"] |= changes
+    values["networks"]["mask_rcnn"]["options"] = NETWORK | changes
     run = Study(**values).run(10, 1, "mask_rcnn", "pais")
     weights = build_backend(run, store.isthing).state_dict()
     write_checkpoint(tmp_path / CHECKPOINT, {"digest": run.digest, "teacher": weights, "student": weights})
