@@ -588,7 +588,7 @@ def test_faulty_records_and_unused_files_are_reported(tmp_path: Path, capsys: py
     assert "image files that no subset names: 2;" in printed
     assert "2 of 16 photos have no annotation, and are taken as photos without an object; remove from" in printed
     assert "1 crowd regions are no objects: background in training, passed over in evaluation; give" in printed
-    assert "dropped 1 record" in printed and "--repair && pais-bench run" in printed.splitlines()[-1]
+    assert "`prepare --repair` drops 1 record" in printed and "--repair && pais-bench run" in printed.splitlines()[-1]
     assert main(["prepare", str(tmp_path / "study.yaml"), "--results", str(tmp_path / "results")]) == 2
 
 

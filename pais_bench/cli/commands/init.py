@@ -164,8 +164,8 @@ def _look(folder: Path, conversion: Conversion) -> Found:
             *conversion.notes,
             *(
                 _renamed(line, drafts.values(), drafts).replace(f"{root}/", "")
-                for line in lines
-                if line.startswith(("warning", "dropped", "changed"))
+                for line in map(_as_planned, lines)
+                if line.startswith(("warning", "`prepare --repair`"))
             ),
         ]
         notes += [f"not used: {path}" for path in layout.unused]
@@ -176,6 +176,14 @@ def _look(folder: Path, conversion: Conversion) -> Found:
         named = {path.resolve() for path in [*conversion.labels, *photos]}
         needs_repair, classes = (prepared / REPAIRED).exists(), _classes(stores["train"])
         return Found(options, summarise(prepared), notes, needs_repair, named, classes)
+
+
+def _as_planned(line: str) -> str:
+    """Return a message of `prepare --repair` about records as one of what it is going to do: here it wrote drafts."""
+    for done, planned in (("dropped ", "drops"), ("changed ", "changes")):
+        if line.startswith(done):
+            return f"`prepare --repair` {planned} {line.removeprefix(done)}"
+    return line
 
 
 def _classes(store: Store) -> list[dict[str, Any]]:
