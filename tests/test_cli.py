@@ -106,6 +106,7 @@ class Finder:
         if name == sys.argv[1]:
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
 sys.meta_path.insert(0, Finder())
 runpy.run_module("pais_bench", run_name="__main__")
 """

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pais_bench import __version__, plugins, provenance
+from pais_bench.cli import start
 from pais_bench.cli.commands.bundle import CHECKOUT
 from pais_bench.cli.main import main
 from pais_bench.errors import BenchError
@@ -238,7 +239,7 @@ def test_metadata() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     assert 'name = "pais-bench"' in text
     script = re.search(r'^pais-bench = "([\w.]+):(\w+)"', text, re.MULTILINE)
-    assert script and getattr(importlib.import_module(script[1]), script[2]) is main
+    assert script and getattr(importlib.import_module(script[1]), script[2]) is start.main
     assert (ROOT / "pais_bench" / "py.typed").is_file()
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", __version__)
 

@@ -172,7 +172,7 @@ def test_teacher_and_student_stand_side_by_side(study: Study, tmp_path: Path) ->
     assert "| small | 1 % | pais | teacher-last | 2 |" in text and "| small | 1 % | pais | student-last | 1 |" in text
     alone = study.model_copy(update={"also_evaluate": ()})
     error_kinds.Report().write(alone, results, tmp_path)
-    assert "`also_evaluate: [student-last]` in the study" in (tmp_path / "error_kinds.md").read_text()
+    assert "'also_evaluate: [student-last]' in the study" in (tmp_path / "error_kinds.md").read_text()
 
 
 def test_confusion_worst_images_and_counts(study: Study, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class FigureReport(Report):
         """Write the CSV and the figures."""
         points = self.points(study, results)
         path = write_csv(folder / f"{self.name}.csv", points[[*self.text_columns, *self.number_columns]])
-        files = (path, *self.redraw(study, path, folder))
+        files = (path, *self.draw(study, self._points(self._read(path)), folder))
         return Section(self.name, self.title, files, captions=self.captions, frame=points)
 
     def redraw(self, study: Study, csv: Path, folder: Path) -> list[Path]:
@@ -58,7 +58,12 @@ class FigureReport(Report):
 
         Raises NothingToShow as draw() does.
         """
-        texts, numbers = list(self.text_columns), list(self.number_columns)
+        cells = self._read(csv)
+        self._require_numbers(csv, cells)
+        return self.draw(study, self._points(cells), folder)
+
+    def _read(self, csv: Path) -> pd.DataFrame:
+        """Return the texts of the cells of a CSV, by the number of their line; raise BenchError where it is another."""
         try:
             # Lines without a cell are kept until rows are named by their number in the file.
             cells = pd.read_csv(csv, dtype=str, keep_default_na=False, na_values=[""], skip_blank_lines=False)
@@ -66,20 +71,22 @@ class FigureReport(Report):
             raise BenchError(f"{csv}: no such file; `pais-bench report` writes it") from None
         except ValueError as error:
             raise BenchError(f"{csv}: not a CSV ({error}); `pais-bench report` writes it again") from error
-        if missing := [name for name in (*texts, *numbers) if name not in cells]:
+        if missing := [name for name in (*self.text_columns, *self.number_columns) if name not in cells]:
             raise BenchError(f"{csv}: has no column '{missing[0]}'; take the {self.name}.csv of a report")
-        cells = cells.set_axis(cells.index + 2).dropna(how="all")
-        points = cells.assign(**{name: pd.to_numeric(cells[name], errors="coerce") for name in numbers})
-        self._require_numbers(csv, cells, points)
-        points[texts] = points[texts].fillna("")
-        points = points.reset_index(drop=True)
-        return self.draw(study, points, folder)
+        return cells.set_axis(cells.index + 2).dropna(how="all")
 
-    def _require_numbers(self, csv: Path, cells: pd.DataFrame, points: pd.DataFrame) -> None:
+    def _points(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """Return the values of cells that _read() returned; those of number_columns are NaN where there is none."""
+        numbers = {name: pd.to_numeric(cells[name], errors="coerce") for name in self.number_columns}
+        texts = {name: cells[name].fillna("") for name in self.text_columns}
+        return cells.assign(**numbers, **texts).reset_index(drop=True)
+
+    def _require_numbers(self, csv: Path, cells: pd.DataFrame) -> None:
         """Raise BenchError that names line and column of the first cell that is no number of its kind.
 
-        cells are the texts of the file, by their lines. A row of 0 folds is that of a method without a log.
+        cells are those of _read(). A row of 0 folds is that of a method without a log.
         """
+        points = self._points(cells).set_axis(cells.index)
         without_log = points["folds"] == 0 if "folds" in points else pd.Series(False, index=points.index)
         for name in self.number_columns:
             text, numbers = cells[name], points[name].astype(float)

@@ -30,7 +30,7 @@ class Report(FigureReport):
     title = "Class score and mask IoU of pseudo-labels"
     text_columns = ("network", "method")
     number_columns = ("percent", "fold", "step", "score", "mask_iou", "class_weight", "mask_weight", "iou")
-    optional_columns = ("mask_iou",)
+    optional_columns = ("mask_iou", "class_weight", "mask_weight", "iou")
     captions = {
         "score_iou": "Pseudo-labels of the second half of the training: mask IoU with the held-out object against "
         "class score, coloured by class weight, and against predicted mask IoU, coloured by mask weight; a sample of "
