@@ -533,9 +533,11 @@ def test_photos_and_labels_that_do_not_match_are_named(tmp_path: Path, capsys: p
     save_mask(tmp_path / "foreground" / "a_masks.png", foreground)
     assert "its one number is 255, as of a mask of all objects" in complain(capsys, tmp_path / "foreground")
     write_shapes(tmp_path / "twice", shape("leaf", "rectangle", [[2, 2], [9, 9]]))
-    (tmp_path / "twice" / "b.json").write_bytes((tmp_path / "twice" / "a.json").read_bytes())
+    (tmp_path / "twice" / "b.json").write_text((tmp_path / "twice" / "a.json").read_text().replace("leaf", "stem"))
     named = f"({tmp_path / 'twice' / 'a.json'} and {tmp_path / 'twice' / 'b.json'})"
-    assert f"a.jpg: two files of labels are of this photo {named}; join" in complain(capsys, tmp_path / "twice")
+    assert f"a.jpg: two files of labels are of this photo and differ {named}; join" in complain(
+        capsys, tmp_path / "twice"
+    )
     (tmp_path / "twice" / "b.json").unlink()
     far = shape("leaf", "polygon", [[2, 2], [9, 900], [9, 2]])
     write_shapes(tmp_path / "twice", far)
@@ -1037,6 +1039,77 @@ def test_tasks_of_cvat_may_have_photos_of_one_name(tmp_path: Path, capsys: pytes
     assert told in complain(capsys, root, "--format", "coco")
 
 
+def test_labels_and_photos_that_are_there_twice_count_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = tmp_path / "root", tmp_path / "out.json"
+    for folder in ("photos", "for the network"):
+        save_photo(root / folder / "a.jpg")
+    shapes = [region("circle", {"class": name}, cx=x, cy=9, r=4) for name, x in (("leaf", 9), ("stem", 30))]
+    record = {"filename": "a.jpg", "regions": shapes}
+    save_json(root / "project.json", {"_via_settings": {}, "_via_img_metadata": {"a.jpg99": record}})
+    convert(root, out)
+    once = read(out)
+    assert [len(objects) for objects in once.values()] == [2] and list(once) == ["for the network/a.jpg"]
+    save_json(root / "via_region_data.json", {"a.jpg99": {**record, "regions": shapes[::-1]}})
+    capsys.readouterr()
+    convert(root, out, "--force")
+    assert same(read(out)["for the network/a.jpg"], once["for the network/a.jpg"])
+    assert "left out: 1 records of photos that another file has with the same objects" in capsys.readouterr().out
+    save_json(root / "via_region_data.json", {"a.jpg99": {**record, "regions": shapes[:1]}})
+    assert "two files of labels are of this photo and differ" in complain(capsys, root)
+    (root / "via_region_data.json").unlink()
+    save_photo(root / "photos" / "a.jpg", seed=1)
+    assert "photo a.jpg is missing (it may be for the network/a.jpg or photos/a.jpg)" in complain(capsys, root)
+
+
+def test_coco_files_of_one_subset_are_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, out = tmp_path / "root", tmp_path / "out.json"
+    for name in "abc":
+        save_photo(root / "images" / f"{name}.jpg")
+
+    def task(file: str, classes: dict[int, str], **boxes: dict[str, int]) -> None:
+        images = [{"id": k, "file_name": f"{name}.jpg", "width": W, "height": H} for k, name in enumerate(boxes)]
+        annotations = [
+            {"id": 1, "image_id": k, "category_id": category, "segmentation": [[x, 1, x + 4, 1, x + 4, 5, x, 5]]}
+            for k, objects in enumerate(boxes.values())
+            for category, x in zip(classes, objects.values(), strict=False)
+        ]
+        categories = [{"id": number, "name": name} for number, name in classes.items()]
+        save_json(root / file, {"images": images, "annotations": annotations, "categories": categories})
+
+    task("task_1.json", {1: "leaf", 3: "stem"}, a={"leaf": 2, "stem": 9}, b={"leaf": 5})
+    task("task_2.json", {1: "stem", 2: "leaf"}, c={"stem": 7, "leaf": 3})
+    convert(root, out, "--format", "coco")
+    found = read_boxed(out)
+    assert found == {"a": [("leaf", 2), ("stem", 9)], "b": [("leaf", 5)], "c": [("stem", 7), ("leaf", 3)]}
+    assert json.loads(out.read_text())["categories"] == [{"id": 1, "name": "leaf"}, {"id": 3, "name": "stem"}]
+    task("task_3.json", {7: "leaf", 8: "root"}, b={"leaf": 5})
+    capsys.readouterr()
+    convert(root, out, "--format", "coco", "--force")
+    assert read_boxed(out) == found
+    printed = capsys.readouterr().out
+    assert "joined: 3 files of one subset" in printed
+    assert "1 photos are in several of them with the same objects, the first: images/b.jpg" in printed
+    task("task_3.json", {7: "leaf", 8: "root"}, b={"leaf": 6})
+    assert "task_3.json: labels images/b.jpg otherwise than" in complain(capsys, root, "--format", "coco")
+    task("task_3.json", {7: "leaf"}, b={"leaf": 5})
+    content = json.loads((root / "task_3.json").read_text())
+    save_json(root / "task_3.json", {**content, "categories": []})
+    assert "task_3.json: annotation 0 is of no image or category" in complain(capsys, root, "--format", "coco")
+    save_json(root / "task_3.json", {**content, "images": [{"file_name": "b.jpg"}]})
+    assert "task_3.json: image None has no integer as its id" in complain(capsys, root, "--format", "coco")
+
+
+def read_boxed(path: Path) -> dict[str, list[tuple[str, float]]]:
+    """Return class and left edge of the objects of each photo, by its name."""
+    content = json.loads(path.read_text())
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    found: dict[int, list[tuple[str, float]]] = {one["id"]: [] for one in content["images"]}
+    for one in content["annotations"]:
+        found[one["image_id"]].append((names[one["category_id"]], one["segmentation"][0][0]))
+    assert len({one["id"] for one in content["annotations"]}) == len(content["annotations"])
+    return {Path(one["file_name"]).stem: found[one["id"]] for one in content["images"]}
+
+
 def test_colours_of_cvat_are_classes(tmp_path: Path) -> None:
     """Write VOC masks as colours, with CVAT's list of the colours of classes."""
     expected = write_voc(tmp_path / "root")
@@ -1238,11 +1311,11 @@ def test_shapes_of_a_group_of_cvat_are_one_object(tmp_path: Path, capsys: pytest
     assert f"image a.jpg: {W + 1} x {H} pixels, but its photo" in complain(capsys, save(ring, W + 1))
     mask = '<mask label="leaf" rle="0, 9" left="58" top="0" width="3" height="3"></mask>'
     assert "mask 1: its mask leaves the photo" in complain(capsys, save(mask))
-    photo = (root / "images" / "a.jpg").rename(root / "a photo.jpg")
+    (root / "images" / "a.jpg").rename(root / "a photo.jpg")
     assert "a.jpg is missing; put it beside" in complain(capsys, save(ring))
     for number, folder in enumerate(("raw", "resized")):
         (root / folder).mkdir()
-        shutil.copy(photo, root / folder / "a.jpg")
+        save_photo(root / folder / "a.jpg", seed=number)
         if number:
             assert "a.jpg is missing (it may be raw/a.jpg or resized/a.jpg); put" in complain(capsys, root)
         else:

@@ -493,12 +493,12 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     (root / "train.json").write_text("{")
     assert "train.json: not valid JSON" in complain(capsys, str(root), *arguments)
     lay_out(root, {"train.json": ("images", 6)})
-    (root / "images" / "000.png").unlink()
-    (root / "b_train.json").write_text((root / "train.json").read_text())
-    assert "2 of its COCO files (b_train.json, train.json) can be for 'train'" in complain(
-        capsys, str(root), *arguments
-    )
-    (root / "b_train.json").unlink()
+    (root / "val.json").write_text((root / "train.json").read_text())
+    (root / "train.json").unlink()
+    (root / "test.json").write_text((root / "val.json").read_text())
+    assert "none of its COCO files (test.json, val.json) can be for 'train'" in complain(capsys, str(root), *arguments)
+    for name in ("test.json", "val.json"):
+        (root / name).unlink()
     (root / "train.json").write_text(json.dumps({**coco(["x.png"] * 6), "categories": []}))
     assert "6 of its 6 photos are not below" in complain(capsys, str(root), *arguments)
     lay_out(root, {"train.json": ("images", 4)})

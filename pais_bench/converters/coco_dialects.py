@@ -9,7 +9,6 @@ dialects itself.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from pais_bench.annotations.complete import as_integer
 from pais_bench.annotations.json_file import read_json_file
+from pais_bench.converters.coco_join import join
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, packed_files, role_of
@@ -33,10 +33,14 @@ WRITTEN_BY = "written_by"
 IMPORT_DATA, INIT = "import-data", "init"
 
 
-class Rewritten(NamedTuple):
-    """Hold the text of a COCO file, and what was found and changed, a line each; {path} is the file's new path."""
+NEW_PATH = "{path}"
+"""What stands for the path of a file that is not written yet."""
 
-    text: str
+
+class Rewritten(NamedTuple):
+    """Hold the content of a COCO file, and what was found and changed, a line each; {path} is the file's new path."""
+
+    content: dict[str, Any]
     lines: Sequence[str]
 
 
@@ -74,22 +78,33 @@ def written_by(path: Path) -> str:
 
 
 def rewrite(folder: Path, ignored: Collection[Path]) -> dict[str, Rewritten]:
-    """Return the rewritten COCO file of each subset; raise BenchError for two of one, and for missing photos.
+    """Return the rewritten COCO file of each subset, several of one joined; raise BenchError for missing photos.
 
     ignored files, by absolute path, do not count.
     """
-    files: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
     for path in coco_files(folder):
-        if path.resolve() in ignored:
-            continue
-        if (other := files.setdefault(role_of(path.relative_to(folder)), path)) != path:
-            raise BenchError(f"{path}: of the same subset as {other}; leave one, or name them by train, val and test")
+        if path.resolve() not in ignored:
+            files.setdefault(role_of(path.relative_to(folder)), []).append(path)
     if not files and (others := [path for path in files_below(folder, ".json") if path.name.startswith(OTHER_TASKS)]):
         raise BenchError(
             f"{others[0]}: of another task of COCO, by its name; rename it if its annotations are instances"
         )
     listing = ImageFolder(folder)
-    return {subset: _rewrite(path, listing) for subset, path in files.items()}
+    return {subset: _join([_rewrite(path, listing) for path in paths], paths) for subset, paths in files.items()}
+
+
+def _join(parts: Sequence[Rewritten], paths: Sequence[Path]) -> Rewritten:
+    """Return several files as one, which says what was changed in each."""
+    if len(parts) == 1:
+        return parts[0]
+    content, lines = join({path: part.content for path, part in zip(paths, parts, strict=True)})
+    changed = [line for part in parts for line in part.lines if not line.startswith(NEW_PATH)]
+    return Rewritten(content, [_describe(content), *lines, *changed])
+
+
+def _describe(content: Mapping[str, Any]) -> str:
+    return f"{NEW_PATH}: {len(content['images'])} images, {len(content['annotations'])} annotations"
 
 
 def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
@@ -110,7 +125,7 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
     single = _single_objects(content["annotations"])
     for annotation in single:
         annotation["iscrowd"] = 0
-    lines = [f"{{path}}: {len(content['images'])} images, {len(content['annotations'])} annotations"]
+    lines = [_describe(content)]
     lines += [f"{path}: {' and '.join(by_id)}: records by id became a list"] if by_id else []
     lines += [f"{path}: {named} photos without file_name have that of their coco_url"] if named else []
     if any("not_exhaustive_category_ids" in image for image in content["images"]):
@@ -123,7 +138,7 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
         lines.append(f"{path}: left out: {boxes} boxes (isbbox), which have no mask and, beside masks, are background")
     lines += [f"{path}: {renamed} file names were replaced by those of the files"] if renamed else []
     lines += [f"{path}: {len(single)} masks of CVAT with iscrowd 1 are single objects, and have 0"] if single else []
-    return Rewritten(json.dumps(content) + "\n", lines)
+    return Rewritten(content, lines)
 
 
 def _are_records(value: object) -> bool:

@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, TextIO
@@ -18,8 +19,10 @@ from pais_bench.annotations.complete import measure
 from pais_bench.annotations.rle_columns import InvalidRecords, check_segmentations
 from pais_bench.annotations.validate import FAULTS
 from pais_bench.converters.coco_dialects import IMPORT_DATA, mark
-from pais_bench.converters.formats.base import LeftOut, Photo
+from pais_bench.converters.formats.base import LeftOut, Object, Photo
 from pais_bench.errors import BenchError
+
+REPEATED = "records of photos that another file has with the same objects"
 
 
 class Classes:
@@ -45,20 +48,25 @@ class CocoFile:
         """Open the two temporary files, which the stack closes; file names are relative to the root."""
         self.path, self.root, self.classes = path, Path(os.path.abspath(root)), classes
         self.images, self.objects, self.empty = 0, Counter[str](), 0
-        self._places: dict[str, str] = {}
+        self._known: dict[str, tuple[str, bytes]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._images, self._masks = (stack.enter_context(_open_unnamed(path.parent)) for _ in range(2))
 
     def add(self, photo: Photo) -> list[LeftOut]:
-        """Write a photo and its objects, and return those without a pixel, which are left out.
+        """Write a photo and its objects, and return what is left out: objects without a pixel, a photo that is there.
 
-        Raises BenchError for a photo that is there already, and for an invalid mask.
+        Raises BenchError for a photo that is there with other objects, and for an invalid mask.
         """
-        name = _relative(photo.path, self.root)
-        if name in self._places:
-            places = f" ({self._places[name]} and {photo.place})" if photo.place else ""
-            raise BenchError(f"{photo.path}: two files of labels are of this photo{places}; join them, or remove one")
-        self._places[name] = photo.place
+        name, objects = _relative(photo.path, self.root), _digest(photo.objects)
+        if name in self._known:
+            place, known = self._known[name]
+            if objects == known:
+                return [LeftOut(REPEATED, photo.place or str(photo.path), may_be_object=False)]
+            places = f" ({place} and {photo.place})" if photo.place else ""
+            raise BenchError(
+                f"{photo.path}: two files of labels are of this photo and differ{places}; join them, or remove one"
+            )
+        self._known[name] = photo.place, objects
         self.images += 1
         before = self.objects.total()
         left_out: list[LeftOut] = []
@@ -87,6 +95,11 @@ class CocoFile:
             shutil.copyfileobj(records, file)
         file.write(f'\n], "categories": {json.dumps(self.classes.records())}}}\n')
         file.flush()  # what does not fit the disk is known before any file of the conversion gets its name
+
+
+def _digest(objects: Sequence[Object]) -> bytes:
+    """Return what two photos share that have the same objects, in whatever order."""
+    return sha256("\n".join(sorted(json.dumps([*one]) for one in objects)).encode()).digest()
 
 
 def _open_unnamed(folder: Path) -> IO[str]:

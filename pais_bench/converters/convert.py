@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pais_bench import plugins
-from pais_bench.converters.coco_dialects import coco_files, has_masks, rewrite
+from pais_bench.converters.coco_dialects import NEW_PATH, coco_files, has_masks, rewrite
 from pais_bench.converters.coco_file import Classes, CocoFile
 from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Photo
 from pais_bench.errors import BenchError
@@ -147,8 +148,8 @@ def _convert_coco(folder: Path, out: Path, force: bool, ignored: Collection[Path
     rewritten = rewrite(folder, {*ignored, *(path.resolve() for path in earlier)})
     paths = _paths(folder, rewritten, out, force)
     for name, path in paths.items():
-        write_text(path, rewritten[name].text)
-    lines = [line.replace("{path}", str(paths[name])) for name in paths for line in rewritten[name].lines]
+        write_text(path, json.dumps(rewritten[name].content) + "\n")
+    lines = [line.replace(NEW_PATH, str(paths[name])) for name in paths for line in rewritten[name].lines]
     return Converted(paths, lines)
 
 

@@ -44,11 +44,11 @@ class ImageFolder:
     def find(self, names: Sequence[str]) -> list[str | None]:
         """Return the file of each name, relative to the folder where it lies below it; None where there is none.
 
-        A name that is no path to a file is given the one file that it may mean (`_guesses`), unless the path of another
+        A name that is no path to a file is given the one file that it may mean (`guesses`), unless the path of another
         name leads to it, or another name may mean it too. No name may mean a hidden file.
         """
         found = [self._reached(name) for name in names]
-        guesses = {name: self._guesses(name) for name, file in zip(names, found, strict=True) if file is None}
+        guesses = {name: self.guesses(name) for name, file in zip(names, found, strict=True) if file is None}
         taken = {file for file in found if file is not None}
         claims = Counter(files[0] for files in guesses.values() if len(files) == 1)
         certain = {
@@ -60,7 +60,7 @@ class ImageFolder:
 
     def hint(self, name: str) -> str:
         """Return what there is in place of a file that was not found, or nothing."""
-        if len(guesses := self._guesses(name)) > 1:
+        if len(guesses := self.guesses(name)) > 1:
             return f"it may be {' or '.join(guesses[:3])}"
         if guesses:
             return f"{guesses[0]} is the file of another image"
@@ -94,7 +94,7 @@ class ImageFolder:
                     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
         return None
 
-    def _guesses(self, name: str) -> list[str]:
+    def guesses(self, name: str) -> list[str]:
         """Return the files that a name may mean: without its first folders, in a deeper folder, but for its case."""
         for spelling in _spellings(name):
             parts = [part for part in spelling.split(FORWARD) if part not in ("", ".", "..")]

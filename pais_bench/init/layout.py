@@ -29,6 +29,10 @@ class NoCocoFile(BenchError):
     """Report a folder without an annotation file in COCO format, or with one that has to be converted first."""
 
 
+class SeveralCocoFiles(NoCocoFile):
+    """Report several COCO files of one role, which have to be joined first."""
+
+
 class Part(NamedTuple):
     """Hold an annotation file and the folder of its images."""
 
@@ -50,7 +54,7 @@ class Layout(NamedTuple):
 
 
 def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
-    """Return the layout of a folder; raise BenchError where two files have one role.
+    """Return the layout of a folder; raise SeveralCocoFiles where the files that train or evaluate are several.
 
     Raises NoCocoFile where there is no COCO file, or one of Label Studio or CVAT that means something else than COCO.
 
@@ -142,14 +146,15 @@ def _read_candidates(
 
 
 def _only(folder: Path, roles: dict[str, list[Path]], role: str) -> Path:
-    """Return the one file of a role; raise BenchError where there are none or several."""
+    """Return the one file of a role; raise BenchError where there is none, and SeveralCocoFiles for more."""
     paths = roles.get(role, [])
     if len(paths) == 1:
         return paths[0]
+    if paths:
+        raise SeveralCocoFiles(f"{folder}: {', '.join(str(path.relative_to(folder)) for path in paths)}: of one role")
     listed = ", ".join(str(path.relative_to(folder)) for files in roles.values() for path in files)
-    wanted = role or "train"
     raise BenchError(
-        f"{folder}: {len(paths) or 'none'} of its COCO files ({listed}) can be for '{wanted}'; leave one file whose "
+        f"{folder}: none of its COCO files ({listed}) can be for '{role or 'train'}'; leave one file whose "
         f"name or folder has the word train and one with val, or one file in all"
     )
 

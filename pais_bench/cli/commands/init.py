@@ -22,7 +22,7 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.store import REPAIRED, Store, dataset_folder
 from pais_bench.cli import context
 from pais_bench.converters.coco_dialects import INIT, mark, written_by
-from pais_bench.converters.convert import UnknownFormat, formats, found_formats
+from pais_bench.converters.convert import COCO, UnknownFormat, formats, found_formats
 from pais_bench.converters.drawn_pictures import drawn_pictures
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, image_files
@@ -30,7 +30,7 @@ from pais_bench.init.conversion import Conversion, convert_folder
 from pais_bench.init.device import find_device, find_weights, weight_folders
 from pais_bench.init.division import divide
 from pais_bench.init.facts import list_facts
-from pais_bench.init.layout import Layout, NoCocoFile, find_layout
+from pais_bench.init.layout import Layout, NoCocoFile, SeveralCocoFiles, find_layout
 from pais_bench.init.proposal import Proposal, propose, to_yaml
 from pais_bench.init.summary import DataSummary, summarise
 from pais_bench.init.unlabelled import list_unlabelled
@@ -94,7 +94,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _find_labels(arguments: Namespace, parts: list[Path]) -> Conversion:
-    """Return what COCO files say, and without any what labels of a known format do.
+    """Return what COCO files say, several of one role joined, and without any what labels of a known format do.
 
     What an earlier init made of other labels counts only where these are not there any more.
     """
@@ -104,8 +104,9 @@ def _find_labels(arguments: Namespace, parts: list[Path]) -> Conversion:
         return _read_coco(folder, parts, earlier | replaced)
     except NoCocoFile as error:
         _require_absent([arguments.output, *parts], arguments.force)
+        format_ = COCO if isinstance(error, SeveralCocoFiles) else None
         try:
-            return convert_folder(folder, parts, context.print_progress, ignored=earlier)
+            return convert_folder(folder, parts, context.print_progress, format_, earlier)
         except UnknownFormat:
             if earlier - replaced:
                 return _read_coco(folder, parts, replaced)

@@ -107,7 +107,8 @@ class ConverterBase(ABC):
         """Return the photo that a file of labels names: beside it, in `images` there, or anywhere below the folder.
 
         Beside labels in a folder that is named as one of labels, its namesake in a folder of photos comes first, as
-        tools write masks there. Raises BenchError where it is missing, or may be several.
+        tools write masks there. Of copies byte for byte the first is taken. Raises BenchError where it is missing, or
+        may be several.
         """
         bare = Path(name).name
         for candidate in (labels.parent / name, labels.parent / bare, labels.parent / "images" / name):
@@ -117,6 +118,9 @@ class ConverterBase(ABC):
             (file,) = self.files.find([spelling])
             if file is not None:
                 return self.folder / file
+        candidates = [self.folder / file for file in self.files.guesses(bare)]
+        if len(candidates) > 1 and _are_copies(candidates):
+            return candidates[0]
         several = f" ({hint})" if (hint := self.files.hint(bare)) else ""
         raise BenchError(f"{labels}: its photo {name} is missing{several}; put it beside this file, or leave it out")
 
@@ -132,7 +136,7 @@ class ConverterBase(ABC):
             return None
         shared = {file: _shared_end(file, name) for file in files}
         found = [file for file in files if shared[file] == max(shared.values())]
-        if len(found) > 1:
+        if not _are_copies(found):
             raise BenchError(
                 f"{labels}: its photo {name} may be {' or '.join(map(str, found[:3]))}; move those that it was not "
                 f"drawn on out of {self.folder}"
@@ -156,6 +160,11 @@ class ConverterBase(ABC):
     @abstractmethod
     def read(self, item: Any) -> Photo:
         """Read a photo's labels, in any thread; raise BenchError for a fault."""
+
+
+def _are_copies(files: Sequence[Path]) -> bool:
+    """Return whether files are the same byte for byte, as no file and one are."""
+    return all(filecmp.cmp(files[0], other, shallow=False) for other in files[1:])
 
 
 def _shared_end(file: Path, name: str) -> int:
