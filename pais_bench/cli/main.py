@@ -32,8 +32,11 @@ all of them at once, in parallel and only what is missing:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; the selected command's module is `arguments.module`."""
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """Return the parser of a command, or of all if there is none of that name; its module is `arguments.module`.
+
+    A workflow starts hundreds of commands, and each would import the modules of all others.
+    """
     parser = argparse.ArgumentParser(
         prog="pais-bench",
         description="Benchmark semi-supervised instance segmentation, from raw data to the tables of a paper.",
@@ -42,14 +45,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    others = [name for name in plugins.names("commands") if name not in WORKFLOW]
-    for name in (*WORKFLOW, *others):
+    names = [*WORKFLOW, *(name for name in plugins.names("commands") if name not in WORKFLOW)]
+    for name in [name for name in names if _spelt(name) == command] or names:
         module = plugins.load("commands", name)
         text = (module.__doc__ or "").strip()
-        command = commands.add_parser(name.replace("_", "-"), help=text.splitlines()[0], description=text)
-        module.add_arguments(command)
-        command.set_defaults(module=module)
+        subparser = commands.add_parser(_spelt(name), help=text.splitlines()[0], description=text)
+        module.add_arguments(subparser)
+        subparser.set_defaults(module=module)
     return parser
+
+
+def _spelt(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +85,7 @@ def run_command(argv: list[str]) -> int:
     """Run the command and describe a fault of the input or the machine; a fault of the program is raised."""
     # What follows -- is for Snakemake; argparse cannot tell its flags from those of the command.
     own = argv.index("--") if argv[:1] == ["run"] and "--" in argv else len(argv)
-    arguments = build_parser().parse_args(argv[:own], argparse.Namespace(flags=argv[own + 1 :]))
+    arguments = build_parser(*argv[:1]).parse_args(argv[:own], argparse.Namespace(flags=argv[own + 1 :]))
     try:
         require_folder(getattr(arguments, "results", Path()))
         return arguments.module.run(arguments) or 0
