@@ -1089,6 +1089,10 @@ def test_coco_files_of_one_subset_are_joined(tmp_path: Path, capsys: pytest.Capt
     printed = capsys.readouterr().out
     assert "joined: 3 files of one subset" in printed
     assert "1 photos are in several of them with the same objects, the first: images/b.jpg" in printed
+    (root / "images" / "a.jpg").rename(root / "images" / "d.jpg")
+    convert(root, out, "--format", "coco", "--force")
+    assert read_boxed(out) == found
+    assert "task_1.json: 1 photos are missing, the first: a.jpg; put them there" in capsys.readouterr().out
     task("task_3.json", {7: "leaf", 8: "root"}, b={"leaf": 6})
     assert "task_3.json: labels images/b.jpg otherwise than" in complain(capsys, root, "--format", "coco")
     task("task_3.json", {7: "leaf"}, b={"leaf": 5})

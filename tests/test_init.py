@@ -478,7 +478,7 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     tasks = [f"annotations/{task}_train2017.json" for task in ("instances", "person_keypoints", "stuff")]
     lay_out(root, {file: ("lost", 6) for file in tasks})
     shutil.rmtree(root / "lost")
-    assert f"instances_train2017.json: 6 of its 6 photos are not below {root}, the first: 000.png; put" in complain(
+    assert f"instances_train2017.json: none of its 6 photos is below {root}, the first: 000.png; put" in complain(
         capsys, str(root), *arguments
     )
     (root / "lost.zip").touch()
@@ -500,7 +500,7 @@ def test_faults_name_the_culprit_and_write_nothing(tmp_path: Path, capsys: pytes
     for name in ("test.json", "val.json"):
         (root / name).unlink()
     (root / "train.json").write_text(json.dumps({**coco(["x.png"] * 6), "categories": []}))
-    assert "6 of its 6 photos are not below" in complain(capsys, str(root), *arguments)
+    assert "none of its 6 photos is below" in complain(capsys, str(root), *arguments)
     lay_out(root, {"train.json": ("images", 4)})
     assert "train.json: 4 photos are too few to divide" in complain(capsys, str(root), *arguments)
     content = coco([f"{k:03}.png" for k in range(6)])

@@ -121,7 +121,7 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
         raise BenchError(f"{path}: all its annotations are boxes (isbbox), which have no mask; draw outlines")
     content["images"] = [image for image in content["images"] if str(image.get("id")) not in unlabelled]
     named = _name_by_address(content["images"])
-    renamed = _rename(path, content["images"], listing)
+    renamed, missing = _rename(path, content["images"], listing)
     single = _single_objects(content["annotations"])
     for annotation in single:
         annotation["iscrowd"] = 0
@@ -136,6 +136,11 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
     lines += [f"{path}: left out: {len(unlabelled)} photos without a mask"] if unlabelled else []
     if boxes:
         lines.append(f"{path}: left out: {boxes} boxes (isbbox), which have no mask and, beside masks, are background")
+    if missing:
+        lines.append(
+            f"{path}: {len(missing)} photos are missing, the first: {missing[0]}; put them there, or leave them out by "
+            f"`pais-bench prepare --repair`"
+        )
     lines += [f"{path}: {renamed} file names were replaced by those of the files"] if renamed else []
     lines += [f"{path}: {len(single)} masks of CVAT with iscrowd 1 are single objects, and have 0"] if single else []
     return Rewritten(content, lines)
@@ -168,8 +173,11 @@ def sizes_by_name(images: Sequence[Any]) -> dict[str, Size | None]:
     return {name: (height, width) if height and width else None for name, (height, width) in sides.items()}
 
 
-def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) -> int:
-    """Give every image the path of its file below the folder; return the number of changes."""
+def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) -> tuple[int, list[str]]:
+    """Give every image the path of its file below the folder; return the number of changes, and missing photos.
+
+    These keep their names, so that prepare reports them, and leaves them out on request. BenchError where all are.
+    """
     names = [str(image.get("file_name")) for image in images]
     found: list[str | None] = [_beside(path, name, listing) for name in names]
     found = [file or other for file, other in zip(found, listing.find(names), strict=True)]
@@ -182,15 +190,16 @@ def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) 
     if any(file is None for file in found):
         bare = listing.find([_without_prefix(name) for name in names])
         found = [file or other for file, other in zip(found, bare, strict=True)]
-    if missing := [name for name, file in zip(names, found, strict=True) if file is None]:
-        several = f" ({hint})" if (hint := listing.hint(missing[0])) else ""
+    if names and not any(found):
+        several = f" ({hint})" if (hint := listing.hint(names[0])) else ""
         raise BenchError(
-            f"{path}: {len(missing)} of its {len(names)} photos are not below {listing.folder}, the first: {missing[0]}"
-            f"{several}; {packed_files(listing.folder) or 'put them there'}"
+            f"{path}: none of its {len(names)} photos is below {listing.folder}, the first: {names[0]}{several}; "
+            f"{packed_files(listing.folder) or 'put them there'}"
         )
-    for image, file in zip(images, found, strict=True):
-        image["file_name"] = file
-    return sum(name != file for name, file in zip(names, found, strict=True))
+    for image, name, file in zip(images, names, found, strict=True):
+        image["file_name"] = file or name
+    pairs = list(zip(names, found, strict=True))
+    return sum(file not in (None, name) for name, file in pairs), [name for name, file in pairs if file is None]
 
 
 def _beside(path: Path, name: str, listing: ImageFolder) -> str | None:

@@ -144,9 +144,10 @@ def _find(subset: Subset, progress: ProgressCallback) -> tuple[list[Any], dict[i
 
 def _faults_message(subset: Subset, missing: Mapping[int, str], faults: list[str]) -> str:
     if missing:
+        leave_out = ", or leave them out with --repair" if len(missing) < len(subset.images) else ""
         return (
             f"{subset.folder}: {len(missing)} of the {len(subset.images)} images of {subset.source} are missing, "
-            f"the first: {', '.join(list(missing.values())[:EXAMPLES])}; put them there"
+            f"the first: {', '.join(list(missing.values())[:EXAMPLES])}; put them there{leave_out}"
         )
     others = "".join(f"; {fault}" for fault in faults[1:EXAMPLES])
     count = f" ({len(faults)} of {len(subset.images)} images have such a fault)" if len(faults) > 1 else ""
