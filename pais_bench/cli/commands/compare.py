@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Print AP of both, the difference with its interval and p, and the difference that these images can detect."""
-    # here, as every command is loaded at every start
+    # here, as --help loads every command
     from pais_bench.evaluation import significance
     from pais_bench.evaluation.coco.ground_truth import GroundTruth
     from pais_bench.evaluation.evaluate import in_percent

@@ -49,7 +49,7 @@ def evaluate_external(study: Study, description: external.External, results: Pat
 
     Writes predictions.json, a copy, bootstrap.json, errors.json and metrics.json into the folder of the predictions.
     """
-    from pais_bench.evaluation.bootstrap_cache import BootstrapAP  # here, as every command is loaded at every start
+    from pais_bench.evaluation.bootstrap_cache import BootstrapAP  # here, as --help loads every command
     from pais_bench.evaluation.error_cache import ErrorAnalysis
 
     records = read_records(description.predictions)

@@ -50,7 +50,7 @@ def pack(folder: Path, out: Path, by: str, checkpoint: ModelCheckpoint) -> Path:
 
     Raises BenchError where the training or the evaluation is not complete, or is older than what it is made from.
     """
-    # Here, as every command is loaded at every start.
+    # Here, as --help loads every command.
     from pais_bench.leaderboard.bundle import MEMBERS, METRICS, PREDICTIONS, Manifest, write_bundle
     from pais_bench.leaderboard.submission import read_submission
     from pais_bench.study.base import parse
