@@ -8,7 +8,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
@@ -36,10 +36,9 @@ class ImageFolder:
     The folder is listed once, because looking for every file is slow on a network drive.
     """
 
-    def __init__(self, folder: Path, files: Iterable[str] | None = None) -> None:
-        """List the folder, or take some of its files; a loop of links is followed once."""
-        self.folder = folder
-        self.files = frozenset(_walk(folder) if files is None else files)
+    def __init__(self, folder: Path) -> None:
+        """List the folder; a loop of links is followed once."""
+        self.folder, self.files = folder, frozenset(_walk(folder))
 
     def find(self, names: Sequence[str]) -> list[str | None]:
         """Return the file of each name, relative to the folder where it lies below it; None where there is none.
@@ -207,7 +206,7 @@ def _leads_to(kind: Callable[[os.DirEntry[str]], bool], entry: os.DirEntry[str])
         return False
 
 
-def _scan(folder: Path, twice: bool = True) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+def _scan(folder: Path, twice: bool) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
     """Yield a folder and all below it: its path relative to the first, with a slash at the end, and what it holds.
 
     Links to folders that are not above themselves are followed, twice to those that lie below the first one anyway. A

@@ -41,12 +41,12 @@ def conv_norm(inputs: int, channels: int, size: int, groups: int, stride: int = 
     )
 
 
-def sine_positions(level: Tensor, temperature: float = 10_000.0) -> Tensor:
+def sine_positions(level: Tensor) -> Tensor:
     """Return f32[C,h,w] of sines and cosines for f32[B,C,h,w], rows first, each axis scaled to 2 pi [DETR]."""
     channels, height, width = level.shape[1:]
     half = channels // 2
     step = torch.arange(half, device=level.device, dtype=torch.float32)
-    wave = temperature ** (2 * (step // 2) / half)
+    wave = 10_000.0 ** (2 * (step // 2) / half)
 
     def along(length: int) -> Tensor:
         position = torch.arange(1, length + 1, device=level.device) / length * 2 * math.pi
