@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from pais_bench.annotations.complete import as_integer
+from pais_bench.annotations.complete import as_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.coco_join import join
 from pais_bench.converters.photo_folders import PhotoFolders
@@ -169,8 +169,7 @@ def _name_by_address(images: Sequence[dict[str, Any]]) -> int:
 def sizes_by_name(images: Sequence[Any]) -> dict[str, Size | None]:
     """Return the (H, W) of image records by file name, None where they have none; records without a name are none."""
     records = [image for image in images if isinstance(image, dict) and isinstance(image.get("file_name"), str)]
-    sides = {image["file_name"]: [as_integer(image.get(key)) for key in ("height", "width")] for image in records}
-    return {name: (height, width) if height and width else None for name, (height, width) in sides.items()}
+    return {image["file_name"]: as_size(image.get("height"), image.get("width")) for image in records}
 
 
 def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) -> tuple[int, list[str]]:

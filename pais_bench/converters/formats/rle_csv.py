@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pais_bench.annotations.complete import as_integer
+from pais_bench.annotations.complete import as_size
 from pais_bench.converters.formats.base import (
     ConverterBase,
     LeftOut,
@@ -128,11 +128,10 @@ class Converter(ConverterBase):
                 Row(row.get(columns.class_name) or self.class_name, row[columns.runs].strip(), f"{path}: row {at}")
                 for at, row in zip(rows.index + 2, rows.to_dict("records"), strict=True)
             ]
-            sides = [rows[side].iloc[0] if side else None for side in (columns.height, columns.width)]
-            height, width = map(as_integer, sides)
-            stated = (height, width) if height and width else None
+            height, width = (rows[side].iloc[0] if side else None for side in (columns.height, columns.width))
             photo = self.folder / files[0]
-            yield Entry(photo, photo_size(photo, path, stated), [row for row in drawn if row.runs not in NO_OBJECT])
+            size = photo_size(photo, path, as_size(height, width))
+            yield Entry(photo, size, [row for row in drawn if row.runs not in NO_OBJECT])
         if absent:
             self.notes.append(f"left out: {absent} photos that {path} names, and that are not there")
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations.complete import as_integer
+from pais_bench.annotations.complete import as_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, flat, join, paste, read_png, without_holes
@@ -54,9 +54,8 @@ class Converter(ConverterBase):
         """Read a JSON file; geometries without a mask are left out."""
         (path,) = item.labels
         content = read_json_file(path)
-        sides = content.get("size")
-        height, width = (as_integer(sides.get(key)) if isinstance(sides, dict) else None for key in ("height", "width"))
-        size = photo_size(item.photo, path, (height, width) if height and width else None)
+        sides = content["size"] if isinstance(content.get("size"), dict) else {}
+        size = photo_size(item.photo, path, as_size(sides.get("height"), sides.get("width")))
         groups: dict[Any, list[Any]] = {}
         left_out = []
         for position, one in enumerate(_objects(path)):
