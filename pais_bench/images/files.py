@@ -136,6 +136,14 @@ def files_below(folder: Path, *suffixes: str) -> list[Path]:
     return sorted(folder / file for file in _walk(folder, False) if _suffix(file) in suffixes and not _is_hidden(file))
 
 
+def files_with(folder: Path, suffix: str, *words: bytes) -> Iterator[Path]:
+    """Yield the files of a suffix below a folder that hold all of the words, sorted; each is read when it is next."""
+    for path in files_below(folder, suffix):
+        content = path.read_bytes()
+        if all(word in content for word in words):
+            yield path
+
+
 def visible_files(folder: Path) -> list[str]:
     """Return the files below a folder by which a record may name an image, relative to it and sorted."""
     return sorted(itertools.filterfalse(_is_hidden, _walk(folder)))

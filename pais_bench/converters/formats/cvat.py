@@ -17,9 +17,10 @@ import numpy as np
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, join, paste
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, role_of
+from pais_bench.images.files import files_with, role_of
 from pais_bench.images.pixels import Size
 
+WORDS = (b"<annotations", b"<image ")
 WITHOUT_MASK = {"box": "boxes, which have no mask", "points": "points, which are no areas"}
 WITHOUT_MASK |= {"polyline": "lines, which are no areas", "tag": "tags of whole photos"}
 WITHOUT_MASK |= {"cuboid": "cuboids, which have no mask", "skeleton": "skeletons, which have no mask"}
@@ -40,13 +41,13 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether an XML file lists images."""
-        return any(map(_is_cvat, files_below(folder, ".xml")))
+        return any(files_with(folder, ".xml", *WORDS))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the images by subset, which they name, or their path, or that of their file."""
         found: dict[str, list[Entry]] = {}
         unlabelled = 0
-        for path in filter(_is_cvat, files_below(self.folder, ".xml")):
+        for path in files_with(self.folder, ".xml", *WORDS):
             for element in _images(path):
                 name = str(element.get("name"))
                 if len(element):
@@ -86,11 +87,6 @@ class Converter(ConverterBase):
         """Return what may name the subset of an image, the most certain first."""
         parts = [Path(element.get("subset") or ""), Path(str(element.get("name"))).parent]
         return [*parts, path.relative_to(self.folder)]
-
-
-def _is_cvat(path: Path) -> bool:
-    content = path.read_bytes()
-    return b"<annotations" in content and b"<image " in content
 
 
 def _images(path: Path) -> list[Element]:

@@ -18,7 +18,7 @@ from pais_bench.annotations.rle import decode_mask
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
 from pais_bench.converters.shapes import are_points, flat
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, role_of
+from pais_bench.images.files import files_with, role_of
 from pais_bench.images.pixels import Size
 
 WORDS = (b'"item"', b'"slots"', b'"annotations"')
@@ -31,13 +31,13 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether a JSON file has an item with slots."""
-        return any(map(_is_darwin, files_below(folder, ".json")))
+        return any(files_with(folder, ".json", *WORDS))
 
     def subsets(self) -> Mapping[str, Sequence[Path]]:
         """Return the JSON files by subset."""
         found: dict[str, list[Path]] = {}
         unlabelled = 0
-        for path in filter(_is_darwin, files_below(self.folder, ".json")):
+        for path in files_with(self.folder, ".json", *WORDS):
             if _content(path)["annotations"]:
                 found.setdefault(role_of(path.relative_to(self.folder).parent), []).append(path)
             else:
@@ -63,11 +63,6 @@ class Converter(ConverterBase):
             else:
                 left_out.append(LeftOut(OTHERS, place))
         return Photo(photo, size, objects, left_out, place=str(item))
-
-
-def _is_darwin(path: Path) -> bool:
-    content = path.read_bytes()
-    return all(word in content for word in WORDS)
 
 
 def _content(path: Path) -> Any:

@@ -22,9 +22,10 @@ from pais_bench.converters.coco_dialects import PREFIX
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, read_png
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, image_suffixes, role_of
+from pais_bench.images.files import files_with, image_suffixes, role_of
 from pais_bench.images.pixels import Size
 
+WORDS = (b'"annotations"', b'"result"', b'"data"', b'"to_name"')
 AREAS = ("polygon", "ellipse", "brush", "bitmask")
 WITHOUT_MASK = {"rectangle": "boxes, which have no mask", "keypoint": "points, which are no areas"}
 """Regions that are left out, in the plural."""
@@ -46,13 +47,13 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether a JSON file has results of Label Studio."""
-        return any(map(_is_label_studio, files_below(folder, ".json")))
+        return any(files_with(folder, ".json", *WORDS))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the photos by subset, which the path of their file names; raise BenchError for two annotations."""
         found: dict[str, list[Entry]] = {}
         unlabelled = 0
-        for path in filter(_is_label_studio, files_below(self.folder, ".json")):
+        for path in files_with(self.folder, ".json", *WORDS):
             for task in _tasks(path):
                 place = f"{path}: task {task.get('id')}"
                 finished = [
@@ -97,11 +98,6 @@ class Converter(ConverterBase):
             if bare == Path(name).name:
                 raise
         return self.find_photo(path, bare)
-
-
-def _is_label_studio(path: Path) -> bool:
-    content = path.read_bytes()
-    return all(key in content for key in (b'"annotations"', b'"result"', b'"data"', b'"to_name"'))
 
 
 def _tasks(path: Path) -> list[dict[str, Any]]:

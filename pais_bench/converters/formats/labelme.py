@@ -19,9 +19,10 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, join, paste, read_png
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, image_files, role_of
+from pais_bench.images.files import files_below, files_with, image_files, role_of
 from pais_bench.images.pixels import Size
 
+WORD = b'"shapes"'
 LINES = {"point": "points", "points": "points", "line": "lines", "linestrip": "lines"}
 """Shapes that are no areas, and their plural."""
 JOINED = "have shapes of one label and group_id, which are one object; where they are several, remove the group_id"
@@ -34,17 +35,16 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether a JSON file has shapes."""
-        return any(map(_has_shapes, files_below(folder, ".json")))
+        return any(files_with(folder, ".json", WORD))
 
     def subsets(self) -> Mapping[str, Sequence[Path]]:
         """Return the JSON files by subset."""
-        paths = files_below(self.folder, ".json")
         found: dict[str, list[Path]] = {}
-        for path in filter(_has_shapes, paths):
+        for path in files_with(self.folder, ".json", WORD):
             found.setdefault(role_of(path.relative_to(self.folder).parent), []).append(path)
         labelled = sum(map(len, found.values()))
-        if labelled < len(paths):
-            self.notes.append(f"left out: {len(paths) - labelled} JSON files without shapes")
+        if others := len(files_below(self.folder, ".json")) - labelled:
+            self.notes.append(f"left out: {others} JSON files without shapes")
         if (others := len(image_files(self.folder)) - labelled) > 0:
             self.notes.append(f"left out: {others} photos without a JSON file")
         return found
@@ -86,10 +86,6 @@ class Converter(ConverterBase):
             if not content.get("imageData"):
                 raise
             raise BenchError(f"{error}; it holds a copy as imageData, which labelme_export_json writes") from None
-
-
-def _has_shapes(path: Path) -> bool:
-    return b'"shapes"' in path.read_bytes()
 
 
 def _label(shape: Any, place: str) -> str:

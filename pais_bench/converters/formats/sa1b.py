@@ -13,7 +13,7 @@ from pais_bench.annotations.complete import as_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, Object, Photo, photo_size
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, role_of
+from pais_bench.images.files import files_with, role_of
 
 WORDS = (b'"image"', b'"annotations"', b'"predicted_iou"', b'"stability_score"')
 """Keys of a file; the last two are what SAM says of a mask."""
@@ -25,14 +25,14 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether a JSON file has masks of SAM."""
-        return any(map(_is_sa1b, files_below(folder, ".json")))
+        return any(files_with(folder, ".json", *WORDS))
 
     def subsets(self) -> Mapping[str, Sequence[Path]]:
         """Return the JSON files by subset."""
         self.classes = {1: self.class_name}
         self.notes.append("SA-1B's masks are of no class, and those of parts lie on those of wholes")
         found: dict[str, list[Path]] = {}
-        for path in filter(_is_sa1b, files_below(self.folder, ".json")):
+        for path in files_with(self.folder, ".json", *WORDS):
             found.setdefault(role_of(path.relative_to(self.folder).parent), []).append(path)
         return found
 
@@ -47,8 +47,3 @@ class Converter(ConverterBase):
         size = photo_size(photo, item, as_size(image.get("height"), image.get("width")))
         masks = [one.get("segmentation") if isinstance(one, dict) else None for one in records]
         return Photo(photo, size, [Object(self.class_name, mask) for mask in masks], place=str(item))
-
-
-def _is_sa1b(path: Path) -> bool:
-    content = path.read_bytes()
-    return all(word in content for word in WORDS)

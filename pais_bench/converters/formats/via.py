@@ -16,10 +16,11 @@ from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, role_of
+from pais_bench.images.files import files_with, role_of
 from pais_bench.images.pixels import Size
 
 NAMES = ("class", "label", "category", "name", "type")
+WORD = b'"shape_attributes"'
 WITHOUT_MASK = {
     "rect": "boxes, which have no mask",
     "point": "points, which are no areas",
@@ -42,13 +43,13 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether a JSON file has regions of VIA."""
-        return any(map(_is_via, files_below(folder, ".json")))
+        return any(files_with(folder, ".json", WORD))
 
     def subsets(self) -> Mapping[str, Sequence[Entry]]:
         """Return the photos by subset, which the path of their VIA file names."""
         found: dict[str, list[Entry]] = {}
         unlabelled = 0
-        for path in filter(_is_via, files_below(self.folder, ".json")):
+        for path in files_with(self.folder, ".json", WORD):
             for name, regions in _photos(path):
                 if regions:
                     place = f"{path}: {name}"
@@ -85,10 +86,6 @@ class Converter(ConverterBase):
         if len(chosen) != 1 or not isinstance(chosen[0], str) or not chosen[0].strip():
             raise BenchError(f"{place}: its {self._attribute} is {value!r}, not one class; choose one in VIA")
         return chosen[0].strip()
-
-
-def _is_via(path: Path) -> bool:
-    return b'"shape_attributes"' in path.read_bytes()
 
 
 def _photos(path: Path) -> list[tuple[str, list[Any]]]:
