@@ -28,6 +28,8 @@ KEYS = {
     "category": ("id", "name"),
 }
 """The keys that the COCO format requires of a record."""
+LISTS = ("images", "annotations", "categories")
+"""The lists that a COCO annotation file has."""
 
 Record = Mapping[str, Any]
 
@@ -205,6 +207,12 @@ def name_record(noun: str, position: int, record: Any) -> str:
     """Return what a message calls a record: by its id, or by its position in the list where it has no valid one."""
     has_id = isinstance(record, Mapping) and type(record.get("id")) is int and abs(record["id"]) < 2**63
     return f"{noun} {record['id']}" if has_id else f"{noun} number {position} of the list"
+
+
+def file_name(image: object) -> str:
+    """Return the file name of an image record; nothing where the record has none."""
+    name = image.get("file_name") if isinstance(image, Mapping) else None
+    return name if isinstance(name, str) else ""
 
 
 def _describe_polygon(mask: Any) -> str:

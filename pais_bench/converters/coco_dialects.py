@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 from pais_bench.annotations.complete import as_size
 from pais_bench.annotations.json_file import read_json_file
+from pais_bench.annotations.validate import LISTS
 from pais_bench.converters.coco_join import join
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, packed_files, role_of
 from pais_bench.images.pixels import Size
 
-LISTS = ("images", "annotations", "categories")
 OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 """What COCO's own files begin with that hold no instances."""
 PREFIX = re.compile(r"[0-9a-f]{8}-")

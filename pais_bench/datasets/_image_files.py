@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pais_bench.annotations.store import DroppedRecord, ProgressCallback, Subset
+from pais_bench.annotations.validate import file_name
 from pais_bench.errors import BenchError
 from pais_bench.images.check import check_file, copies, in_threads
 from pais_bench.images.files import ImageFolder
@@ -43,7 +44,7 @@ def check_images(
     Invalid records pass, because the store reports them.
     """
     images, missing = _find(subset, progress)
-    rows = [row for row, image in enumerate(images) if _name(image) and row not in missing]
+    rows = [row for row, image in enumerate(images) if file_name(image) and row not in missing]
     paths = [subset.folder / images[row]["file_name"] for row in rows]
     results = in_threads(lambda path: check_file(path, decode), paths, str(subset.folder), progress)
     checked: dict[int, _Checked] = {}
@@ -70,7 +71,7 @@ def check_images(
 def report_copies(subsets: Mapping[str, Subset], progress: ProgressCallback) -> None:
     """Report images that two records name, and files with the same content in one subset or in two."""
     paths = {
-        name: [subset.folder / image["file_name"] for image in subset.images if _name(image)]
+        name: [subset.folder / image["file_name"] for image in subset.images if file_name(image)]
         for name, subset in subsets.items()
     }
     within: dict[str, list[list[Path]]] = {name: [] for name in subsets}
@@ -110,12 +111,6 @@ def _equations(groups: Iterable[list[Path]]) -> str:
     return ", ".join(" = ".join(map(_escape, map(str, group[:EXAMPLES]))) for group in list(groups)[:EXAMPLES])
 
 
-def _name(image: Any) -> str:
-    """Return the file name of a record, or nothing where it is none."""
-    name = image.get("file_name") if isinstance(image, dict) else None
-    return name if isinstance(name, str) else ""
-
-
 def _escape(name: str) -> str:
     """Return a name, escaped if it is not printable."""
     return name if name.isprintable() else ascii(name)
@@ -124,10 +119,10 @@ def _escape(name: str) -> str:
 def _find(subset: Subset, progress: ProgressCallback) -> tuple[list[Any], dict[int, str]]:
     """Return the records with the names of their files, and of every row without a file its message."""
     folder = ImageFolder(subset.folder)
-    files = folder.find([_name(image) for image in subset.images])
+    files = folder.find([file_name(image) for image in subset.images])
     images, missing, other = list(subset.images), {}, []
     for row, file in enumerate(files):
-        name = _name(images[row])
+        name = file_name(images[row])
         if name and file is None:
             hint = folder.hint(name)
             missing[row] = f"{_escape(name)}{f' ({_escape(hint)})' if hint else ''}"

@@ -15,14 +15,12 @@ from pais_bench.annotations.complete import Notes, complete_integers
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.sources import Sources
 from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress, write_store
-from pais_bench.annotations.validate import abbreviate
+from pais_bench.annotations.validate import LISTS, abbreviate, file_name
 from pais_bench.datasets._image_files import check_images, report_copies
 from pais_bench.datasets._segments import read_segments
 from pais_bench.errors import BenchError
 from pais_bench.images.check import verify_if
 from pais_bench.study.base import StrictConfig
-
-LISTS = ("images", "annotations", "categories")
 
 
 class Options(StrictConfig):
@@ -197,8 +195,7 @@ def _require_disjoint(train: Subset, unlabelled: Subset) -> None:
 def _files(subset: Subset) -> list[str]:
     """Return the path of every image's file without links in the folder; records without a file name are left out."""
     folder = subset.folder.resolve()
-    names = (image.get("file_name") for image in subset.images if isinstance(image, dict))
-    return [os.path.normpath(folder / name) for name in names if isinstance(name, str) and name]
+    return [os.path.normpath(folder / name) for name in map(file_name, subset.images) if name]
 
 
 def _paths(options: Options) -> dict[str, tuple[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from pais_bench.annotations.complete import as_integer
 from pais_bench.annotations.store import Objects, ignore_progress
+from pais_bench.annotations.validate import file_name
 from pais_bench.errors import BenchError
 from pais_bench.images.check import copies
 from pais_bench.images.files import ImageFolder
@@ -56,7 +57,7 @@ def divide(content: Mapping[str, Any], source: Path, images: Path) -> tuple[dict
 
 def photos(records: list[Any], images: Path) -> list[int]:
     """Return of each image record the number of its photo, 0.. in the order of the records."""
-    names = [_name(record) for record in records]
+    names = [file_name(record) for record in records]
     files = ImageFolder(images).find(names)
     keys: list[object] = [VARIANT.sub("", name) if name else row for row, name in enumerate(names)]
     rows: dict[Path, list[int]] = {}
@@ -86,8 +87,3 @@ def _objects(annotations: list[Any], photo_of: Mapping[int, int]) -> Objects:
 
 def _integer(record: Any, key: str) -> int | None:
     return as_integer(record.get(key)) if isinstance(record, Mapping) else None
-
-
-def _name(record: Any) -> str:
-    name = record.get("file_name") if isinstance(record, Mapping) else None
-    return name if isinstance(name, str) else ""

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pais_bench.annotations.json_file import read_json_file
+from pais_bench.annotations.validate import LISTS
 from pais_bench.converters.coco_dialects import OTHER_TASKS, is_coco, is_to_be_rewritten, sizes_by_name
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, packed_files, role_of
 from pais_bench.images.pixels import Size
 
-LISTS = ("images", "annotations", "categories")
 DEPTH = 3
 """Levels of folders that are searched, the given one included."""
 LARGEST = 20
