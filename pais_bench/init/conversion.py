@@ -54,10 +54,13 @@ def convert_folder(
         for subset, path in converted.files.items():  # which are not the files that are written
             lines = [line.replace(f"{path}: ", f"{subset or 'labels'}: ", 1) for line in lines]
     notes = [f"The labels are of the format {format_}; `pais-bench import-data` converts them alone.", *lines]
-    parts = _parts(folder, contents, notes)
-    part = Part(folder, folder)
-    texts = {path: json.dumps(mark(content, INIT)) + "\n" for path, content in zip(paths, parts, strict=True)}
-    return Conversion(Layout(part, None, None, ()), texts, notes, converted.labels)
+    texts = marked(paths, _parts(folder, contents, notes))
+    return Conversion(Layout(Part(folder, folder), None, None, ()), texts, notes, converted.labels)
+
+
+def marked(paths: Sequence[Path], contents: Sequence[Any]) -> dict[Path, str]:
+    """Return the text of each COCO file, which says that init wrote it."""
+    return {path: json.dumps(mark(content, INIT)) + "\n" for path, content in zip(paths, contents, strict=True)}
 
 
 def _parts(folder: Path, contents: dict[str, Any], notes: list[str]) -> tuple[Any, Any]:

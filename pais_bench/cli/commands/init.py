@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 
 from pais_bench import plugins
 from pais_bench.annotations.json_file import read_json_file
+from pais_bench.annotations.sources import read_classes
 from pais_bench.annotations.store import REPAIRED, Store, dataset_folder
 from pais_bench.cli import context
-from pais_bench.converters.coco_dialects import INIT, mark, written_by
+from pais_bench.converters.coco_dialects import INIT, written_by
 from pais_bench.converters.convert import COCO, UnknownFormat, formats, found_formats
 from pais_bench.converters.drawn_pictures import drawn_pictures
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, image_files
-from pais_bench.init.conversion import Conversion, convert_folder
+from pais_bench.init.conversion import Conversion, convert_folder, marked
 from pais_bench.init.device import find_device, find_weights, weight_folders
 from pais_bench.init.division import divide
 from pais_bench.init.facts import list_facts
@@ -132,8 +133,7 @@ def _written_by_init(folder: Path) -> set[Path]:
 def _divide(layout: Layout, paths: list[Path]) -> dict[Path, str]:
     """Return the two files that one annotation file is divided into, by their path."""
     source = layout.train.annotations
-    parts = divide(read_json_file(source), source, layout.train.images)
-    return {path: json.dumps(mark(part, INIT)) + "\n" for path, part in zip(paths, parts, strict=True)}
+    return marked(paths, divide(read_json_file(source), source, layout.train.images))
 
 
 def _require_absent(paths: list[Path], force: bool) -> None:
@@ -175,7 +175,7 @@ def _look(folder: Path, conversion: Conversion) -> Found:
         if outside := [path for path in photos if not Path(os.path.abspath(path)).is_relative_to(root)]:
             notes.append(f"{len(outside)} photos are outside of {folder}, the first: {outside[0]}")
         named = {path.resolve() for path in [*conversion.labels, *photos]}
-        needs_repair, classes = (prepared / REPAIRED).exists(), _classes(stores["train"])
+        needs_repair, classes = (prepared / REPAIRED).exists(), read_classes(prepared) or []
         return Found(options, summarise(prepared), notes, needs_repair, named, classes)
 
 
@@ -185,14 +185,6 @@ def _as_planned(line: str) -> str:
         if line.startswith(done):
             return f"`prepare --repair` {planned} {line.removeprefix(done)}"
     return line
-
-
-def _classes(store: Store) -> list[dict[str, Any]]:
-    """Return COCO's records of the classes of a subset."""
-    return [
-        {"id": number, "name": name, **({} if thing else {"isthing": 0})}
-        for (number, name), thing in zip(store.categories, store.isthing, strict=True)
-    ]
 
 
 def _add_unlabelled(arguments: Namespace, found: Found) -> tuple[Found, Path, str]:
