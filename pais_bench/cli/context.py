@@ -9,10 +9,11 @@ import sys
 import time
 import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from pais_bench import plugins
 from pais_bench.annotations.store import Store
 from pais_bench.cli.prepared import open_stores
 from pais_bench.errors import BenchError
@@ -88,6 +89,33 @@ def add_gpus(parser: ArgumentParser) -> None:
 def _comma_separated(text: str) -> list[str]:
     """Return names between commas, once each."""
     return list(dict.fromkeys(name for name in map(str.strip, text.split(",")) if name))
+
+
+def add_sources(parser: ArgumentParser) -> None:
+    """Add the published files of split families that read one."""
+    source = "published file or folder of a split family that reads one; may be given several times"
+    parser.add_argument("--source", action="append", default=[], metavar="FAMILY=PATH", help=source)
+
+
+def find_sources(arguments: Namespace) -> dict[str, Path]:
+    """Return the path of each family that --source names; raise BenchError for an unknown family."""
+    sources, families = named_paths("--source", arguments.source), plugins.names("families")
+    for family in sources.keys() - set(families):
+        raise BenchError(f"--source {family}: no such family; choose one of {', '.join(families)}")
+    return sources
+
+
+def named_paths(option: str, texts: Sequence[str]) -> dict[str, Path]:
+    """Return the path of each name of NAME=PATH; raise BenchError for another text, and for a name given twice."""
+    pairs: dict[str, Path] = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            raise BenchError(f"{option} {text}: not a name and a path; give NAME=PATH")
+        if name in pairs:
+            raise BenchError(f"{option} {text}: '{name}' is given twice; give each name once")
+        pairs[name] = Path(path)
+    return pairs
 
 
 def claim_named_gpus(arguments: Namespace, count: int) -> None:

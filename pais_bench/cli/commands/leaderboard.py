@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from pathlib import Path
 
-from pais_bench import plugins
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
 
@@ -22,8 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     truth = "ground truth of a dataset: its prepared folder, results/datasets/LABEL, or a COCO annotation file"
     parser.add_argument("--truth", action="append", required=True, metavar="LABEL=PATH", help=truth)
-    source = "published file or folder of a split family that reads one; may be given several times"
-    parser.add_argument("--source", action="append", default=[], metavar="FAMILY=PATH", help=source)
+    context.add_sources(parser)
     out = "folder of leaderboard.html, leaderboard.csv and the evaluated numbers (default: leaderboard)"
     parser.add_argument("--out", type=Path, default=Path("leaderboard"), help=out)
 
@@ -40,12 +37,10 @@ def run(arguments: Namespace) -> int:
         raise BenchError(f"{folder}: no such folder; name the one that holds the bundles")
     if out.resolve().is_relative_to(folder.resolve()):
         raise BenchError(f"--out {out}: lies among the bundles; name another folder for the page")
-    sources = _pairs("--source", arguments.source)
-    for family in set(sources) - set(plugins.names("families")):
-        raise BenchError(f"--source {family}: no such family; choose one of {', '.join(plugins.names('families'))}")
+    sources = context.find_sources(arguments)
     truths = {
         label: Truth.open(label, path, sources, out / "truth" / label)
-        for label, path in _pairs("--truth", arguments.truth).items()
+        for label, path in context.named_paths("--truth", arguments.truth).items()
     }
     entries = read_entries(folder, truths, out / "evaluated", context.print_progress)
     for path in write_leaderboard(out, rank(entries.fitting), entries.refused, truths):
@@ -54,16 +49,3 @@ def run(arguments: Namespace) -> int:
         count = len(entries.fitting) + len(entries.refused)
         print(f"{len(entries.refused)} of {count} bundles were refused; the page has the reasons", file=sys.stderr)
     return 1 if entries.refused else 0
-
-
-def _pairs(option: str, texts: Sequence[str]) -> dict[str, Path]:
-    """Return the path of each name of NAME=PATH; raise BenchError for another text, and for a name given twice."""
-    pairs: dict[str, Path] = {}
-    for text in texts:
-        name, _, path = text.partition("=")
-        if not name or not path:
-            raise BenchError(f"{option} {text}: not a name and a path; give NAME=PATH")
-        if name in pairs:
-            raise BenchError(f"{option} {text}: '{name}' is given twice; give each name once")
-        pairs[name] = Path(path)
-    return pairs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from pais_bench import plugins
 from pais_bench.cli import context
@@ -20,13 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     context.add_results(parser)
     parser.add_argument("--percents", type=float, nargs="+", help="percents (default: the study's)")
     parser.add_argument("--folds", type=int, nargs="+", help="folds (default: the study's)")
-    parser.add_argument(
-        "--source",
-        action="append",
-        default=[],
-        metavar="FAMILY=PATH",
-        help="published file or folder of a family that reads one; may be given several times",
-    )
+    context.add_sources(parser)
 
 
 def run(arguments: Namespace) -> None:
@@ -38,7 +31,7 @@ def run(arguments: Namespace) -> None:
         raise BenchError(f"--percents {wrong[0]:g}: give percents above 0, up to 100")
     if beyond := [fold for fold in folds if not 0 <= fold < 2**32]:
         raise BenchError(f"--folds {beyond[0]}: give whole numbers from 0 on, below 2^32")
-    sources = _sources(arguments.source)
+    sources = context.find_sources(arguments)
     sets: dict[str, set[int]] = {}
     left_out: dict[str, None] = {}
     for family in sorted({*plugins.names("families")} - {IMPORTED}):
@@ -75,14 +68,3 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 def _cell(first: set[int], second: set[int]) -> str:
     shared = len(first & second)
     return f"{shared} ({100 * shared / min(len(first), len(second)):.1f})"
-
-
-def _sources(arguments: Sequence[str]) -> dict[str, Path]:
-    sources = {}
-    for argument in arguments:
-        family, equals, path = argument.partition("=")
-        if not equals or family not in plugins.names("families"):
-            known = ", ".join(plugins.names("families"))
-            raise BenchError(f"--source {argument}: not FAMILY=PATH; the families are {known}")
-        sources[family] = Path(path)
-    return sources
