@@ -82,11 +82,13 @@ class Store:
         """Map the tables that a subset's entry in the manifest names."""
         self.digest: str = entry["sha256"]
         self._location = folder, subset, moved
-        images = folder / entry["folder"]
-        follow = moved is not None and images.is_relative_to(moved[0])
-        self._folder: Path = moved[1] / images.relative_to(moved[0]) if follow and moved else images
-        tables = {name: _map(folder / file, entry["files"][file]) for name, file in _files(subset).items()}
-        self._images, self._annotations = tables["images"], tables["annotations"]
+        self._folder: Path = folder / entry["folder"]
+        if moved and self._folder.is_relative_to(moved[0]):
+            self._folder = moved[1] / self._folder.relative_to(moved[0])
+        files, sizes = _files(subset), entry["files"]
+        self._images, self._annotations = (
+            _map(folder / files[name], sizes[files[name]], schema) for name, schema in SCHEMAS.items()
+        )
         metadata = self._images.batch.schema.metadata
         self._categories, self._extra = json.loads(metadata[b"categories"]), metadata[b"extra"]
         by_id = sorted(self._categories, key=lambda category: category["id"])
@@ -249,12 +251,12 @@ def _files(subset: str) -> dict[str, str]:
     return {table: f"{subset}.{table}.arrow" for table in SCHEMAS}
 
 
-def _map(path: Path, size: int) -> Table:
+def _map(path: Path, size: int, schema: pa.Schema) -> Table:
     if not path.is_file():
         raise BenchError(f"{path}: the records are missing; {PREPARE} again")
     if path.stat().st_size != size:
         raise BenchError(f"{path}: does not have the size that {MANIFEST} records; {PREPARE} again")
-    return map_table(path, SCHEMAS[path.name.split(".")[-2]], f"{PREPARE} again")
+    return map_table(path, schema, f"{PREPARE} again")
 
 
 def _read_entries(folder: Path) -> dict[str, Any]:
