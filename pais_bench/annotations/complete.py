@@ -6,10 +6,10 @@ is reported as a fault.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -118,11 +118,7 @@ def measure(record: Mapping[str, Any], keys: Collection[str], size: tuple[int, i
 
 def unused_ids(used: Collection[int]) -> Iterator[int]:
     """Yield the positive integers that are not used, from 1 on."""
-    number = 0
-    while True:
-        number += 1
-        if number not in used:
-            yield number
+    return (number for number in itertools.count(1) if number not in used)
 
 
 def find_repeated(ids: IntArray, records: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -179,12 +175,12 @@ def _complete_polygons(mask: list[Any]) -> tuple[list[Any], list[str]]:
     if all(type(value) in (int, float) for value in read):
         return ([read], [*forms, "flat polygon"]) if len(read) >= 6 else (read, forms)
     if _are_pairs(read):
-        return [list(chain.from_iterable(read))], [*forms, "pairs"]
+        return [list(itertools.chain.from_iterable(read))], [*forms, "pairs"]
     if all(isinstance(part, list) and part and all(isinstance(inner, list) for inner in part) for part in read):
         if all(map(_are_pairs, read)):
-            return [list(chain.from_iterable(part)) for part in read], [*forms, "pairs"]
+            return [list(itertools.chain.from_iterable(part)) for part in read], [*forms, "pairs"]
         if all(len(inner) >= 6 for part in read for inner in part):
-            return list(chain.from_iterable(read)), [*forms, "nested polygon"]
+            return list(itertools.chain.from_iterable(read)), [*forms, "nested polygon"]
     return read, forms
 
 
