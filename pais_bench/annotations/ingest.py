@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES
 from pais_bench.annotations.complete import as_integer
 from pais_bench.annotations.panoptic import is_thing
-from pais_bench.annotations.repair import AnnotationRepair, ChangedRecord, DroppedRecord
+from pais_bench.annotations.repair import AnnotationRepair, DroppedRecord
 from pais_bench.annotations.rle_columns import IntArray, InvalidRecords
 from pais_bench.annotations.validate import (
     FAULTS,
@@ -31,8 +31,6 @@ from pais_bench.annotations.validate import (
     image_columns,
 )
 from pais_bench.errors import BenchError
-
-__all__ = ["ChangedRecord", "Converted", "DroppedRecord", "Subset", "convert", "drop_parents", "require_objects"]
 
 
 @dataclass(frozen=True)

@@ -19,29 +19,13 @@ import numpy as np
 import pyarrow as pa
 
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES, Table, digest, map_table, write_table
-from pais_bench.annotations.ingest import (
-    ChangedRecord,
-    Converted,
-    DroppedRecord,
-    Subset,
-    convert,
-    drop_parents,
-    require_objects,
-)
+from pais_bench.annotations.ingest import Converted, Subset, convert, drop_parents, require_objects
 from pais_bench.annotations.panoptic import is_thing
+from pais_bench.annotations.repair import ChangedRecord, DroppedRecord
 from pais_bench.errors import BenchError
 from pais_bench.whole_file import write_text
 
-__all__ = [
-    "DroppedRecord",
-    "Objects",
-    "ProgressCallback",
-    "Store",
-    "Subset",
-    "dataset_folder",
-    "ignore_progress",
-    "write_store",
-]
+__all__ = ["Objects", "ProgressCallback", "Store", "Subset", "dataset_folder", "ignore_progress", "write_store"]
 
 MANIFEST, REPAIRED = "dataset.json", "repaired.json"
 SCHEMAS = {"images": IMAGES, "annotations": ANNOTATIONS}

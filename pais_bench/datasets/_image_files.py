@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pais_bench.annotations.store import DroppedRecord, ProgressCallback, Subset
+from pais_bench.annotations.repair import DroppedRecord
+from pais_bench.annotations.store import ProgressCallback, Subset
 from pais_bench.annotations.validate import file_name
 from pais_bench.errors import BenchError
 from pais_bench.images.check import check_file, copies, in_threads

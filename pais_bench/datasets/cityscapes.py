@@ -9,8 +9,9 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from pais_bench.annotations.repair import DroppedRecord
 from pais_bench.annotations.sources import Sources
-from pais_bench.annotations.store import DroppedRecord, ProgressCallback, Subset, ignore_progress, write_store
+from pais_bench.annotations.store import ProgressCallback, Subset, ignore_progress, write_store
 from pais_bench.datasets._cityscapes import Frame, find_annotations, find_frames, read_subset
 from pais_bench.datasets._image_files import report_copies
 from pais_bench.errors import BenchError
