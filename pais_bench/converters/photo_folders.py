@@ -26,11 +26,11 @@ class PhotoFolders:
         self.near = sorted(path for path in near if path.is_dir())
 
     def find(self, annotations: Path, sizes: Mapping[str, Size | None]) -> Path | None:
-        """Return the folder in which most of the names are files, the nearest of several; None where none is.
+        """Return the folder in which most of the names are files; None where no folder has any of them.
 
-        sizes are the (H, W) that the annotation file gives the names. Of folders that have as many, but other files,
-        it is the one whose files have these sizes, as thumbnails have not, else whose paths end like the names or, if
-        none does, that is named as one of photos; BenchError where that does not tell.
+        sizes are the (H, W) that the annotation file gives the names. Several folders may have equally many of the
+        names. Where their files are the same, the nearest folder is taken. Where they differ, the folder with the
+        highest rank is taken (see _rank). Raises BenchError where two different folders have the highest rank.
         """
         names = list(sizes)
         role = role_of(annotations.relative_to(self.root))
@@ -45,12 +45,12 @@ class PhotoFolders:
             return None
         ranks = {best: (True, 0, 0.0)}
         for folder in (folder for folder in counts if counts[folder] == counts[best]):
-            for name, file, other in zip(names, found[best], found[folder], strict=True):
-                if file and other:
-                    if not filecmp.cmp(best / file, folder / other, shallow=False):
-                        for top, path in ((best, best / file), (folder, folder / other)):
-                            ranks[top] = (_fits(path, sizes[name]), *self._rank(annotations, name, path))
-                    break
+            triples = zip(names, found[best], found[folder], strict=True)
+            shared = ((name, best / file, folder / other) for name, file, other in triples if file and other)
+            name, path, other = next(shared, ("", best, best))
+            if path != other and not filecmp.cmp(path, other, shallow=False):
+                ranks[best] = self._rank(annotations, name, sizes[name], path)
+                ranks[folder] = self._rank(annotations, name, sizes[name], other)
         chosen, *others = (folder for folder in ranks if ranks[folder] == max(ranks.values()))
         if others:
             raise BenchError(
@@ -75,21 +75,25 @@ class PhotoFolders:
             self.listed[folder] = ImageFolder(folder)
         return self.listed[folder]
 
-    def _rank(self, annotations: Path, name: str, file: Path) -> tuple[int, float]:
-        """Return how many last parts of a name a file has, and how much its folders are named as those of photos.
+    def _rank(self, annotations: Path, name: str, size: Size | None, file: Path) -> tuple[bool, int, float]:
+        """Return three values by which files of one name in different folders are ranked, the first counting most.
 
-        The latter is -1 for labels, 0 for other words and 2 for photos, on average, and 3 for photos of the subset;
-        folders that hold the annotations are of photos, as is the whole one, unless they are named as those of labels.
+        They are: whether the photo has the size that its record states, which a thumbnail has not | how many parts at
+        the end of the file's path are also the end of the name | how much its folders are named like folders of photos:
+        -1 if one is named like a folder of labels, 0 to 2 for the mean of _photo_words over the folders, 3 if they are
+        also named like the subset. The root and the folder of the annotations count as folders of photos, unless they
+        are named like one of labels.
         """
+        fits = _fits(file, size)
         pairs = zip(reversed(PurePosixPath(name.replace("\\", "/")).parts), reversed(file.parts), strict=False)
         ending = len(list(itertools.takewhile(lambda pair: pair[0].lower() == pair[1].lower(), pairs)))
         words = [part.lower() for part in file.parent.parts[len(self.root.parts) :]]
         if any(OF_LABELS.search(word) for word in words):
-            return ending, -1
+            return fits, ending, -1
         own = not words or file.parent in (self.root, annotations.parent)
         photos = 2 if own else sum(map(_photo_words, words)) / len(words)
         role = role_of(annotations.relative_to(self.root))
-        return ending, photos + (photos == 2 and role != "" and role_of(Path(*words)) == role)
+        return fits, ending, photos + (photos == 2 and role != "" and role_of(Path(*words)) == role)
 
 
 def _fits(path: Path, size: Size | None) -> bool:
@@ -100,6 +104,6 @@ def _fits(path: Path, size: Size | None) -> bool:
 
 
 def _photo_words(name: str) -> int:
-    """Return 2 for a name of words for photos and subsets alone, 1 for one with a word for photos, else 0."""
+    """Return 2 for a name that has only words for photos and subsets, 1 for one that has other words too, else 0."""
     rest = PHOTOS.sub("", ROLE.sub("", name))
     return 2 if not re.search("[a-z]", rest) else int(bool(PHOTOS.search(name)))
