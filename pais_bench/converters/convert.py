@@ -16,6 +16,7 @@ from pais_bench.converters.coco_file import Classes, CocoFile
 from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Photo
 from pais_bench.errors import BenchError
 from pais_bench.images.check import in_threads
+from pais_bench.images.files import require_data_folder
 from pais_bench.whole_file import open_whole, write_text
 
 COCO = "coco"
@@ -54,10 +55,7 @@ def find_format(folder: Path, ignored: Collection[Path] = ()) -> str:
     way only where no other labels are there, COCO's with masks included. ignored COCO files, by absolute path, do not
     count.
     """
-    if folder.is_file():
-        raise BenchError(f"{folder}: is a file; unpack it if it is an archive, and give the folder")
-    if not folder.is_dir():
-        raise BenchError(f"{folder}: no such folder; give the one that holds photos and labels")
+    require_data_folder(folder, "photos and labels")
     found = found_formats(folder)
     coco = [path for path in coco_files(folder) if path.resolve() not in ignored]
     if set(found) <= set(GIVE_WAY) and any(map(has_masks, coco)):

@@ -127,6 +127,14 @@ class ImageFolder:
         return index
 
 
+def require_data_folder(folder: Path, content: str) -> None:
+    """Raise BenchError unless there is such a folder; content names what it is to hold."""
+    if folder.is_file():
+        raise BenchError(f"{folder}: is a file; unpack it if it is an archive, and give the folder")
+    if not folder.is_dir():
+        raise BenchError(f"{folder}: no such folder; give the one that holds {content}")
+
+
 def files_below(folder: Path, *suffixes: str) -> list[Path]:
     """Return the files below a folder that have one of these suffixes in any case, sorted.
 

@@ -11,7 +11,7 @@ from pais_bench.annotations.validate import LISTS
 from pais_bench.converters.coco_dialects import OTHER_TASKS, is_coco, is_to_be_rewritten, sizes_by_name
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
-from pais_bench.images.files import files_below, packed_files, role_of
+from pais_bench.images.files import files_below, packed_files, require_data_folder, role_of
 from pais_bench.images.pixels import Size
 
 DEPTH = 3
@@ -62,10 +62,7 @@ def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
     its folders. A test set with annotations stands for a validation set that is absent. ignored files, by absolute
     path, do not count.
     """
-    if folder.is_file():
-        raise BenchError(f"{folder}: is a file; unpack it if it is an archive, and give the folder")
-    if not folder.is_dir():
-        raise BenchError(f"{folder}: no such folder; give the one that holds images and annotations")
+    require_data_folder(folder, "images and annotations")
     files, empty, faults = _read_candidates(folder, ignored)
     roles: dict[str, list[Path]] = {}
     for path in files:

@@ -9,7 +9,7 @@ from typing import Any
 from pais_bench.converters.drawn_pictures import drawn_pictures
 from pais_bench.errors import BenchError
 from pais_bench.images.check import copies, in_threads
-from pais_bench.images.files import files_below, image_files, image_suffixes
+from pais_bench.images.files import files_below, image_files, image_suffixes, require_data_folder
 from pais_bench.images.pixels import Size, UnreadableImage, read_header
 
 CAMERA = (".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
@@ -24,8 +24,7 @@ def list_unlabelled(
     named are the photos and label images of the study, by resolved path; they are left out, and so are their copies
     byte for byte. Raises BenchError where no photo is left.
     """
-    if not folder.is_dir():
-        raise BenchError(f"{folder}: no such folder; give the one that holds the photos without labels")
+    require_data_folder(folder, "the photos without labels")
     files, drawn = image_files(folder), set(drawn_pictures(folder, named))
     others = [name for name in files if name not in drawn and (folder / name).resolve() not in named]
     groups = copies({"named": list(named), "others": [folder / name for name in others]}, progress)

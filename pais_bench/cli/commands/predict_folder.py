@@ -18,7 +18,7 @@ from pais_bench.annotations.store import dataset_folder
 from pais_bench.cli import context
 from pais_bench.errors import BenchError
 from pais_bench.evaluation.results_file import read_ground_truth
-from pais_bench.images.files import image_files
+from pais_bench.images.files import image_files, require_data_folder
 from pais_bench.images.pixels import read_pixels
 from pais_bench.runs.files import RUN
 from pais_bench.study.base import parse
@@ -136,8 +136,7 @@ def _prepared_classes(run: Run, folder: Path, content: str | None) -> list[dict[
 def _check_paths(arguments: Namespace) -> list[str]:
     """Return the names of the images; raise BenchError for what would fail after the prediction."""
     folder, out, overlays = arguments.folder, arguments.out, arguments.overlays
-    if not folder.is_dir():
-        raise BenchError(f"{folder}: no such folder; name one that holds images")
+    require_data_folder(folder, "images")
     if out.is_dir():
         raise BenchError(f"{out}: is a folder; let --out name a file")
     if overlays and overlays.resolve().is_relative_to(folder.resolve()):
