@@ -29,7 +29,7 @@ from pais_bench.machine.gpu import check_gpus, check_torch
 from pais_bench.machine.node import check_node
 from pais_bench.machine.slurm import SINFO, check_slurm
 from pais_bench.provenance import FRAMEWORKS, LOCKS, incompatible_packages, install_command, installed
-from pais_bench.study.load import load_study, shipped
+from pais_bench.study.load import STUDIES, load_study
 from pais_bench.study.study import Study
 from pais_bench.study.yaml_file import read_yaml
 from pais_bench.workflow.progress import Progress, measured_step_seconds
@@ -105,7 +105,7 @@ def _print_findings(findings: Iterable[Finding], indent: str = "") -> int:
 def _subsets(names: Sequence[str], results: Path, backends: Sequence[str]) -> dict[str, list[Path]]:
     """Return the image files of each subset of a study, of a folder of subsets, or of several folders."""
     folders = [Path(name) for name in names]
-    if len(names) == 1 and (names[0] in shipped().split(", ") or folders[0].suffix in (".yaml", ".yml")):
+    if len(names) == 1 and ((STUDIES / f"{names[0]}.yaml").is_file() or folders[0].suffix in (".yaml", ".yml")):
         stores = open_stores(load_study(names[0]), results)
         return {name: [store.path(image_id) for image_id in store.image_ids] for name, store in stores.items()}
     for name, folder in zip(names, folders, strict=True):
