@@ -11,7 +11,7 @@ import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pais_bench import plugins
 from pais_bench.annotations.store import Store
@@ -24,6 +24,9 @@ from pais_bench.study.run import ModelCheckpoint, Run
 from pais_bench.study.split import SplitChoice
 from pais_bench.study.study import Study
 from pais_bench.whole_file import write_text
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -197,6 +200,17 @@ def quieten_fabric() -> None:
     """Silence Fabric's hints: several GPUs are started by srun in the workflow, TF32 is a key of the study."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # to INFO by its import
     warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
+
+
+def one_device(arguments: Namespace, run: Run) -> Fabric:
+    """Set torch's threads and the run's precision, and return the one device that predicts."""
+    import torch
+    from lightning_fabric import Fabric
+
+    torch.set_num_threads(arguments.threads)
+    torch.set_float32_matmul_precision(run.training.matmul_precision)
+    quieten_fabric()
+    return Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
 
 
 def print_progress(text: str) -> None:

@@ -23,9 +23,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Write predictions.json (COCO results) and examples.json; raise BenchError where the run is not trained."""
     context.claim_named_gpus(arguments, 1)  # before torch looks for GPUs
-    import torch
-    from lightning_fabric import Fabric
-
     from pais_bench.training import examples
     from pais_bench.training.networks import load_trained
     from pais_bench.training.predict import predict
@@ -35,10 +32,7 @@ def run(arguments: Namespace) -> None:
     run, checkpoint = context.find_run(study, arguments), context.find_checkpoint(study, arguments)
     store, folder = context.open_store(study, arguments.results, "val"), arguments.results / run.folder
     require_trained(run, arguments.results)
-    torch.set_num_threads(arguments.threads)
-    torch.set_float32_matmul_precision(run.training.matmul_precision)
-    context.quieten_fabric()
-    fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
+    fabric = context.one_device(arguments, run)
     backend = load_trained(run, store.isthing, folder, checkpoint).to(fabric.device)
     with fabric.autocast():
         workers = context.count_workers(arguments, fabric.device.type, max(1, len(arguments.gpus)))

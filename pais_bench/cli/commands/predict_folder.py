@@ -61,22 +61,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write the file; raise BenchError where something is missing, or after the end where images are left out."""
-    import torch
-    from lightning_fabric import Fabric
-
     from pais_bench.training.predict_folder import keep_above, predict_folder
 
     provenance.require_versions(arguments.locked)
     names = _check_paths(arguments)
     run, categories = read_run(arguments.run, arguments.classes)
     classes = {category["id"]: category["name"] for category in categories}
-    torch.set_num_threads(arguments.threads)
-    torch.set_float32_matmul_precision(run.training.matmul_precision)
-    context.quieten_fabric()
-    fabric = Fabric(accelerator=arguments.accelerator, devices=1, precision=run.training.precision)
+    fabric = context.one_device(arguments, run)
     network = _load(run, categories, arguments, fabric.device)
-    score = arguments.score if arguments.score is not None else LABEL_SCORE if arguments.as_labels else 0.0
-    workers, keep = context.count_workers(arguments, fabric.device.type), keep_above(score, arguments.mask_iou)
+    default = LABEL_SCORE if arguments.as_labels else 0.0
+    keep = keep_above(default if arguments.score is None else arguments.score, arguments.mask_iou)
+    workers = context.count_workers(arguments, fabric.device.type)
     predictions = predict_folder(network, run, arguments.folder, names, list(classes), keep, fabric.device, workers)
     faults: list[str] = []
     with fabric.autocast(), open_whole(arguments.out) as file:
