@@ -531,7 +531,7 @@ def test_photos_and_labels_that_do_not_match_are_named(tmp_path: Path, capsys: p
     foreground = scene()["train/a"][0][1].astype(np.uint8) * 255
     save_photo(tmp_path / "foreground" / "a.png")
     save_mask(tmp_path / "foreground" / "a_masks.png", foreground)
-    assert "its one number is 255, as of a mask of all objects" in complain(capsys, tmp_path / "foreground")
+    assert "its one number is 255, like a mask of all objects" in complain(capsys, tmp_path / "foreground")
     write_shapes(tmp_path / "twice", shape("leaf", "rectangle", [[2, 2], [9, 9]]))
     (tmp_path / "twice" / "b.json").write_text((tmp_path / "twice" / "a.json").read_text().replace("leaf", "stem"))
     named = f"({tmp_path / 'twice' / 'a.json'} and {tmp_path / 'twice' / 'b.json'})"
@@ -614,7 +614,7 @@ def test_images_that_hold_no_exact_numbers_are_refused(tmp_path: Path, capsys: p
         write_instances(tmp_path / format_, foreground.astype(np.uint8) * 255, "a.jpg", format_)
         assert "a JPEG, which changes the numbers of labels" in complain(capsys, tmp_path / format_)
     write_instances(tmp_path / "bits", foreground)
-    assert "one bit a pixel, as of a mask of all objects" in complain(capsys, tmp_path / "bits")
+    assert "one bit a pixel, like a mask of all objects" in complain(capsys, tmp_path / "bits")
     soft = Image.fromarray(foreground.astype(np.uint8) * 255).resize((W * 5 // 4, H * 5 // 4), Image.Resampling.BICUBIC)
     write_instances(tmp_path / "soft", np.asarray(soft.crop((0, 0, W, H))))
     assert "most of its pixels have 255, and its edges " in complain(capsys, tmp_path / "soft")
@@ -634,10 +634,10 @@ def test_images_that_hold_no_exact_numbers_are_refused(tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ((7 * 256, 26 * 256 + 1, 26 * 256 + 2), "such as 6658, are of class and object in one, as those of KITTI"),
-        ((7, 23, 26000), "such as 26000, are of class and object in one"),
-        ((2000, 2001, 10000), "such as 10000, are of class and object in one"),
-        ((1, 2, 255), "1 photos have the number 255 beside those from 1 on; where it is a border or void, give it 0"),
+        ((7 * 256, 26 * 256 + 1, 26 * 256 + 2), "such as 6658, hold class and object in one, like those of KITTI"),
+        ((7, 23, 26000), "such as 26000, hold class and object in one"),
+        ((2000, 2001, 10000), "such as 10000, hold class and object in one"),
+        ((1, 2, 255), "1 photos have the number 255 beside 1, 2, 3, ...; if it is a border or void, give it 0"),
         ((300, 556, 813), ""),
         ((1, 254, 255), ""),
         ((1, 700, 12000), ""),
@@ -928,7 +928,10 @@ def test_pictures_made_from_photos_are_no_photos_of_yolo(
     (tmp_path / ("data.yaml" if has_yaml else "classes.txt")).write_text(content)
     convert(tmp_path, tmp_path / "out.json", "--format", "yolo")
     assert set(read(tmp_path / "out.json")) == {f"{photos}/{name}.jpg" for name in ("a", "empty", "predicted/b")}
-    assert "left out: 3 image files that folder or name say are made from photos, the first" in capsys.readouterr().out
+    assert (
+        "left out: 3 image files that seem to be made from photos, by their folder or name, the first"
+        in capsys.readouterr().out
+    )
 
 
 def test_objects_without_a_pixel_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -954,8 +957,8 @@ def test_photos_whose_masks_nobody_drew_are_left_out(tmp_path: Path, capsys: pyt
     assert not (tmp_path / "out-val.json").exists()
     assert {Path(name).stem: len(objects) for name, objects in read(tmp_path / "out-train.json").items()} == {"b": 1}
     assert "left out: 4 boxes, which have no mask, the first: " in printed
-    assert "left out: 2 photos that have no mask but such shapes, the first: " in printed
-    assert "1 photos have masks and such shapes, which are background there" in printed
+    assert "left out: 2 photos that have such shapes alone, and no mask, the first: " in printed
+    assert "1 photos have such shapes beside masks; their objects are background there" in printed
 
 
 def test_lists_of_voc_are_read_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1094,7 +1097,7 @@ def test_coco_files_of_one_subset_are_joined(tmp_path: Path, capsys: pytest.Capt
     assert read_boxed(out) == found
     assert "task_1.json: 1 photos are missing, the first: a.jpg; put them there" in capsys.readouterr().out
     task("task_3.json", {7: "leaf", 8: "root"}, b={"leaf": 6})
-    assert "task_3.json: labels images/b.jpg otherwise than" in complain(capsys, root, "--format", "coco")
+    assert "task_3.json: labels images/b.jpg differently than" in complain(capsys, root, "--format", "coco")
     task("task_3.json", {7: "leaf"}, b={"leaf": 5})
     content = json.loads((root / "task_3.json").read_text())
     save_json(root / "task_3.json", {**content, "categories": []})
@@ -1142,7 +1145,8 @@ def test_only_polygons_of_v7_are_masks(tmp_path: Path, capsys: pytest.CaptureFix
     save_json(paths[1], second | {"annotations": [box]})
     convert(tmp_path, tmp_path / "out.json")
     printed = capsys.readouterr().out
-    assert "left out: 2 shapes of V7 that are no polygons" in printed and "1 photos have masks and such" in printed
+    assert "left out: 2 shapes of V7 that are no polygons" in printed
+    assert "1 photos have such shapes beside masks" in printed
     assert list(read(tmp_path / "out-train.json")) == ["images/train/a.jpg"]
     save_json(paths[2], third | {"annotations": []})
     convert(tmp_path, tmp_path / "out.json", "--force")
@@ -1492,7 +1496,7 @@ def test_the_column_of_photos_is_not_one_of_other_numbers(tmp_path: Path, capsys
     for header in ("id,tile,rle", "index,image,rle"):  # which names but one of four photos
         absent = "7" if "image" in header else "2"
         said = complain(capsys, save(header, "0,3,1 9", f"1,{absent},1 9", f"2,{absent},1 9"))
-        assert "its photos may be those of the column '" in said and "; remove the one of other numbers" in said
+        assert "its photos may be those of the column '" in said and "; remove the one of other content" in said
 
 
 def test_results_of_yolo_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -344,7 +344,8 @@ def test_photos_without_labels_join_the_unlabelled_images(tmp_path: Path, capsys
         printed = capsys.readouterr().out
         assert "Images: 12 train, 4 val, 3 unlabelled." in printed and "no subset names: 2" in printed
         assert "left out: 17 files of" in printed and "1 unreadable photos, the first: " in printed
-        assert f"11 image files of {root} that folder or name say are made from photos, the first: Results/" in printed
+        said = "11 image files that seem to be made from photos, by their folder or name, the first: "
+        assert f"{said}{root}/Results/" in printed
         assert f"left out: 5 photos of {root} in formats that are not read (.HEIC); save as JPEG" in printed
         listed = json.loads((root / "study-unlabelled.json").read_text())
         assert [one["file_name"] for one in listed["images"]] == [f"more/{number}.png" for number in range(3)]

@@ -59,13 +59,13 @@ def coco_files(folder: Path) -> list[Path]:
 
 
 def has_masks(path: Path) -> bool:
-    """Return whether a COCO file has a mask, and not those of other labels that import-data or init converted."""
+    """Return whether a COCO file has a mask and was not converted from other labels by import-data or init."""
     content = path.read_bytes()
     return not written_by(path) and re.search(rb'"segmentation"\s*:\s*[\[{]\s*[^\]}\s]', content) is not None
 
 
 def mark(content: Mapping[str, Any], command: str) -> dict[str, Any]:
-    """Return the content of a COCO file that a command writes, of which written_by knows."""
+    """Return the content of a COCO file with the name of the command that writes it, which written_by reads."""
     return {WRITTEN_BY: command, **{key: value for key, value in content.items() if key != WRITTEN_BY}}
 
 
@@ -167,7 +167,7 @@ def _name_by_address(images: Sequence[dict[str, Any]]) -> int:
 
 
 def sizes_by_name(images: Sequence[Any]) -> dict[str, Size | None]:
-    """Return the (H, W) of image records by file name, None where they have none; records without a name are none."""
+    """Return the (H, W) of images by file name, None where a record states none; leave out records without a name."""
     records = [image for image in images if isinstance(image, dict) and isinstance(image.get("file_name"), str)]
     return {image["file_name"]: as_size(image.get("height"), image.get("width")) for image in records}
 
@@ -202,7 +202,7 @@ def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) 
 
 
 def _beside(path: Path, name: str, listing: ImageFolder) -> str | None:
-    """Return a file beside the annotation file, as Roboflow has them: another subset may have one of this name."""
+    """Return the file of this name beside the annotation file, where Roboflow puts the photos of a subset."""
     file = (path.parent.relative_to(listing.folder) / name).as_posix()
     return file if file in listing.files else None
 
@@ -212,23 +212,23 @@ def _without_prefix(name: str) -> str:
 
 
 def is_to_be_rewritten(images: Sequence[Any], annotations: Sequence[dict[str, Any]]) -> bool:
-    """Return whether records would be read as something else than they are: masks of CVAT, photos, or boxes."""
+    """Return whether some records mean something else than in COCO, so that `rewrite` has to change or drop them."""
     return bool(
         any(map(_is_box, annotations)) or _single_objects(annotations) or _unlabelled_images(images, annotations)
     )
 
 
 def _single_objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the crowds of a file of CVAT, where they are all its masks; all annotations have occluded."""
+    """Return the annotations of a file of CVAT with iscrowd 1, if these are all its masks: they are single objects."""
     crowds = [one for one in annotations if one.get("iscrowd") == 1]
     masks = [one for one in annotations if isinstance(one.get("segmentation"), Mapping)]
     return crowds if _is_of_cvat(annotations) and crowds == masks else []
 
 
 def _unlabelled_images(images: Sequence[Any], annotations: Sequence[dict[str, Any]]) -> set[str]:
-    """Return the ids of the images whose masks nobody drew: with boxes alone and, in a file of CVAT, without a shape.
+    """Return the ids of images whose masks nobody drew, so that their objects would count as background.
 
-    The objects of such an image would be background.
+    These are images with boxes alone and, in a file of CVAT, images without any shape.
     """
     ids = {str(image.get("id")) for image in images if isinstance(image, dict)}
     masked = {str(one.get("image_id")) for one in annotations if not _is_box(one)}

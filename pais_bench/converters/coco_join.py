@@ -34,8 +34,8 @@ def join(contents: Mapping[Path, Mapping[str, Any]]) -> tuple[dict[str, Any], li
             if first != path:
                 if same != described:
                     raise BenchError(
-                        f"{path}: labels {image['file_name']} otherwise than {first} does; leave one of the two files, "
-                        f"or name them by train, val and test"
+                        f"{path}: labels {image['file_name']} differently than {first} does; leave one of the two "
+                        f"files, or name them by train, val and test"
                     )
                 repeated.append(str(image["file_name"]))
                 continue

@@ -22,7 +22,7 @@ from pais_bench.whole_file import open_whole, write_text
 COCO = "coco"
 """The format of coco_dialects, which is no plugin, as it keeps the records."""
 GIVE_WAY = ("label_images", "rle_csv")
-"""Formats that other labels are also written in, COCO's too: images of them by tools, a CSV beside masks."""
+"""Formats that tools often write as a second copy of other labels, such as pictures or a CSV of masks."""
 
 
 class UnknownFormat(BenchError):
@@ -51,9 +51,9 @@ def found_formats(folder: Path) -> list[str]:
 def find_format(folder: Path, ignored: Collection[Path] = ()) -> str:
     """Return the format of a folder; raise UnknownFormat where there is none, BenchError where there are several.
 
-    It is coco only where there is no other, as COCO files may be those of an earlier conversion, and those that give
-    way only where no other labels are there, COCO's with masks included. ignored COCO files, by absolute path, do not
-    count.
+    A COCO file may come from an earlier conversion, so that `coco` is returned only if there are no other labels, or
+    only such of GIVE_WAY beside COCO files with masks. Those of GIVE_WAY are not returned if there is another format,
+    nor the first of them beside the second. ignored COCO files, by absolute path, do not count.
     """
     require_data_folder(folder, "photos and labels")
     found = found_formats(folder)
@@ -81,7 +81,7 @@ def convert(
     progress: Callable[[str], None],
     ignored: Collection[Path] = (),
 ) -> Converted:
-    """Write out, or OUT-SUBSET.json for each of several subsets: all files, or none.
+    """Write the file `out`, or OUT-SUBSET.json for each of several subsets; write all of the files, or none.
 
     class_name names the class where the format has none; ignored are COCO files, by absolute path, that an earlier
     conversion wrote. Raises BenchError for a fault of the labels, for labels without an object, and for a file that is
@@ -108,7 +108,9 @@ def convert(
                     first.setdefault(one.kind, one.place)
         notes = [*converter.notes, *(f"left out: {n} {kind}, the first: {first[kind]}" for kind, n in left_out.items())]
         notes += [f"{n} photos {doubt} (the first: {first[doubt]})" for doubt, n in doubts.items()]
-        notes += [f"{partly} photos have masks and such shapes, which are background there"] if partly else []
+        notes += (
+            [f"{partly} photos have such shapes beside masks; their objects are background there"] if partly else []
+        )
         if not any(file.objects for file in files.values()):
             count = sum(map(len, subsets.values()))
             said = f" ({'; '.join(notes)})" if notes else ""
@@ -127,12 +129,12 @@ def convert(
 
 
 def _add(photo: Photo, file: CocoFile) -> list[LeftOut]:
-    """Write a photo, and return what of it is left out: objects without a pixel, or itself, if nobody drew its masks.
+    """Write a photo, and return what is left out: its objects without a pixel, or the photo, if nobody drew its masks.
 
-    Such a photo would teach its objects as background.
+    A network would learn the objects of such a photo as background.
     """
     if not photo.objects and any(one.may_be_object for one in photo.left_out):
-        return [LeftOut("photos that have no mask but such shapes", str(photo.path))]
+        return [LeftOut("photos that have such shapes alone, and no mask", str(photo.path))]
     return file.add(photo)
 
 

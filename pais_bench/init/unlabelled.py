@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from pais_bench.converters.drawn_pictures import drawn_pictures
+from pais_bench.converters.drawn_pictures import drawn_pictures, note_drawn
 from pais_bench.errors import BenchError
 from pais_bench.images.check import copies, in_threads
 from pais_bench.images.files import files_below, image_files, image_suffixes, require_data_folder
@@ -34,10 +34,7 @@ def list_unlabelled(
     sized = [(name, size) for name, size in zip(names, sizes, strict=True) if size]
     notes = []
     if drawn:
-        notes.append(
-            f"left out: {len(drawn)} image files of {folder} that folder or name say are made from photos, the first: "
-            f"{min(drawn)}; rename them if they are photos"
-        )
+        notes.append(note_drawn([folder / name for name in drawn]))
     if unread := files_below(folder, *set(CAMERA).difference(image_suffixes())):
         suffixes = ", ".join(sorted({path.suffix for path in unread}))
         notes.append(

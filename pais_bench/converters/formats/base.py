@@ -24,17 +24,17 @@ BACKGROUND = "have an object in all four corners; where it is the background, co
 CLASSES = (
     "have mostly objects of several separate parts; where they are classes, give every object its own number or row"
 )
-"""What is doubtful about photos whose background is an object, and about those whose objects are classes."""
+"""The doubts about photos whose background seems to be an object, or whose objects seem to be classes."""
 LABELS = re.compile(r"(mask|label(?!l?ed))s?")
 PHOTOS = re.compile(r"(image|img|photo)s?|(?<!un)labell?ed")
-"""What the names of the two folders have in them, as PedMasks and PNGImages; of train_masks, train is another one.
+"""Words in the names of folders of labels, and in those of folders of photos, such as PedMasks and PNGImages.
 
-Folders `labeled` have photos where others beside or below them have labels, and `unlabelled` ones always.
+A folder `labeled` holds photos if another folder beside or below it holds labels; `unlabelled` always holds photos.
 """
 OF_LABELS = re.compile(f"annotation|{LABELS.pattern}")
-"""What the name of a folder has whose files may be masks of the names of photos."""
+"""Words in the names of folders whose files may be masks that have the names of their photos."""
 PART = 0.1
-"""What of an object is a part of its own, so that stray pixels are none."""
+"""Share of an object's pixels above which a separate piece counts as a part; stray pixels are fewer."""
 LOSSY = ("JPEG", "MPO")
 """Formats that change pixels: the edge of an object gets numbers that are no objects."""
 
@@ -47,7 +47,7 @@ class Object(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Hold what of a source cannot be an instance mask: its kind, in words of the plural, and where it is.
+    """Hold what of a source cannot be an instance mask: its kind, in the plural, and where it is.
 
     may_be_object says whether it can stand for an object whose mask nobody drew, as a box does.
     """
@@ -60,7 +60,7 @@ class LeftOut(NamedTuple):
 class Photo(NamedTuple):
     """Hold a photo: its path, (H, W) that its masks have, its objects, and what of its labels is left out.
 
-    doubts are what tells that its masks may be none of objects, as predicates of photos, with the remedy | place is
+    doubts say why its masks may not be masks of objects, each as a predicate of "photos" with the remedy | place says
     where its labels are.
     """
 
@@ -83,7 +83,7 @@ class ConverterBase(ABC):
     """Read a folder of one format; the class is named Converter in each file.
 
     classes are the names that the source lists by their category id; classes that only objects name follow them |
-    notes are sentences about the whole source | single_object is one for a source of which every photo has one object.
+    notes are sentences about the whole source | single_object is a note for a source with one object in every photo.
     """
 
     single_object: str = ""
@@ -106,9 +106,9 @@ class ConverterBase(ABC):
     def find_photo(self, labels: Path, name: str) -> Path:
         """Return the photo that a file of labels names: beside it, in `images` there, or anywhere below the folder.
 
-        Beside labels in a folder that is named as one of labels, its namesake in a folder of photos comes first, as
-        tools write masks there. Of copies byte for byte the first is taken. Raises BenchError where it is missing, or
-        may be several.
+        A file beside labels may be a mask if their folder is named like one of labels. A file of the same name in a
+        folder of photos is taken instead. Of files with the same bytes the first is taken. Raises BenchError where the
+        photo is missing, or may be several.
         """
         bare = Path(name).name
         for candidate in (labels.parent / name, labels.parent / bare, labels.parent / "images" / name):
@@ -125,7 +125,7 @@ class ConverterBase(ABC):
         raise BenchError(f"{labels}: its photo {name} is missing{several}; put it beside this file, or leave it out")
 
     def _instead_of(self, beside: Path, labels: Path, name: str) -> Path | None:
-        """Return the photo that labels name more likely than a file beside them; raise BenchError for several."""
+        """Return the photo that labels name rather than the file beside them, if any; raise BenchError for several."""
         folders = beside.parent.relative_to(self.folder).parts
         rest = {folder for folder in folders if not OF_LABELS.search(folder.lower())}
         if len(rest) == len(set(folders)):
@@ -145,7 +145,7 @@ class ConverterBase(ABC):
 
     @cached_property
     def _in_photo_folders(self) -> dict[str, list[str]]:
-        """Map the name of every image file to those in folders that are named as photos' and not as labels'."""
+        """Map the name of every image file to the paths that it has in folders named like photos, not like labels."""
         found: dict[str, list[str]] = {}
         for file in map(PurePosixPath, image_files(self.folder)):
             folders = file.parent.as_posix().lower()
@@ -163,12 +163,12 @@ class ConverterBase(ABC):
 
 
 def _are_copies(files: Sequence[Path]) -> bool:
-    """Return whether files are the same byte for byte, as no file and one are."""
+    """Return whether all files have the same bytes; true for one file and for none."""
     return all(filecmp.cmp(files[0], other, shallow=False) for other in files[1:])
 
 
 def _shared_end(file: Path, name: str) -> int:
-    """Return how many last parts of its path a file shares with a name."""
+    """Return how many parts at the end of its path a file has in common with a name."""
     pairs = zip(reversed(file.parts), reversed(PurePosixPath(name.replace("\\", "/")).parts), strict=False)
     return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
@@ -218,7 +218,7 @@ def read_instances(path: Path) -> np.ndarray:
     """Return a label image as integers [H,W], 0 where no object is; raise BenchError for colours or other numbers."""
     values = read_values(path)
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool):
-        raise BenchError(f"{path}: colours or fractions, not the number of an object a pixel; save it as 16-bit grey")
+        raise BenchError(f"{path}: its pixels are colours or fractions, not numbers of objects; save it as 16-bit grey")
     if (lowest := int(values.min())) < 0:
         raise BenchError(f"{path}: the number {lowest}; give 0 where no object is, and every object a number above")
     return values
@@ -240,7 +240,7 @@ def mask_of(mask: np.ndarray) -> Any:
 
 
 def doubts_about(masks: Iterable[np.ndarray]) -> list[str]:
-    """Return what tells that the masks bool[H,W] of a photo, of which one at a time is held, may be none of objects."""
+    """Return the doubts about the masks bool[H,W] of a photo, which are read one at a time."""
     count = corners = parted = 0
     for mask in masks:
         count, corners, parted = count + 1, corners + is_in_corners(mask), parted + _has_parts(mask)
@@ -257,7 +257,7 @@ def _has_parts(mask: np.ndarray) -> bool:
 
 
 def is_in_corners(mask: np.ndarray) -> bool:
-    """Return whether a mask bool[H,W] has all four corners of its photo, as a background has."""
+    """Return whether a mask bool[H,W] covers all four corners of its photo, as a background does."""
     return bool(mask[[0, 0, -1, -1], [0, -1, 0, -1]].all())
 
 

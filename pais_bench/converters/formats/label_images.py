@@ -33,17 +33,17 @@ from pais_bench.images.files import image_files, role_of
 
 LABELLED = re.compile(r"(?<!un)labell?ed")
 ENDS = re.compile(r"_(cp_)?(mask|label)s?$")
-"""What a name in a folder of labels may end in, beyond that of its photo."""
+"""What may follow the name of the photo in the name of its image of labels, in a folder of labels."""
 SUFFIXES = ("_cp_masks", "_masks", "_label")
-"""What the name of an image of labels beside its photo ends in, the longer first."""
+"""What follows the name of the photo in the name of an image of labels beside it, the longer first."""
 FOREGROUND, SOFT = 255, 8
-"""The value of a mask of all objects, and how many numbers its soft edges have at least, as resizing makes them."""
-VOID = f"have the number {FOREGROUND} beside those from 1 on; where it is a border or void, give it 0"
-"""What is doubtful about labels whose last number may be none of an object."""
+"""The value of a mask of all objects, and the least count of numbers in the soft edges that resizing gives it."""
+VOID = f"have the number {FOREGROUND} beside 1, 2, 3, ...; if it is a border or void, give it 0"
+"""The doubt about labels whose last number may not be that of an object."""
 MOST_CLASSES, IGNORED = 34, 10000
-"""The numbers of Cityscapes' classes are below the first; the other is what KITTI MOTS does not judge."""
+"""The numbers of Cityscapes' classes are below the first; KITTI MOTS marks with the second what it does not judge."""
 IMAGE = re.compile("_(img|rgb)$")
-"""What photos of Cellpose and of CVPPP's leaves end in, whose labels end in _masks and _label in its place."""
+"""What the names of photos of Cellpose and of CVPPP's leaves end in; their labels end in _masks and _label instead."""
 
 
 class AmbiguousPhotos(BenchError):
@@ -88,13 +88,13 @@ class Converter(ConverterBase):
         numbers, pixels = np.unique(values[values != 0], return_counts=True)
         if kind := _as_one_mask(values.dtype, numbers, pixels):
             raise BenchError(
-                f"{path}: {kind}, as of a mask of all objects; give every object a number of "
-                f"its own, or a file of its own (format masks)"
+                f"{path}: {kind}, like a mask of all objects; give every object a number of its own, or a file of its "
+                f"own (format masks)"
             )
         if _are_of_classes(numbers.astype(np.int64)):
             raise BenchError(
-                f"{path}: its numbers, such as {numbers[-1]}, are of class and object in one, as those of KITTI and "
-                f"Cityscapes, and background has some too; give every object its own number, and 0 elsewhere"
+                f"{path}: its numbers, such as {numbers[-1]}, hold class and object in one, like those of KITTI and "
+                f"Cityscapes, and the background has such numbers too; give every object its own number, 0 elsewhere"
             )
         size = photo_size(item.photo, path, values.shape)
         objects = [Object(self.class_name, mask_of(values == number)) for number in numbers]
@@ -102,7 +102,7 @@ class Converter(ConverterBase):
         return Photo(item.photo, size, objects, doubts=doubts, place=str(path))
 
     def _pairs(self) -> Iterator[tuple[dict[str, Path], dict[str, Path]]]:
-        """Yield photos and images of labels, each by what their names share."""
+        """Yield the photos and the images of labels of each pair of folders, both by the name of the photo."""
         folders = list(_folders(self.folder))
         for images, masks in folders:
             yield _by_stem(images), _labels_by_stem(images, masks)
@@ -115,7 +115,7 @@ class Converter(ConverterBase):
 
 
 def _as_one_mask(dtype: np.dtype, numbers: np.ndarray, pixels: np.ndarray) -> str:
-    """Return what tells that labels are no numbers of objects but one mask, perhaps with soft edges; else nothing."""
+    """Return why labels seem to be one mask and not numbers of objects, nothing where they do not."""
     if np.issubdtype(dtype, np.bool_):
         return "it has one bit a pixel"
     if numbers.tolist() == [FOREGROUND]:
@@ -126,7 +126,7 @@ def _as_one_mask(dtype: np.dtype, numbers: np.ndarray, pixels: np.ndarray) -> st
 
 
 def _are_of_classes(numbers: np.ndarray) -> bool:
-    """Return whether numbers are those of a class times 256 or 1000 plus that of its object, with stuff beside."""
+    """Return whether a number is a class times 256 or 1000 plus an object of it, and stuff has numbers too."""
     kitti = len(numbers) > 1 and numbers[0] >= 256 and (numbers % 256 == 0).any() and (numbers % 256 < 128).all()
     cityscapes = numbers[numbers >= MOST_CLASSES]
     is_cityscapes = 0 < len(cityscapes) < len(numbers) and np.isin(cityscapes // 1000, np.arange(11, 34)).all()
@@ -135,7 +135,7 @@ def _are_of_classes(numbers: np.ndarray) -> bool:
 
 
 def _has_void(numbers: np.ndarray) -> bool:
-    """Return whether 255 is the last of numbers that count from 1 without it, as that of a border is."""
+    """Return whether the numbers are 1, 2, ... and 255, which then is likely to be that of a border."""
     return len(numbers) > 1 and numbers.tolist() == [*range(1, len(numbers)), FOREGROUND]
 
 
@@ -144,7 +144,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _labels_by_stem(photos: Path, labels: Path) -> dict[str, Path]:
-    """Return the images of labels by the names of their photos, without what they end in where no photo does."""
+    """Return the images of labels by the names of their photos; what ENDS matches is removed unless a photo has it."""
     names = set(_by_stem(photos))
     found: dict[str, Path] = {}
     for stem, path in _by_stem(labels).items():
@@ -155,7 +155,7 @@ def _labels_by_stem(photos: Path, labels: Path) -> dict[str, Path]:
 
 
 def _photos_beside(paths: Mapping[str, Path], labels: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the photos among the images of a folder by what their labels share; raise BenchError for two of one."""
+    """Return the photos of a folder by the names that labels have; raise BenchError where two photos have one."""
     stems = {Path(stem) for stem in paths}
     found: dict[str, Path] = {}
     for stem, path in paths.items():
@@ -175,11 +175,11 @@ def _photo_stem(stem: str) -> str:
 
 
 def _folders(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each folder of photos with that of its labels: beside it, or images/train with masks/train.
+    """Yield each folder of photos with the folder of its labels, such as images/train with masks/train.
 
-    Either may be absent; those that have labels come first. Of several folders of photos beside it, as train_images and
-    test_images, it is that of the same subset if it shares a name, else the one that shares most. Raises
-    AmbiguousPhotos where several do.
+    One of the two may be absent; pairs that have labels come first. Where several folders of photos lie beside a folder
+    of labels, such as train_images and test_images, the one of the same subset is taken if it shares a name with the
+    labels, else the one that shares most names. Raises AmbiguousPhotos where several share as many.
     """
     files = [Path(file) for file in image_files(folder)]
     holding = {file.parent for file in files}
@@ -213,7 +213,7 @@ def _photos_of(labels: Path, folders: Sequence[Path], files: Sequence[Path]) -> 
 
 
 def _names(files: Iterable[Path], top: Path) -> set[Path]:
-    """Return the files below a folder, without suffix and without what labels end in."""
+    """Return the paths of the files below a folder, without suffixes and without what ENDS matches."""
     below = (file.relative_to(top) for file in files if file.is_relative_to(top))
     return {file.with_name(ENDS.sub("", file.stem)) for file in below}
 

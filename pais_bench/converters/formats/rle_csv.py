@@ -1,9 +1,9 @@
 """Read a CSV with a row for each object: the name of its photo and its mask as pairs of start and length, as Kaggle's.
 
-Columns of photos and runs are known by what is in them, those of classes and sizes by their names. Where photos are
-named by numbers, other columns may have these by chance, and the name of the column tells. Pixels are counted from 1,
-by columns or, in some competitions, by rows: which, is what gives the masks the shorter outlines. Runs of square photos
-are a mask either way, and are counted by columns.
+The columns of photos and runs are found by their content, those of classes and sizes by their names. Where photos are
+named by numbers, another column may have the same numbers by chance; then the name of the column decides. Pixels are
+counted from 1, by columns or, in some competitions, by rows: the order is taken that gives the masks the shorter
+outlines. For square photos both orders give a mask; their pixels are counted by columns.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ OF_PHOTOS = re.compile(r"(image|img|photo|picture|file|path)(image|img|photo|fil
 NO_OBJECT = ("", "-1")
 """What stands for the runs of a photo without an object."""
 MARKS = ",;\t"
-"""What divides columns."""
+"""The separators of columns that are known."""
 HEAD, FAR, LOOKED_AT = 200, 100_000, 100
-"""Rows that tell what a column is, rows among which these are, and objects that tell how pixels are counted."""
+"""Rows that a column is judged by, rows that they are taken from, and objects that show the order of the pixels."""
 Named = tuple[str, Sequence[str]]
 """The text of a row, and the photos that it may name."""
 
@@ -49,7 +49,7 @@ Named = tuple[str, Sequence[str]]
 class Columns(NamedTuple):
     """Hold the names of the columns of a CSV; class_name, height and width are empty where it has none.
 
-    others are of nothing that is known.
+    others are the columns of unknown content.
     """
 
     photo: str
@@ -77,7 +77,7 @@ class Entry(NamedTuple):
 
 
 class Converter(ConverterBase):
-    """Read the CSVs below a folder; a photo whose runs are empty has no object, one without a row is left out."""
+    """Read the CSVs below a folder; a photo with empty runs has no object, a photo without a row is left out."""
 
     single_object = "every photo has one mask; where it is of several objects, give each its own row"
 
@@ -166,7 +166,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _head(path: Path) -> pd.DataFrame | None:
-    """Return rows of a CSV, its first, or the first with runs where photos without an object come before; else None."""
+    """Return the first rows of a CSV, or the first with runs where empty ones come before; None if it is unreadable."""
     try:
         head = _read(path, HEAD)
         empty = [name for name in head.columns if head[name].str.strip().isin(NO_OBJECT).all()]
@@ -220,7 +220,10 @@ def _plain(column: str) -> str:
 
 
 def _naming(head: pd.DataFrame, photos: Mapping[str, Sequence[str]]) -> dict[str, list[Named]]:
-    """Return text and photos of each row of the columns that name any; classes and sizes only where no other does."""
+    """Return text and photos of each row, by column, of the columns that name photos.
+
+    A column that is named like one of classes or sizes is returned only if no other column names photos.
+    """
     rows: dict[str, list[Named]] = {
         str(name): [(text, _named(text, photos)) for text in texts] for name, texts in head.to_dict("list").items()
     }
@@ -229,9 +232,10 @@ def _naming(head: pd.DataFrame, photos: Mapping[str, Sequence[str]]) -> dict[str
 
 
 def _photo_column(path: Path, naming: Mapping[str, Sequence[Named]]) -> str:
-    """Return the column of photos: by its name, and by whole file names in it, then by how many rows name a photo.
+    """Return the column of photos: the one with most signs (see _signs), and of these the one that names most photos.
 
-    Raises BenchError where another one is as likely, or names more than twice as many, and other photos.
+    Raises BenchError where a column of other photos has as many signs and names at least half as many photos, or has
+    fewer signs and names more than twice as many.
     """
     counts = {name: sum(bool(files) for _, files in naming[name]) for name in naming}
     signs = {name: _signs(name, naming[name]) for name in naming}
@@ -240,13 +244,13 @@ def _photo_column(path: Path, naming: Mapping[str, Sequence[Named]]) -> str:
         likely = 2 * counts[name] >= counts[best] if signs[name] == signs[best] else counts[name] > 2 * counts[best]
         if likely and [files for _, files in naming[name]] != [files for _, files in naming[best]]:
             raise BenchError(
-                f"{path}: its photos may be those of the column '{best}' or '{name}'; remove the one of other numbers"
+                f"{path}: its photos may be those of the column '{best}' or '{name}'; remove the one of other content"
             )
     return best
 
 
 def _signs(column: str, rows: Sequence[Named]) -> int:
-    """Return how many signs tell that a column is of photos: its name, and suffixes of files, which no number has."""
+    """Return how many of two signs a column has that it names photos: its own name, and names with suffixes in it."""
     suffixes = any(PurePath(text).name == PurePath(file).name for text, files in rows for file in files)
     return bool(OF_PHOTOS.fullmatch(_plain(column))) + suffixes
 
@@ -261,7 +265,7 @@ def _by_name(folder: Path) -> dict[str, list[str]]:
 
 
 def _named(text: str, photos: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the photos that a text may name, by its path where that tells them apart."""
+    """Return the photos that a text may name; of photos of one name, those whose path ends like the text, if any."""
     files = list(photos.get(PurePath(text).name, ())) if text else []
     whole = [file for file in files if file == text or file.endswith(f"/{text}")]
     return whole or files

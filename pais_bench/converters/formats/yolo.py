@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pais_bench.converters.drawn_pictures import drawn_pictures
+from pais_bench.converters.drawn_pictures import drawn_pictures, note_drawn
 from pais_bench.converters.formats.base import (
     ConverterBase,
     Item,
@@ -30,7 +30,7 @@ from pais_bench.images.files import ImageFolder, files_below, folders_below, ima
 
 KEYS = ("train", "val", "test")
 TOLERANCE = 0.01
-"""What a coordinate may be outside of 0..1: tools round, and the mask is cut at the photo's edge."""
+"""How far a coordinate may lie outside of 0..1: tools round, and the mask is cut at the photo's edge."""
 NAMES = ("classes.txt", "obj.names", "labels.txt")
 """Files with a class name a line, where there is no YAML."""
 
@@ -40,7 +40,7 @@ class Converter(ConverterBase):
 
     @staticmethod
     def is_format(folder: Path) -> bool:
-        """Return whether a YAML has names and train, some `labels` text files, or photos text files and class names."""
+        """Return whether there is a data.yaml, a text file in `labels`, or one beside a photo and class names."""
         if _find_yamls(folder) or _in_labels(folder):
             return True
         beside = ((folder / name).with_suffix(".txt") for name in image_files(folder))
@@ -127,9 +127,10 @@ class Converter(ConverterBase):
         return photos
 
     def _root(self, named: Any, path: Path, entries: Sequence[str]) -> Path:
-        """Return the folder that entries are relative to: that of the YAML's path, one below the folder first.
+        """Return the folder that entries are relative to: the YAML's `path`, preferably below the converted folder.
 
-        It is the YAML's own where there is none, or only one outside, while the entries are here, as in a copy.
+        Where `path` does not exist, or lies outside while the entries lie here, as in a copy of the data set, it is the
+        folder of the YAML.
         """
         candidates = [path.parent / str(named), Path(str(named)).absolute()] if named else [path.parent]
         found = [candidate for candidate in candidates if candidate.is_dir()]
@@ -162,19 +163,16 @@ class Converter(ConverterBase):
         return [root / file for file in found if file is not None]
 
     def _photos_below(self, top: Path) -> list[Path]:
-        """Return the images below a folder but those without labels that folder or name say are made from photos."""
+        """Return the photos below a folder: its images, without those that are unlabelled and drawn_pictures names."""
         photos = [top / name for name in image_files(top)]
         labelled = {photo.resolve() for photo in photos if _labels_of(photo, self.folder).is_file()}
         drawn = {top / name for name in drawn_pictures(top, labelled)}
         if drawn:
-            self.notes.append(
-                f"left out: {len(drawn)} image files that folder or name say are made from photos, the first: "
-                f"{min(drawn)}; rename them if they are photos"
-            )
+            self.notes.append(note_drawn(drawn))
         return [photo for photo in photos if photo not in drawn]
 
     def _locate(self, root: Path, entry: str) -> Path | None:
-        """Return a file or folder, one below the folder first: Roboflow's ../train/images is beside the YAML."""
+        """Return a file or folder, preferably below the converted one: Roboflow writes ../train for train."""
         places = [Path(os.path.normpath(root / path)) for path in (entry, entry.removeprefix("../"))]
         found = [place for place in places if place.exists()]
         return next(filter(self._is_below, found), found[0] if found else None)
@@ -184,7 +182,7 @@ class Converter(ConverterBase):
         return as_named.is_relative_to(here) or path.resolve().is_relative_to(here.resolve())
 
     def _below_images(self) -> list[Path]:
-        """Return the photos below folders `images`, where some are; other pictures are none of the data set."""
+        """Return the photos below folders named images, if there are any; pictures elsewhere then do not count."""
         files = image_files(self.folder)
         below = [file for file in files if "images" in Path(file).parts[:-1]]
         if not below:
@@ -196,7 +194,7 @@ class Converter(ConverterBase):
         return [photo for top in outermost for photo in self._photos_below(top)]
 
     def _note_others(self, found: Mapping[str, Sequence[Item]]) -> None:
-        """Say how many photos are outside of the folder or have no text file, and of how many text files none is."""
+        """Note how many photos lie outside of the folder or have no text file, and how many text files no photo has."""
         items = [item for subset in found.values() for item in subset]
         is_below = {folder: self._is_below(folder) for folder in {item.photo.parent for item in items}}
         if outside := [item.photo for item in items if not is_below[item.photo.parent]]:
@@ -276,9 +274,9 @@ def _in_labels(folder: Path) -> list[Path]:
 
 
 def _labels_of(photo: Path, folder: Path) -> Path:
-    """Return the text file of a photo: in `labels`, where these are there, else beside it.
+    """Return the text file of a photo: in `labels` in place of `images` in its path if that exists, else beside it.
 
-    That of an `images` above the folder counts only where there is one.
+    Where `images` is the converted folder or above it, the file in `labels` is returned only if it exists.
     """
     head, images, tail = str(photo).rpartition(f"{os.sep}images{os.sep}")
     beside, path = photo.with_suffix(".txt"), Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt")
