@@ -39,7 +39,7 @@ def in_threads(
 ) -> Iterator[Result]:
     """Yield the results of a function in order; Pillow and the disk release the interpreter while they work.
 
-    The threads are few steps ahead, so that an error ends them soon.
+    The threads are only a few items ahead, so that they end soon after an error.
     """
     threads = min(8, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(threads) as executor:
@@ -75,8 +75,8 @@ def check_file(path: Path, decode: bool) -> CheckedFile:
 def copies(files: Mapping[str, Sequence[Path]], progress: Callable[[str], None]) -> list[list[tuple[str, Path]]]:
     """Return the groups of files with the same content, each file with the name of its subset.
 
-    A path that is there twice counts twice. Of files of one size the ends are compared, and of files with one end the
-    whole content, so that few are read.
+    A path that is given twice counts twice. Only files of the same size are read at their end, and only files with the
+    same end are read whole.
     """
     groups = [[(name, path) for name, paths in files.items() for path in paths]]
     total = len(groups[0])

@@ -20,9 +20,9 @@ from pais_bench.errors import BenchError
 
 FORWARD = "/"
 RESULTS_MARK = ".pais-bench-results"
-"""A file of the results folder, which may lie among the photos, or be their folder."""
+"""The file that marks a results folder, as it may lie among the photos, or be their folder."""
 RESULTS_FOLDERS = ("datasets", "external", "logs", "reports", "runs", "splits")
-"""Folders in it, whose pictures are no photos."""
+"""Sub-folders of a results folder, whose pictures are no photos."""
 UNPACKED_BY_MACOS = "__MACOSX"
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 VIDEO = "MPEG"
@@ -41,10 +41,10 @@ class ImageFolder:
         self.folder, self.files = folder, frozenset(_walk(folder))
 
     def find(self, names: Sequence[str]) -> list[str | None]:
-        """Return the file of each name, relative to the folder where it lies below it; None where there is none.
+        """Return the file of each name, None where there is none; a path is relative if the file is below the folder.
 
-        A name that is no path to a file is given the one file that it may mean (`guesses`), unless the path of another
-        name leads to it, or another name may mean it too. No name may mean a hidden file.
+        A name that is no path to a file gets the one file that it may mean (`guesses`), unless another name is the path
+        to that file, or may mean it too. No name may mean a hidden file.
         """
         found = [self._reached(name) for name in names]
         guesses = {name: self.guesses(name) for name, file in zip(names, found, strict=True) if file is None}
@@ -58,7 +58,7 @@ class ImageFolder:
         return [certain.get(name) if file is None else file for name, file in zip(names, found, strict=True)]
 
     def hint(self, name: str) -> str:
-        """Return what there is in place of a file that was not found, or nothing."""
+        """Return a hint about a name without a file, for the message about it; nothing if there is none."""
         if len(guesses := self.guesses(name)) > 1:
             return f"it may be {' or '.join(guesses[:3])}"
         if guesses:
@@ -67,9 +67,9 @@ class ImageFolder:
         return f"{' and '.join(sorted(same)[:3])} has its name in another folder" if same else ""
 
     def folders_of(self, name: str) -> list[str]:
-        """Return the folders below which a name, or the longest end of it that files have, is one; [] unless several.
+        """Return the folders in which a name is a file, relative and sorted; [] unless there are several files.
 
-        They are relative to the folder and sorted.
+        Where there is no such file, the name is shortened from its start until there is one.
         """
         parts = [part for part in _spellings(name)[-1].split(FORWARD) if part not in ("", ".", "..")]
         for start in range(len(parts)):
@@ -94,7 +94,7 @@ class ImageFolder:
         return None
 
     def guesses(self, name: str) -> list[str]:
-        """Return the files that a name may mean: without its first folders, in a deeper folder, but for its case."""
+        """Return the files that a name may mean if its first folders are left out or missing, or its case is wrong."""
         for spelling in _spellings(name):
             parts = [part for part in spelling.split(FORWARD) if part not in ("", ".", "..")]
             for start in range(len(parts)):
@@ -105,12 +105,12 @@ class ImageFolder:
         return []
 
     def _spelt(self, name: str) -> list[str]:
-        """Return the files whose whole path is a name, but for case and the form of Unicode."""
+        """Return the files whose whole path equals a name, regardless of case and of the form of Unicode."""
         return [name] if name in self.files else sorted(self._by_path.get(_key(name), ()))
 
     @cached_property
     def _by_path(self) -> dict[str, list[str]]:
-        """Map the key of every path to the files that have it."""
+        """Map the key (see _key) of every path to the files that have it."""
         index: dict[str, list[str]] = {}
         for file in itertools.filterfalse(_is_hidden, self.files):
             index.setdefault(_key(file), []).append(file)
@@ -118,7 +118,7 @@ class ImageFolder:
 
     @cached_property
     def _by_end(self) -> dict[str, list[str]]:
-        """Map the key of every end of a path, from the file's own name on, to the files that end so."""
+        """Map the key of every end of a path, the file's own name at least, to the files whose path ends so."""
         index: dict[str, list[str]] = {}
         for file in itertools.filterfalse(_is_hidden, self.files):
             parts = _key(file).split(FORWARD)
@@ -158,26 +158,26 @@ def visible_files(folder: Path) -> list[str]:
 
 
 def packed_files(folder: Path) -> str:
-    """Return how to unpack the archives below a folder, the first by its path there; nothing where there is none."""
+    """Return the advice to unpack the archives below a folder, which names the first; nothing where there is none."""
     found = files_below(folder, *ARCHIVES)
     more = f" and {len(found) - 1} other archives" if len(found) > 1 else ""
     return f"unpack {found[0].relative_to(folder)}{more}" if found else ""
 
 
 def folders_below(folder: Path, *names: str) -> list[Path]:
-    """Return the folders below a folder that have one of these names, sorted, as files_below counts them."""
+    """Return the folders below a folder that have one of these names, sorted; links and hidden ones as files_below."""
     paths = (prefix.removesuffix(FORWARD) for prefix, _ in _scan(folder, False))
     return sorted(folder / path for path in paths if posixpath.basename(path) in names and not _is_hidden(path))
 
 
 def image_files(folder: Path) -> list[str]:
-    """Return the image files below a folder by suffix, relative to it and sorted, as files_below counts them."""
+    """Return the files below a folder with the suffix of an image, relative and sorted; links as files_below."""
     suffixes = image_suffixes()
     return sorted(file for file in _walk(folder, False) if _suffix(file) in suffixes and not _is_hidden(file))
 
 
 def image_suffixes() -> set[str]:
-    """Return the suffixes of the image formats that can be read, not of those that Pillow knows by name alone."""
+    """Return the suffixes of the image formats that Pillow can read, not of those that it only knows by name."""
     formats = Image.registered_extensions()
     readers = {name: factory for name, (factory, _) in Image.OPEN.items() if name != VIDEO}
     stubs = {name for name, reader in readers.items() if isinstance(reader, type) and issubclass(reader, StubImageFile)}
@@ -187,7 +187,7 @@ def image_suffixes() -> set[str]:
 def image_subsets(folder: Path) -> dict[str, list[Path]]:
     """Return the image files below each sub-folder that has some, by its name; {} where there is no image at all.
 
-    A folder that holds images itself is one subset, and of an only sub-folder the sub-folders count.
+    A folder that holds images itself is one subset. Of an only sub-folder, the sub-folders are the subsets.
     """
     subsets: dict[str, list[Path]] = {}
     for file in image_files(folder):
@@ -202,7 +202,7 @@ def image_subsets(folder: Path) -> dict[str, list[Path]]:
 
 
 def role_of(path: PurePath) -> str:
-    """Return train, val or test, by the last such word of the last part of a path that has one; else nothing."""
+    """Return train, val or test, whichever word comes last in the last part of a path that has one; else nothing."""
     for part in reversed(path.parts):
         if words := ROLE.findall(part.lower()):
             return str(words[-1])
@@ -223,10 +223,11 @@ def _leads_to(kind: Callable[[os.DirEntry[str]], bool], entry: os.DirEntry[str])
 
 
 def _scan(folder: Path, twice: bool) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Yield a folder and all below it: its path relative to the first, with a slash at the end, and what it holds.
+    """Yield a folder and all folders below it: the path relative to the first, with a slash at its end, and entries.
 
-    Links to folders that are not above themselves are followed, twice to those that lie below the first one anyway. A
-    folder that is not there holds nothing; of a results folder its own are passed over.
+    A link to a folder is followed unless that folder is above the link. twice: whether a link to a folder below the
+    first one is followed too, so that its files come twice. A folder that does not exist holds nothing. In a results
+    folder, RESULTS_FOLDERS are passed over.
     """
     root = os.path.realpath(folder) + os.sep
     stack: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
@@ -271,5 +272,5 @@ def _spellings(name: str) -> list[str]:
 
 
 def _key(name: str) -> str:
-    """Return what names share that differ in case or in the form of Unicode alone."""
+    """Return a key that is the same for names that differ only in case or in the form of Unicode."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -49,7 +49,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 class UnreadableImage(BenchError):
-    """Report a missing or damaged image file; a fault of the disk or the network is none."""
+    """Report a missing or damaged image file, but not a fault of the disk or the network."""
 
 
 class UnsupportedImage(UnreadableImage):
@@ -97,9 +97,9 @@ def read_header(path: Path) -> Header:
 def read_pixels(path: Path, size: Size | None = None, record: str = "its record") -> Pixels:
     """Decode a file as RGB u8[H,W,3].
 
-    size is (H, W) of its record: where it is that of the file as stored, the annotations were drawn on an image that
-    was not turned, and the EXIF orientation is left out. Raises UnreadableImage for a damaged file, and BenchError for
-    another size, before anything is decoded.
+    size is (H, W) of its record. Where it is the size of the file as stored, the annotations were drawn on an image
+    that was not turned, so that the EXIF orientation is ignored. Raises UnreadableImage for a damaged file, and
+    BenchError for another size, before anything is decoded.
     """
     with _opened(path) as file:
         header = _header(file, path)
