@@ -70,11 +70,19 @@ def run(arguments: Namespace) -> int:
             context.print_progress(f"{name}: {said}")
         fabric.barrier()
         resources = resources_for(study.resources, "train")
-        accumulate = arguments.accumulate or resources.accumulate or 1
-        views_on = arguments.views_on or resources.views_on or "auto"
-        burn_in = prepared.find_burn_in(study, run, results)
-        best, guard = study.best_models, lock.check
-        trainer = Trainer(run, stores, split, folder, fabric, results, best, guard, accumulate, views_on, burn_in)
+        trainer = Trainer(
+            run,
+            stores,
+            split,
+            folder,
+            fabric,
+            results,
+            best=study.best_models,
+            guard=lock.check,
+            micro_batches=arguments.accumulate or resources.accumulate or 1,
+            views_on=arguments.views_on or resources.views_on or "auto",
+            burn_in=prepared.find_burn_in(study, run, results),
+        )
         if trainer.fault:
             context.print_progress(f"{name}: {trainer.fault}; continuing from the one before it")
         steps = f"step {trainer.step} of {run.training.steps}"
