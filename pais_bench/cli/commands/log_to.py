@@ -11,7 +11,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from pais_bench import plugins
 from pais_bench.cli import context
@@ -82,23 +81,22 @@ class _Log:
         """Send the numbers of new lines whose step is above the last one sent."""
         _, lines = self._lines.read()
         for text in lines:
-            line = self._parse(text)
-            step = int(line["step"])
-            numbers = {name: value for name, value in numbers_of(line).items() if step > self._last.get(name, -1)}
-            if numbers:
-                self.logger.send(step, float(line["seconds"]), numbers)
-                self._last |= dict.fromkeys(numbers, step)
+            step, seconds, numbers = self._parse(text)
+            new = {name: value for name, value in numbers.items() if step > self._last.get(name, -1)}
+            if new:
+                self.logger.send(step, seconds, new)
+                self._last |= dict.fromkeys(new, step)
                 self.sent += 1
 
     def close(self) -> None:
         """Finish; a run whose run.json is written is complete."""
         self.logger.close((self.path.parent / RUN).exists())
 
-    def _parse(self, text: bytes) -> dict[str, Any]:
+    def _parse(self, text: bytes) -> tuple[int, float, dict[str, float]]:
+        """Return the step, the seconds and the numbers of a line."""
         try:
-            line: dict[str, Any] = json.loads(text)
-            line["event"], int(line["step"]), float(line["seconds"])
+            line = json.loads(text)
+            return int(line["step"]), float(line["seconds"]), numbers_of(line)
         except (ValueError, KeyError, TypeError):
             shown = text[:80].decode(errors="replace")
             raise BenchError(f"{self.path}: has a line that is none of a log, {shown}; remove the line") from None
-        return line
