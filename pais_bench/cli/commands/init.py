@@ -161,14 +161,8 @@ def _look(folder: Path, conversion: Conversion) -> Found:
             others = "".join(f", or choose --format {name}" for name in conversion.others)
             said = _renamed(str(error), drafts.values(), [layout.train.annotations] * 2)
             raise BenchError(f"{said}{others}") from error
-        notes = [
-            *conversion.notes,
-            *(
-                _renamed(line, drafts.values(), drafts).replace(f"{root}/", "")
-                for line in map(_as_planned, lines)
-                if line.startswith(("warning", "`prepare --repair`"))
-            ),
-        ]
+        told = [line for line in map(_as_planned, lines) if line.startswith(("warning", "`prepare --repair`"))]
+        notes = [*conversion.notes, *(_renamed(line, drafts.values(), drafts).replace(f"{root}/", "") for line in told)]
         notes += [f"not used: {path}" for path in layout.unused]
         stores = {name: Store.open(prepared, name) for name in Store.subsets(prepared)}
         photos = [store.path(number) for store in stores.values() for number in store.image_ids]
