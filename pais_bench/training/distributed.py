@@ -122,19 +122,17 @@ class PendingFlags:
 
 def max_view_sizes(batch: Batch, device: torch.device) -> tuple[Size, Size, Size]:
     """Return the largest (H, W) of labelled, weak and strong views over all ranks; (0, 0) where there are none."""
-    labelled = [image.view.size for image in batch.labelled]
-    weak, strong = [image.weak.size for image in batch.unlabelled], [image.strong.size for image in batch.unlabelled]
-    first, second, third = max_sizes([labelled, weak, strong], device)
-    return first, second, third
-
-
-def max_sizes(sizes: Sequence[Sequence[Size]], device: torch.device) -> list[Size]:
-    """Return the largest (H, W) of each list of sizes over all ranks; (0, 0) of an empty one."""
+    sizes = (
+        [image.view.size for image in batch.labelled],
+        [image.weak.size for image in batch.unlabelled],
+        [image.strong.size for image in batch.unlabelled],
+    )
     largest = torch.tensor([[max((size[axis] for size in views), default=0) for axis in (0, 1)] for views in sizes])
     if world_size() > 1:
         largest = largest.to(device)
         distributed.all_reduce(largest, distributed.ReduceOp.MAX)
-    return [(int(height), int(width)) for height, width in largest.tolist()]
+    labelled, weak, strong = ((int(height), int(width)) for height, width in largest.tolist())
+    return labelled, weak, strong
 
 
 def step_normalizers(losses: StudentLosses, inputs: Sequence[StudentInput], fabric: Fabric) -> list[LossNormalizer]:
