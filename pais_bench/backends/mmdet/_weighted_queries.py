@@ -101,10 +101,9 @@ class WeightedQueryHead(Mask2FormerHead):
         targets = super()._get_targets_single(cls_score.nan_to_num(), mask_pred.nan_to_num(), gt_instances, img_meta)
         labels, _, masks, matched, positive, negative, sampled = targets
         weights = cls_score.new_full((len(cls_score),), boxless_background(gt_instances.background))
-        weights[positive] = gt_instances.class_weight[sampled.pos_assigned_gt_inds]
         owner = sampled.pos_assigned_gt_inds
-        mask_weights = gt_instances.mask_weight[owner]
-        return labels, weights, masks, matched, positive, negative, sampled, mask_weights, owner
+        weights[positive] = gt_instances.class_weight[owner]
+        return labels, weights, masks, matched, positive, negative, sampled, gt_instances.mask_weight[owner], owner
 
     def _layer_losses(self, scores, mask_preds, batch_gt_instances, batch_img_metas):
         logits, mask_iou = scores[..., :-1], scores[..., -1]

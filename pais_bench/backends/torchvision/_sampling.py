@@ -35,7 +35,7 @@ class SeededSampler:
         both = torch.stack((flat >= 1, flat == 0))
         counts = torch.stack([view.sum(1) for view in both.split([len(label) for label in labels], 1)], 1)
         found = both.flatten().nonzero()[:, 0]
-        (of_positives, of_negatives) = counts.tolist()
+        of_positives, of_negatives = counts.tolist()
         candidates = found.split([*of_positives, *of_negatives])
         chosen: list[list[Tensor]] = [[], []]
         for view, seed in enumerate(seeds):

@@ -41,10 +41,9 @@ class WeightedRPN(RegionProposalNetwork):
         anchors = self.anchor_generator(images, levels)[0]
         counts = [level[0].numel() for level in by_level]
         objectness, deltas = concat_box_prediction_layers(by_level, deltas_by_level)
-        objectness, deltas = (
-            to_full_precision(objectness).reshape(len(images.image_sizes), -1),
-            to_full_precision(deltas).reshape(len(images.image_sizes), -1, 4),
-        )
+        views = len(images.image_sizes)
+        objectness = to_full_precision(objectness).reshape(views, -1)
+        deltas = to_full_precision(deltas).reshape(views, -1, 4)
         proposals = self._proposals(anchors, objectness.detach(), deltas.detach(), counts, images.image_sizes)
         return proposals, {} if supervision is None else self._losses(anchors, objectness, deltas, supervision)
 

@@ -168,10 +168,8 @@ def _build(num_classes: int, options: Options, backbone: Pyramid) -> Generalized
         box_head(channels, options.box_convs, options.box_features),
         FastRCNNPredictor(options.box_features, num_classes + 1),
     )
-    mask_head, mask_predictor = (
-        MaskRCNNHeads(channels, options.mask_layers, 1),
-        predictor(width, width, num_classes + 1),
-    )
+    mask_head = MaskRCNNHeads(channels, options.mask_layers, 1)
+    mask_predictor = predictor(width, width, num_classes + 1)
     anchors = FullPrecisionAnchors(
         tuple((size,) for size in options.anchor_sizes), (options.anchor_ratios,) * len(options.anchor_sizes)
     )
