@@ -34,7 +34,8 @@ from pais_bench.training.record import REMEDY
 from pais_bench.training.step import train_step
 from pais_bench.training.validation import Validation
 
-Progress = Callable[[dict[str, Any]], None]
+LineCallback = Callable[[dict[str, Any]], None]
+"""Takes a line of the log."""
 
 MAX_SKIPPED = 50
 """Steps in a row whose gradients overflow before a training fails: each halves the scale, 2^16 at first."""
@@ -103,7 +104,7 @@ class Trainer:
         self.checkpoint, self.guard = folder / CHECKPOINT, guard
         self.fault = self._resume()
 
-    def fit(self, workers: int = 0, progress: Progress = lambda line: None) -> None:
+    def fit(self, workers: int = 0, progress: LineCallback = lambda line: None) -> None:
         """Train to the last step; each logged line also goes to progress. workers: processes that read images.
 
         Raises Interrupted after saving, when `stopping` was set from outside (SIGTERM), and BenchError on a loss that
@@ -145,7 +146,7 @@ class Trainer:
             hardware["peak_device_memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
         return {**self.source, "hardware": hardware}
 
-    def _evaluate_if_due(self, progress: Progress) -> bool:
+    def _evaluate_if_due(self, progress: LineCallback) -> bool:
         """Evaluate if this step is due, and return whether it was; a run that is stopped meanwhile saves."""
         training = self.run.training
         if self.step % training.evaluate_every and self.step != training.steps:
@@ -182,7 +183,7 @@ class Trainer:
         steps = self.run.training.steps
         return Interrupted(f"saved and stopped after step {self.step} of {steps}; {CONTINUE}")
 
-    def _write(self, line: dict[str, Any], progress: Progress) -> None:
+    def _write(self, line: dict[str, Any], progress: LineCallback) -> None:
         if self.fabric.is_global_zero:
             self.log.append(line)
             progress(line)
