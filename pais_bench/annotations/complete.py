@@ -140,7 +140,7 @@ def find_repeated(ids: IntArray, records: Sequence[str]) -> tuple[list[int], lis
 
 
 def as_integer(value: object) -> int | None:
-    """Return the integer of 64 bits that a number or its text is; None if it is none. A boolean is none."""
+    """Return the integer that a number or its text is; None for a fraction, a boolean, or more than 64 bits."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) <= 2**53 else None
     number = int(value) if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value) else value
@@ -158,7 +158,7 @@ def _is_id(value: object) -> TypeGuard[int]:
 
 
 def _read_texts(value: Any, depth: int = 3) -> Any:
-    """Return a value, or lists of values in at most so many levels, with finite numbers in place of their texts."""
+    """Return a value with finite numbers in place of their texts, also in lists nested up to `depth` levels."""
     if isinstance(value, list):
         return [_read_texts(entry, depth - 1) for entry in value] if depth else value
     try:

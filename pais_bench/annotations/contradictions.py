@@ -58,11 +58,11 @@ CONTRADICTIONS = {
         ("area",),
     ),
 }
-"""What an annotation can look like; of what mask and box look like the first that fits is taken."""
+"""What an annotation can look like. Of the entries about mask and box, the first that fits is reported."""
 
 
 class Extents(NamedTuple):
-    """Hold of every mask its corners f64[n,4], x0 y0 x1 y1 px, and its area f64[n] px, that of polygons as drawn."""
+    """Hold the corners f64[n,4] of every mask, x0 y0 x1 y1 px, and its area f64[n] px; polygons count as drawn."""
 
     corners: Floats
     area: Floats
@@ -117,7 +117,7 @@ def _compare_areas(
 ) -> tuple[list[int], list[int]]:
     """Return the positions of masks without a pixel, and of areas that neither mask nor box explains.
 
-    Only masks that may be such are rasterised. An area may be that of the box, as Roboflow exports it.
+    Only suspicious masks are rasterised. An area may also be that of the box, as Roboflow exports it.
     """
     sides = mask.corners[:, 2:] - mask.corners[:, :2]
     beyond = (mask.corners[:, :2] >= image).any(axis=1) | (mask.corners[:, 2:] <= 0).any(axis=1)

@@ -119,7 +119,7 @@ def _without_images(subset: Subset, ids: Collection[int]) -> Subset:
 
 
 def drop_parents(subsets: Mapping[str, Subset]) -> dict[str, Subset]:
-    """Return subsets without categories that are parents of others alone, as Roboflow exports one.
+    """Return subsets without the categories that are only parents of others, such as the one that Roboflow exports.
 
     Such a category has no annotation in any subset, and its name is the supercategory of another one.
     """

@@ -1,4 +1,4 @@
-"""Parse JSON files of other tools, and say what a file is that is none."""
+"""Parse JSON files of other tools, and name what a file is that is not JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOREIGN = {
     b"version https://git-lfs": ("a pointer of Git LFS", "fetch the file itself with `git lfs pull`"),
     b"<": ("a web page or XML", "fetch the file itself, if need be with a login"),
 }
-"""What files begin with that are not JSON, what they are, and the remedy."""
+"""How files of other kinds begin, what they are, and the remedy."""
 
 
 class DuplicateKey(Exception):

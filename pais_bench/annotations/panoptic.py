@@ -35,7 +35,7 @@ class PanopticMap(NamedTuple):
 
 
 def is_thing(category: Mapping[str, Any]) -> bool:
-    """Return whether a category is of single objects; every one is that does not say otherwise."""
+    """Return whether a category is of single objects; one without the key isthing is."""
     return bool(category.get("isthing", 1))
 
 

@@ -32,7 +32,7 @@ from pais_bench.annotations.validate import (
 from pais_bench.errors import BenchError
 
 MASK_FAULTS = ("no mask", "polygon", "far polygon", "RLE size", "RLE counts")
-"""Faults of an annotation that may stand for an object: where it is dropped, the object is there and unknown."""
+"""Faults of a mask. Where an annotation is dropped for one, its object is still in the image, without a label."""
 CHUNK_SIZE = 20_000
 """Records that are searched for faults at a time: a repair of many faults then costs no more than one of few."""
 

@@ -1,4 +1,4 @@
-"""Say what data and machine are like, and what of the data may be other than it was meant."""
+"""List facts about data and machine, and what in the data may be a mistake."""
 
 from __future__ import annotations
 

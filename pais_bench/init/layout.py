@@ -17,9 +17,9 @@ from pais_bench.images.pixels import Size
 DEPTH = 3
 """Levels of folders that are searched, the given one included."""
 LARGEST = 20
-"""JSON files without the words of COCO that are read to tell what is wrong; other tools write one a photo.
+"""Most JSON files without the keys of COCO that are read, as a broken COCO file may have lost some of its keys.
 
-First come those that are named as subsets, as a broken file may have lost its last words.
+Those that are named like subsets are read first. Other tools write a JSON file for each photo.
 """
 UNLABELLED = "annotations/image_info_unlabeled2017.json", "unlabeled2017"
 OTHER_FORMATS = {".xml": "boxes of Pascal VOC, or a video of CVAT", ".csv": "a table"}
@@ -54,13 +54,12 @@ class Layout(NamedTuple):
 
 
 def find_layout(folder: Path, ignored: Collection[Path] = ()) -> Layout:
-    """Return the layout of a folder; raise SeveralCocoFiles where the files that train or evaluate are several.
+    """Return the layout of a folder.
 
-    Raises NoCocoFile where there is no COCO file, or one of Label Studio or CVAT that means something else than COCO.
-
-    The role of a file is the word train, val, valid, validation or test in its name or, before that, in the names of
+    The role of a file is the word train, val, valid, validation or test in its name or, failing that, in the names of
     its folders. A test set with annotations stands for a validation set that is absent. ignored files, by absolute
-    path, do not count.
+    path, do not count. Raises SeveralCocoFiles where several files train, or several evaluate, and NoCocoFile where
+    there is no COCO file, or one whose records mean something else than in COCO.
     """
     require_data_folder(folder, "images and annotations")
     files, empty, faults = _read_candidates(folder, ignored)

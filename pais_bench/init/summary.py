@@ -117,9 +117,9 @@ def _may_be_boxes(store: Store) -> bool:
 
 
 def _cornered(store: Store) -> dict[str, int]:
-    """Return how many images have an object of a class in all four corners, as a background has; boxes are asked first.
+    """Return by class how many images have one object in all four corners, as a background is.
 
-    A mask is decoded only where its box is that of the image, but for a pixel.
+    A mask is decoded only where its box is that of the image, give or take a pixel.
     """
     names, counts = dict(store.categories), Counter[str]()
     for number in store.image_ids:
@@ -150,9 +150,10 @@ def _object_sides(store: Store) -> tuple[float, ...]:
 
 
 def _unlabelled_classes(store: Store, classes: int) -> dict[int, int]:
-    """Return the classes without a label by percent; none is without one where images are as many as classes.
+    """Return by percent how many classes have no label in the worst fold.
 
-    The stratified family takes an image of a class without one first, so that few images need to be drawn here.
+    It is 0 where there are as many images as classes, because the stratified family first takes an image of each class;
+    no split is drawn then.
     """
     pool, objects, result = ImagePool.of(store), store.objects(), {}
     for percent in PERCENTS:

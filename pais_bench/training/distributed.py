@@ -95,7 +95,7 @@ def gather_to_first(value: Gathered) -> list[Gathered] | None:
 
 
 class PendingFlags:
-    """Bring flags that are set where any rank sets them to the host, while the device goes on with its work.
+    """Copy flags to the host while the device goes on with its work; a flag is set where any rank has set it.
 
     There is one reduction and one copy for all flags. Collective: every rank makes them at the same point of a step.
     """

@@ -47,8 +47,8 @@ def train_step(
 ) -> StepRecord:
     """Update teacher and student once; raise BenchError on a loss or a weight that is not finite.
 
-    stopping tells the other ranks that this one is to stop. Of the device the host reads three flags, at the end, where
-    all work is queued. The weights that a step leaves behind which raises are not to be used.
+    stopping tells the other ranks that this one is to stop. The host reads only three flags from the device, after all
+    work of the step is queued. After an error the weights are not to be used.
     """
     torch.manual_seed(run.derive_seed(batch.step))
     lr = set_learning_rate(models.optimizer, run.training, batch.step)
@@ -99,7 +99,8 @@ def _update_student(
 ) -> tuple[list[dict[str, Losses]], PendingFlags]:
     """Do forward and backward passes and the optimiser's step; return the losses of each micro-batch.
 
-    The flags, whether a loss is not finite and those that are watched beside, set out before the last backward pass.
+    The flags are whether a loss is not finite, and those that are watched. Their copy to the host is queued before the
+    last backward pass.
     """
     losses: list[dict[str, Losses]] = []
     finite: list[Tensor] = []
