@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pydantic import PydanticUserError
 
@@ -79,6 +81,12 @@ def load(group: str, name: str) -> ModuleType:
             f"with _, as that of every file that plugins share"
         )
     return plugin
+
+
+def build(group: str, name: str, options: Mapping[str, Any], *arguments: Any) -> Any:
+    """Build a method or a dataset from the options that a study has for it, and the arguments after them."""
+    plugin = load(group, name)
+    return getattr(plugin, CLASSES[group][1])(plugin.Options(**options), *arguments)
 
 
 def option_names(group: str, name: str) -> set[str]:

@@ -36,8 +36,7 @@ def read_present(choice: DatasetChoice, folder: Path) -> tuple[Origin, Hashes]:
 
     Where the root is not on this machine, as beside a copy of the results, the recorded origin is returned.
     """
-    plugin, recorded = plugins.load("datasets", choice.name), read_origin(folder)
-    dataset = plugin.Dataset(plugin.Options(**choice.options), choice.root)
+    dataset, recorded = plugins.build("datasets", choice.name, choice.options, choice.root), read_origin(folder)
     if choice.root is None or not hasattr(dataset, "sources"):
         return Origin(choice.name, choice.options, None, None), {}
     root = str(choice.root.resolve())

@@ -45,8 +45,7 @@ def predict_examples(
     """
     best = [model for model in MODELS if checkpoint.endswith("-best") and (folder / best_checkpoint(model)).exists()]
     categories = [category_id for category_id, _ in store.categories]
-    plugin = plugins.load("methods", run.method.name)
-    method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
+    method: MethodBase = plugins.build("methods", run.method.name, run.method.options)
     has_teacher = method.uses_unlabelled and not method.learns_held_out_labels
     weights = has_teacher and method.calibration_images is None
     examples: dict[int, Record] = {image_id: {"image_id": image_id} for image_id in _choose_images(store)}

@@ -75,8 +75,7 @@ class Trainer:
             )
         check_batch_sizes(run.training, fabric.world_size, micro_batches)
         rank, extra = fabric.global_rank, stores.get("unlabelled")
-        plugin = plugins.load("methods", run.method.name)
-        self.method: MethodBase = plugin.Method(plugin.Options(**run.method.options))
+        self.method: MethodBase = plugins.build("methods", run.method.name, run.method.options)
         self.dataset = BatchDataset(
             run,
             stores["train"],

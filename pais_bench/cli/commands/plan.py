@@ -89,8 +89,7 @@ def _method_costs(runs: Iterable[RunProgress]) -> Iterator[str]:
         images[method.label] = images.get(method.label, 0) + steps * training.unlabelled_batch_size
         methods[method.label] = method
     for label, method in methods.items():
-        plugin = plugins.load("methods", method.name)
-        cost = plugin.Method(plugin.Options(**method.options)).describe_cost(images[label])
+        cost = plugins.build("methods", method.name, method.options).describe_cost(images[label])
         if cost and images[label]:
             yield f"  {label}: {cost}"
 

@@ -29,9 +29,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Write the store; raise BenchError for faulty data, and for a label that another root has."""
     study = context.read_study(arguments)
-    choice = study.dataset
-    plugin, folder = plugins.load("datasets", choice.name), dataset_folder(arguments.results, choice.label)
-    dataset = plugin.Dataset(plugin.Options(**choice.options), choice.root)
+    choice, folder = study.dataset, dataset_folder(arguments.results, study.dataset.label)
+    dataset = plugins.build("datasets", choice.name, choice.options, choice.root)
     origin, hashes = prepared.read_present(choice, folder)
     prepared.require_own_label(choice, arguments.results, origin)
     dataset.prepare(
