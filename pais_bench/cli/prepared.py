@@ -96,7 +96,7 @@ def require_before_jobs(study: Study, source: str, results: Path) -> None:
     require_folder(results)
     train = resources_for(study.resources, "train")
     for run in study.runs():
-        check_batch_sizes(run.training, (train.gpus or 1) * (train.nodes or 1), train.accumulate or 1)
+        check_batch_sizes(run.training, train.devices, train.accumulate or 1)
     folder = dataset_folder(results, study.dataset.label)
     recorded = read_origin(folder)
     if recorded and recorded.root and study.dataset.root and recorded.root != str(study.dataset.root.resolve()):

@@ -44,6 +44,11 @@ class Resources(StrictConfig):
             raise ValueError("several nodes are for trainings on all GPUs of each: give gpus, at least 2")
         return self
 
+    @property
+    def devices(self) -> int:
+        """Return the number of devices of a training: one where it requests no GPU."""
+        return (self.gpus or 1) * (self.nodes or 1)
+
     def scaled(self, key: Literal["mem_mb", "minutes"], attempt: int) -> int:
         """Return the memory or time that an attempt, counted from 1, requests."""
         first: int = getattr(self, key)

@@ -55,8 +55,7 @@ def plan(study: Study, results: Path) -> Iterator[str]:
         yield f"  unknown step time, no run is logged yet: {', '.join(unknown)}"
     yield from _method_costs(runs)
 
-    resources = resources_for(study.resources, "train")
-    devices = (resources.gpus or 1) * (resources.nodes or 1)
+    devices = resources_for(study.resources, "train").devices
     known = [seconds for seconds in left.values() if seconds is not None]
     rest = "" if len(known) == len(left) else f", and {len(left) - len(known)} trainings of unknown step time"
     longest = max((_chain_seconds(training.run, left) for training in trainings), default=0.0)
