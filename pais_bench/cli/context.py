@@ -128,7 +128,7 @@ def claim_named_gpus(arguments: Namespace, count: int) -> None:
 
 
 def count_workers(arguments: Namespace, device: str, processes: int = 1) -> int:
-    """Return the number of loader processes: what was asked for, or a process's share of the CPUs less itself.
+    """Return the number of loader processes: that of --workers, else one less than the CPUs for this process.
 
     device is the type of the device, such as cuda; processes is the number of those that share this node's CPUs.
     """

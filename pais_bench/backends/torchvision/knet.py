@@ -1,4 +1,4 @@
-"""Build K-Net with a weight for every instance in its losses, on torchvision's ResNet-50 and FPN.
+"""Build K-Net with a weight for every instance in its losses, on a backbone and FPN of torchvision's or timm's.
 
 The network, its matching and its losses are those of the PAIS release [K-Net, arXiv 2106.14855], with a mask-IoU branch
 at each stage; docs/explanation/networks.md says what differs. A query knows no box, so box_weight is ignored. Matching

@@ -95,9 +95,10 @@ def run(arguments: Namespace) -> None:
 
 
 def _find_labels(arguments: Namespace, parts: list[Path]) -> Conversion:
-    """Return what COCO files say, several of one role joined, and without any what labels of a known format do.
+    """Return the labels of the COCO files of a folder or, if it has none, those of another format.
 
-    What an earlier init made of other labels counts only where these are not there any more.
+    Several COCO files of one role are joined. Files that an earlier init made of other labels are used only where these
+    labels are gone.
     """
     folder, replaced = arguments.folder, set(parts if arguments.force else ())
     earlier = _written_by_init(folder)
@@ -115,7 +116,7 @@ def _find_labels(arguments: Namespace, parts: list[Path]) -> Conversion:
 
 
 def _read_coco(folder: Path, parts: list[Path], ignored: Collection[Path]) -> Conversion:
-    """Return the COCO files of a folder, one file divided, and the formats of other labels that are there."""
+    """Return the COCO files of a folder, a single one divided in two, and the formats of other labels there."""
     layout = find_layout(folder, ignored)
     try:
         others = found_formats(folder)
@@ -143,7 +144,7 @@ def _require_absent(paths: list[Path], force: bool) -> None:
 
 
 def _look(folder: Path, conversion: Conversion) -> Found:
-    """Prepare the dataset in a temporary folder as `prepare --repair` does, so that it is summarised as it is read."""
+    """Prepare the dataset in a temporary folder, as `prepare --repair` does, and return its summary and notes."""
     coco, root = plugins.load("datasets", "coco"), folder.resolve()
     layout, divided = conversion.layout, conversion.contents
     options = _options(root, layout, list(divided))
@@ -174,7 +175,7 @@ def _look(folder: Path, conversion: Conversion) -> Found:
 
 
 def _as_planned(line: str) -> str:
-    """Return a message of `prepare --repair` about records as one of what it is going to do: here it wrote drafts."""
+    """Return a message of what `prepare --repair` did as one of what it will do: here it changed only drafts."""
     for done, planned in (("dropped ", "drops"), ("changed ", "changes")):
         if line.startswith(done):
             return f"`prepare --repair` {planned} {line.removeprefix(done)}"
@@ -198,7 +199,7 @@ def _add_unlabelled(arguments: Namespace, found: Found) -> tuple[Found, Path, st
 
 
 def _unnamed(folder: Path, named: Collection[Path]) -> int:
-    """Return the number of image files below the folder that are not named, nor made from photos as labels are."""
+    """Return how many image files below the folder are neither named by the dataset nor made from photos."""
     drawn = {(folder / file).resolve() for file in drawn_pictures(folder, named)}
     return len({(folder / file).resolve() for file in image_files(folder)} - drawn - {*named})
 
@@ -211,7 +212,7 @@ def _renamed(text: str, drafts: Iterable[Path], paths: Iterable[Path]) -> str:
 
 
 def _options(root: Path, layout: Layout, divided: list[Path]) -> dict[str, str]:
-    """Return the options of the dataset: paths below the root, absolute ones of files that are beside the study."""
+    """Return the options of the dataset; a path is relative to the root if it is below it, else absolute."""
     train, val = layout.train, layout.val or layout.train
     annotations = divided or [train.annotations, val.annotations]
     options = {

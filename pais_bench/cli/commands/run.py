@@ -113,7 +113,7 @@ def _shared_gpus(study: Study) -> tuple[list[str], list[str]]:
 
 
 def _snakemake(arguments: Namespace, profile: Path, settings: list[str], limits: list[str]) -> list[str]:
-    """Return the command of Snakemake; values of --config, and of --resources, are joined: a second one would replace.
+    """Return the command of Snakemake, with one --config and one --resources: a second one would replace the first.
 
     Raises BenchError where they name another study or results folder than is shown.
     """
@@ -130,7 +130,7 @@ def _snakemake(arguments: Namespace, profile: Path, settings: list[str], limits:
     resources = [*limits, *own.resources]  # of one name, the last one counts
     command += ["--resources", *resources] if resources else []
     command += ["--quiet", "host", "reason", "rules"] if arguments.dry_run else []
-    # Last one with a single value, so that it takes no target for another.
+    # An option of a single value comes last: one of several values would take the targets after it for its own.
     return [*command, "--workflow-profile", str(profile), "--snakefile", str(provenance.PROJECT / "Snakefile"), *flags]
 
 
@@ -154,7 +154,7 @@ def _as_yaml(text: str) -> object:
 
 
 def _own_python(study: Study) -> list[str]:
-    """Return the setting that trains with this Python: where the package was installed with every backend's framework.
+    """Return the setting to train with this Python, if the package is installed with every backend's framework here.
 
     A checkout always has environments of its own, with the versions of the locks.
     """
