@@ -54,18 +54,17 @@ def predict_examples(
     states = {path: read_checkpoint(path, run) for path in set(files.values())}
     for model, path in files.items():
         backend.load_state_dict(states[path][model])
+        by_method = weights and model == "teacher"
+        predict, keep = backend.predict, method.keep if by_method else _confident
+        if by_method and method.needs_soft_predictions:
+            assert isinstance(backend, SoftBackend)  # as the training has required
+            predict = backend.predict_soft
         for image_id, example in examples.items():
             view = augment.test(read_image(store, image_id), run.input)
-            by_method = weights and model == "teacher"
-            keep = method.keep if by_method else _confident
-            predict = backend.predict
-            if by_method and method.needs_soft_predictions:
-                assert isinstance(backend, SoftBackend)  # as the training has required
-                predict = backend.predict_soft
-            detections = predict([view.image.to(device)], keep=keep)[0]
+            (detections,) = predict([view.image.to(device)], keep=keep)
+            targets = Targets.unweighted(detections)
             if by_method:
-                (detections,) = merge_stuff([detections], stuff_labels(store.isthing))
-            targets = method.assign_weights(detections) if by_method else Targets.unweighted(detections)
+                targets = method.assign_weights(*merge_stuff([detections], stuff_labels(store.isthing)))
             example[model] = _records(targets, view, store.size(image_id), categories, by_method)
     return [{**example, "best": best} if best else example for example in examples.values()]
 
