@@ -42,7 +42,7 @@ class Converter(ConverterBase):
             photo = path.parent.parent / "img" / path.stem
             if not photo.is_file():
                 raise BenchError(f"{path}: its photo {photo} is missing; put it back, or remove this file")
-            if _objects(path):
+            if _content(path)["objects"]:
                 found.setdefault(role_of(path.parent.parent.relative_to(self.folder)), []).append(Item(photo, [path]))
             else:
                 unlabelled += 1
@@ -53,12 +53,12 @@ class Converter(ConverterBase):
     def read(self, item: Item) -> Photo:
         """Read a JSON file; geometries without a mask are left out."""
         (path,) = item.labels
-        content = read_json_file(path)
+        content = _content(path)
         sides = content["size"] if isinstance(content.get("size"), dict) else {}
         size = photo_size(item.photo, path, as_size(sides.get("height"), sides.get("width")))
         groups: dict[Any, list[Any]] = {}
         left_out = []
-        for position, one in enumerate(_objects(path)):
+        for position, one in enumerate(content["objects"]):
             place = f"{path}: object {position + 1}"
             kind, label = (one.get(key) if isinstance(one, dict) else None for key in ("geometryType", "classTitle"))
             if kind in WITHOUT_MASK:
@@ -82,12 +82,12 @@ def _is_supervisely(path: Path) -> bool:
     return b'"objects"' in content and b'"size"' in content
 
 
-def _objects(path: Path) -> list[Any]:
+def _content(path: Path) -> dict[str, Any]:
+    """Return a file with a list of objects; raise BenchError for another one."""
     content = read_json_file(path)
-    objects = content.get("objects") if isinstance(content, dict) else None
-    if not isinstance(objects, list):
+    if not isinstance(content, dict) or not isinstance(content.get("objects"), list):
         raise BenchError(f"{path}: has no list 'objects'; export the project from Supervisely again")
-    return objects
+    return content
 
 
 def _part(kind: Any, one: Mapping[str, Any], size: Size, place: str) -> Any:
