@@ -71,8 +71,9 @@ class Converter(ConverterBase):
         found: dict[str, list[Item]] = {}
         unlabelled = 0
         for photos, labels in self._pairs():
-            for stem in sorted(set(labels) - set(photos)):
-                raise BenchError(f"{labels[stem]}: the photo of these labels is missing; put it back, or remove them")
+            if lost := sorted(set(labels) - set(photos)):
+                path = labels[lost[0]]
+                raise BenchError(f"{path}: the photo of these labels is missing; put it back, or remove them")
             for stem in sorted(labels):
                 role = role_of(photos[stem].relative_to(self.folder).parent)
                 found.setdefault(role, []).append(Item(photos[stem], [labels[stem]]))

@@ -64,7 +64,7 @@ class Converter(ConverterBase):
         """Read the masks of a photo; one without a pixel is left out."""
         objects, left_out, doubts, size = [], [], set(), photo_size(item.photo, item.photo, None)
         for position, path in enumerate(item.labels):
-            values = _read_values(path)
+            values = _read_brightness(path)
             # Resized masks, and those that once were a JPEG, have grey edges, which are wider than the object.
             is_soft = values.max() == WHITE and len(np.unique(values)) > 2
             mask = values > WHITE // 2 if is_soft else values != 0
@@ -88,7 +88,7 @@ def _mask_folders(folder: Path) -> Iterator[Path]:
     return (path for path in folders_below(folder, "masks") if (path.parent / "images").is_dir())
 
 
-def _read_values(path: Path) -> np.ndarray:
+def _read_brightness(path: Path) -> np.ndarray:
     """Return the values [H,W] of a mask: the opacity of a cut-out, else the brightest of a pixel's colours."""
     values = read_values(path)
     with Image.open(path) as file:

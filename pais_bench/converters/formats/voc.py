@@ -154,7 +154,7 @@ def _numbers(path: Path) -> np.ndarray:
 
 def _colours(path: Path) -> np.ndarray:
     """Return the colours u8[H,W,3] of a file, through its palette if it has one."""
-    read_values(path)
+    read_values(path)  # raises for what is no image of labels
     with Image.open(path) as file:
         return np.asarray(file.convert("RGB"))
 
