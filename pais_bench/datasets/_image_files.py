@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -77,17 +77,17 @@ def report_copies(subsets: Mapping[str, Subset], progress: ProgressCallback) -> 
     }
     within: dict[str, list[list[Path]]] = {name: [] for name in subsets}
     twice: dict[str, list[Path]] = {name: [] for name in subsets}
-    between: dict[tuple[str, ...], list[list[Path]]] = {}
+    between: defaultdict[tuple[str, ...], list[list[Path]]] = defaultdict(list)
     for group in copies(paths, progress):
-        names = tuple(name for name in subsets if any(name == other for other, _ in group))
-        if len(names) > 1:
-            firsts = [next(path for other, path in group if other == name) for name in names]
-            between.setdefault(names, []).append(firsts)
-        for name in names:
-            records = Counter(path for other, path in group if other == name)
-            twice[name] += [path for path, count in records.items() if count > 1]
-            if len(records) > 1:
-                within[name].append(list(records))
+        records: defaultdict[str, Counter[Path]] = defaultdict(Counter)
+        for name, path in group:  # subset after subset
+            records[name][path] += 1
+        if len(records) > 1:
+            between[tuple(records)].append([next(iter(counts)) for counts in records.values()])
+        for name, counts in records.items():
+            twice[name] += [path for path, count in counts.items() if count > 1]
+            if len(counts) > 1:
+                within[name].append(list(counts))
     for names, groups in between.items():
         progress(
             f"warning: images that are in {' and '.join(names)}, byte for byte: {len(groups)}, the first: "
