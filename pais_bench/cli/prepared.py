@@ -108,8 +108,8 @@ def require_before_jobs(study: Study, source: str, results: Path) -> None:
 
 def absent_weights(study: Study) -> list[str]:
     """Return a sentence for each file of weights that an option of the study names and that is not there."""
-    options = {f"networks.{label}.options": one.options for label, one in study.networks.items()}
-    options |= {f"methods.{label}.options": one.options for label, one in study.methods.items()}
+    options = {f"networks.{label}.options": choice.options for label, choice in study.networks.items()}
+    options |= {f"methods.{label}.options": choice.options for label, choice in study.methods.items()}
     return [
         f"{place}.{key}: {values[key]} is not there; `pais-bench fetch` has what can be downloaded"
         for place, values in options.items()

@@ -115,7 +115,7 @@ def _rewrite(path: Path, listing: ImageFolder) -> Rewritten:
             f"{path}: images, annotations and categories are not lists of records; export it as COCO again"
         )
     unlabelled = _unlabelled_images(content["images"], content["annotations"])
-    masks = [one for one in content["annotations"] if not _is_box(one)]
+    masks = [annotation for annotation in content["annotations"] if not _is_box(annotation)]
     boxes, content["annotations"] = len(content["annotations"]) - len(masks), masks
     if boxes and not masks:
         raise BenchError(f"{path}: all its annotations are boxes (isbbox), which have no mask; draw outlines")
@@ -220,8 +220,8 @@ def is_to_be_rewritten(images: Sequence[Any], annotations: Sequence[dict[str, An
 
 def _single_objects(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the annotations of a file of CVAT with iscrowd 1, if these are all its masks: they are single objects."""
-    crowds = [one for one in annotations if one.get("iscrowd") == 1]
-    masks = [one for one in annotations if isinstance(one.get("segmentation"), Mapping)]
+    crowds = [annotation for annotation in annotations if annotation.get("iscrowd") == 1]
+    masks = [annotation for annotation in annotations if isinstance(annotation.get("segmentation"), Mapping)]
     return crowds if _is_of_cvat(annotations) and crowds == masks else []
 
 
@@ -231,8 +231,8 @@ def _unlabelled_images(images: Sequence[Any], annotations: Sequence[dict[str, An
     These are images with boxes alone and, in a file of CVAT, images without any shape.
     """
     ids = {str(image.get("id")) for image in images if isinstance(image, dict)}
-    masked = {str(one.get("image_id")) for one in annotations if not _is_box(one)}
-    boxed = {str(one.get("image_id")) for one in annotations if _is_box(one)}
+    masked = {str(annotation.get("image_id")) for annotation in annotations if not _is_box(annotation)}
+    boxed = {str(annotation.get("image_id")) for annotation in annotations if _is_box(annotation)}
     return (ids if masked and _is_of_cvat(annotations) else ids & boxed) - masked
 
 
@@ -241,4 +241,6 @@ def _is_box(annotation: Mapping[str, Any]) -> bool:
 
 
 def _is_of_cvat(annotations: Sequence[dict[str, Any]]) -> bool:
-    return all(isinstance(one.get("attributes"), Mapping) and "occluded" in one["attributes"] for one in annotations)
+    return all(
+        isinstance(record.get("attributes"), Mapping) and "occluded" in record["attributes"] for record in annotations
+    )

@@ -29,7 +29,7 @@ def join(contents: Mapping[Path, Mapping[str, Any]]) -> tuple[dict[str, Any], li
         objects = _objects_of_images(path, content, names)
         for image in content["images"]:
             own = objects[_id(path, "image", image)]
-            described = sorted(json.dumps([name, one.get("segmentation"), one.get("iscrowd", 0)]) for name, one in own)
+            described = sorted(json.dumps([name, a.get("segmentation"), a.get("iscrowd", 0)]) for name, a in own)
             first, same = known.setdefault(image.get("file_name"), (path, described))
             if first != path:
                 if same != described:
@@ -40,9 +40,9 @@ def join(contents: Mapping[Path, Mapping[str, Any]]) -> tuple[dict[str, Any], li
                 repeated.append(str(image["file_name"]))
                 continue
             images.append({**image, "id": len(images) + 1})
-            for name, one in own:
+            for name, annotation in own:
                 identity = {"id": len(annotations) + 1, "image_id": len(images), "category_id": classes[name]["id"]}
-                annotations.append({**one, **identity})
+                annotations.append({**annotation, **identity})
     lines = [f"joined: {len(contents)} files of one subset, {', '.join(map(str, contents))}"]
     if repeated:
         lines.append(f"{len(repeated)} photos are in several of them with the same objects, the first: {repeated[0]}")
@@ -57,7 +57,7 @@ def _add_classes(path: Path, records: Sequence[Any], classes: dict[str, dict[str
         if not isinstance(name, str):
             raise BenchError(f"{path}: category {number} has no name; name it")
         names[number] = name
-        taken = {one["id"] for one in classes.values()}
+        taken = {category["id"] for category in classes.values()}
         if name not in classes:
             classes[name] = {**record, "id": max(taken) + 1 if number in taken else number}
     return names
@@ -69,11 +69,11 @@ def _objects_of_images(
     """Return the annotations of every image id, each with the name of its class."""
     numbers = {_id(path, "image", image) for image in content["images"]}
     found: defaultdict[int, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
-    for position, one in enumerate(content["annotations"]):
-        image, category = as_integer(one.get("image_id")), as_integer(one.get("category_id"))
+    for position, annotation in enumerate(content["annotations"]):
+        image, category = as_integer(annotation.get("image_id")), as_integer(annotation.get("category_id"))
         if image is None or image not in numbers or category is None or category not in names:
             raise BenchError(f"{path}: annotation {position} is of no image or category of this file; remove it")
-        found[image].append((names[category], one))
+        found[image].append((names[category], annotation))
     return found
 
 

@@ -48,7 +48,9 @@ def divide(content: Mapping[str, Any], source: Path, images: Path) -> tuple[dict
         lists = {
             "images": [image for image in content["images"] if (_integer(image, "id") in evaluated) == wanted],
             "annotations": [
-                one for one in content["annotations"] if (_integer(one, "image_id") in evaluated) == wanted
+                annotation
+                for annotation in content["annotations"]
+                if (_integer(annotation, "image_id") in evaluated) == wanted
             ],
         }
         parts.append({**content, **lists})
@@ -75,11 +77,11 @@ def photos(records: list[Any], images: Path) -> list[int]:
 def _objects(annotations: list[Any], photo_of: Mapping[int, int]) -> Objects:
     """Return the annotations of photos as a split family sees those of images, sorted by photo."""
     known = [
-        (photo_of[image], category, _integer(one, "iscrowd") or 0)
-        for one in annotations
-        if (image := _integer(one, "image_id")) is not None
+        (photo_of[image], category, _integer(annotation, "iscrowd") or 0)
+        for annotation in annotations
+        if (image := _integer(annotation, "image_id")) is not None
         and image in photo_of
-        and (category := _integer(one, "category_id")) is not None
+        and (category := _integer(annotation, "category_id")) is not None
     ]
     columns = np.array(sorted(known), dtype=np.int64).reshape(-1, 3)
     return Objects(columns[:, 0], columns[:, 1], columns[:, 2] > 0)

@@ -109,7 +109,7 @@ def _most_objects(store: Store) -> int:
 
 
 def _may_be_boxes(store: Store) -> bool:
-    masks = (one["segmentation"] for number in store.image_ids for one in store.annotations(number))
+    masks = (annotation["segmentation"] for number in store.image_ids for annotation in store.annotations(number))
     return all(
         isinstance(mask, list) and len(mask) == 1 and len(set(zip(mask[0][::2], mask[0][1::2], strict=True))) == 4
         for mask in masks
@@ -125,11 +125,11 @@ def _cornered(store: Store) -> dict[str, int]:
     for number in store.image_ids:
         size = store.size(number)
         found = {
-            names[one["category_id"]]
-            for one in store.annotations(number)
-            if not one["iscrowd"]
-            and _is_whole(one["bbox"], size)
-            and is_in_corners(decode_mask(one["segmentation"], size))
+            names[annotation["category_id"]]
+            for annotation in store.annotations(number)
+            if not annotation["iscrowd"]
+            and _is_whole(annotation["bbox"], size)
+            and is_in_corners(decode_mask(annotation["segmentation"], size))
         }
         counts.update(found)
     return dict(counts.most_common())
@@ -144,7 +144,7 @@ def _object_sides(store: Store) -> tuple[float, ...]:
     sides: list[float] = []
     for number in store.image_ids:
         shorter = min(store.size(number))
-        boxes = [one["bbox"] for one in store.annotations(number) if not one["iscrowd"]]
+        boxes = [annotation["bbox"] for annotation in store.annotations(number) if not annotation["iscrowd"]]
         sides += [float(np.sqrt(width * height)) / shorter for _, _, width, height in boxes]
     return tuple(np.quantile(sides, LEVELS).tolist())
 

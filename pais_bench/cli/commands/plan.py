@@ -74,7 +74,7 @@ def plan(study: Study, results: Path) -> Iterator[str]:
 
 def mean_disk(trainings: Iterable[RunProgress]) -> float | None:
     """Return the mean size of the trained runs, in bytes; None where none is trained."""
-    sizes = [_disk(one.folder) for one in trainings if one.is_trained and not one.is_burn_in]
+    sizes = [_disk(training.folder) for training in trainings if training.is_trained and not training.is_burn_in]
     return statistics.fmean(sizes) if sizes else None
 
 
@@ -82,9 +82,9 @@ def _method_costs(runs: Iterable[RunProgress]) -> Iterator[str]:
     """Yield what methods add to the cost of the steps that are left with unlabelled images, a line for each method."""
     images: dict[str, int] = {}
     methods = {}
-    for one in runs:
-        training, method = one.run.training, one.run.method
-        steps = 0 if one.is_trained else max(0, training.steps - max(one.step, training.burn_in))
+    for progress in runs:
+        training, method = progress.run.training, progress.run.method
+        steps = 0 if progress.is_trained else max(0, training.steps - max(progress.step, training.burn_in))
         images[method.label] = images.get(method.label, 0) + steps * training.unlabelled_batch_size
         methods[method.label] = method
     for label, method in methods.items():

@@ -54,12 +54,16 @@ class Converter(ConverterBase):
         photo = self.find_photo(item, f"{folder}/{name}".lstrip("/"))
         size = photo_size(photo, item, as_size(slot.get("height"), slot.get("width")))
         objects, left_out = [], []
-        for position, one in enumerate(content["annotations"]):
+        for position, annotation in enumerate(content["annotations"]):
             place = f"{item}: annotation {position + 1}"
-            if not isinstance(one, dict) or not isinstance(one.get("name"), str) or not one["name"]:
+            if (
+                not isinstance(annotation, dict)
+                or not isinstance(annotation.get("name"), str)
+                or not annotation["name"]
+            ):
                 raise BenchError(f"{place}: has no name; give it a class in V7")
-            if "polygon" in one:
-                objects.append(Object(one["name"], _polygon(one["polygon"], size, place)))
+            if "polygon" in annotation:
+                objects.append(Object(annotation["name"], _polygon(annotation["polygon"], size, place)))
             else:
                 left_out.append(LeftOut(OTHERS, place))
         return Photo(photo, size, objects, left_out, place=str(item))
@@ -80,7 +84,9 @@ def _content(path: Path) -> Any:
 def _polygon(polygon: Any, size: Size, place: str) -> Any:
     paths = polygon.get("paths") if isinstance(polygon, dict) else None
     if isinstance(paths, list) and paths and all(isinstance(path, list) for path in paths):
-        pairs: list[Any] = [[[one.get("x"), one.get("y")] for one in path if isinstance(one, dict)] for path in paths]
+        pairs: list[Any] = [
+            [[point.get("x"), point.get("y")] for point in path if isinstance(point, dict)] for path in paths
+        ]
         if all(len(path) > 2 and are_points(path) for path in pairs):
             if len(pairs) == 1:
                 return [flat(pairs[0])]

@@ -57,7 +57,9 @@ class Converter(ConverterBase):
             for task in _tasks(path):
                 place = f"{path}: task {task.get('id')}"
                 finished = [
-                    one for one in task["annotations"] if isinstance(one, dict) and not one.get("was_cancelled")
+                    annotation
+                    for annotation in task["annotations"]
+                    if isinstance(annotation, dict) and not annotation.get("was_cancelled")
                 ]
                 if len(finished) > 1:
                     raise BenchError(f"{place}: has {len(finished)} annotations; leave the one that counts")
@@ -73,18 +75,18 @@ class Converter(ConverterBase):
     def read(self, item: Entry) -> Photo:
         """Read the regions of a task; those without a mask are left out."""
         size = _size(item)
-        labels = {str(one.get("id")): names for one in item.results if (names := _labels(one))}
+        labels = {str(result.get("id")): names for result in item.results if (names := _labels(result))}
         objects, left_out = [], []
-        for position, one in enumerate(item.results, start=1):
-            kind, place = str(one.get("type")).removesuffix("labels"), f"{item.place}: result {position}"
+        for position, result in enumerate(item.results, start=1):
+            kind, place = str(result.get("type")).removesuffix("labels"), f"{item.place}: result {position}"
             if kind in WITHOUT_MASK:
                 left_out.append(LeftOut(WITHOUT_MASK[kind], place))
             elif kind in AREAS:
-                names = labels.get(str(one.get("id")), [])
+                names = labels.get(str(result.get("id")), [])
                 if len(names) != 1:
                     raise BenchError(f"{place}: its labels are {', '.join(names) or 'none'}; give it one")
-                objects.append(Object(names[0], _segmentation(kind, one.get("value", {}), size, place)))
-            elif kind and _labels(one):  # a result of the type labels names those of a region
+                objects.append(Object(names[0], _segmentation(kind, result.get("value", {}), size, place)))
+            elif kind and _labels(result):  # a result of the type labels names those of a region
                 left_out.append(LeftOut(f"regions of the unknown type {kind}", place))
         return Photo(item.photo, size, objects, left_out, place=item.place)
 
@@ -136,12 +138,12 @@ def _labels(result: Any) -> list[str]:
 def _size(item: Entry) -> Size:
     """Return the (H, W) of a photo; raise BenchError where the tool saw another size, or turned it."""
     size = None
-    for number, one in enumerate(item.results, start=1):
-        if not isinstance(one, dict) or not isinstance(one.get("value", {}), dict):
+    for number, result in enumerate(item.results, start=1):
+        if not isinstance(result, dict) or not isinstance(result.get("value", {}), dict):
             raise BenchError(f"{item.place}: result {number}: is no region; export it from Label Studio as JSON again")
-        if one.get("image_rotation"):
+        if result.get("image_rotation"):
             raise BenchError(f"{item.place}: result {number}: drawn on a photo that was turned; turn the file instead")
-        size = as_size(one.get("original_height"), one.get("original_width")) or size
+        size = as_size(result.get("original_height"), result.get("original_width")) or size
     return photo_size(item.photo, Path(item.place), size)
 
 

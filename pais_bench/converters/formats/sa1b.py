@@ -45,5 +45,5 @@ class Converter(ConverterBase):
             raise BenchError(f"{item}: has no image with a file_name, or no annotations; fetch the file again")
         photo = self.find_photo(item, image["file_name"])
         size = photo_size(photo, item, as_size(image.get("height"), image.get("width")))
-        masks = [one.get("segmentation") if isinstance(one, dict) else None for one in records]
+        masks = [record.get("segmentation") if isinstance(record, dict) else None for record in records]
         return Photo(photo, size, [Object(self.class_name, mask) for mask in masks], place=str(item))

@@ -58,16 +58,18 @@ class Converter(ConverterBase):
         size = photo_size(item.photo, path, as_size(sides.get("height"), sides.get("width")))
         groups: dict[Any, list[Any]] = {}
         left_out = []
-        for position, one in enumerate(content["objects"]):
+        for position, record in enumerate(content["objects"]):
             place = f"{path}: object {position + 1}"
-            kind, label = (one.get(key) if isinstance(one, dict) else None for key in ("geometryType", "classTitle"))
+            kind, label = (
+                record.get(key) if isinstance(record, dict) else None for key in ("geometryType", "classTitle")
+            )
             if kind in WITHOUT_MASK:
                 left_out.append(LeftOut(WITHOUT_MASK[kind], place))
                 continue
             if not isinstance(label, str) or not label:
                 raise BenchError(f"{place}: has no classTitle; give it a class")
-            key = (label, str(one["instance"]) if one.get("instance") else position)
-            groups.setdefault(key, []).append(_part(kind, one, size, place))
+            key = (label, str(record["instance"]) if record.get("instance") else position)
+            groups.setdefault(key, []).append(_part(kind, record, size, place))
         objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
         return Photo(item.photo, size, objects, left_out, place=str(path))
 
@@ -90,16 +92,16 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _part(kind: Any, one: Mapping[str, Any], size: Size, place: str) -> Any:
+def _part(kind: Any, record: Mapping[str, Any], size: Size, place: str) -> Any:
     """Return a geometry as a polygon [x0, y0, ...], or as RLE; raise BenchError for an unknown or faulty one."""
     try:
         if kind == "polygon":
-            exterior, holes = one["points"]["exterior"], one["points"].get("interior") or []
+            exterior, holes = record["points"]["exterior"], record["points"].get("interior") or []
             if len(exterior) > 2 and all(map(are_points, [exterior, *holes])):
                 return without_holes(flat(exterior), [flat(hole) for hole in holes], size)
         elif kind == "bitmap":
-            x, y = one["bitmap"]["origin"]
-            data = zlib.decompress(base64.b64decode(one["bitmap"]["data"], validate=True))
+            x, y = record["bitmap"]["origin"]
+            data = zlib.decompress(base64.b64decode(record["bitmap"]["data"], validate=True))
             return paste(read_png(data, place), x, y, size, place)
     except (KeyError, TypeError, ValueError, zlib.error):
         pass

@@ -84,9 +84,9 @@ class Converter(ConverterBase):
         objects: list[Object] = []
         for number in np.unique(numbers[numbers > 0]).tolist():
             mask = numbers == number
-            ids = [one for one in np.unique(classes[mask]).tolist() if one > 0]  # its edge may be void
+            ids = [class_id for class_id in np.unique(classes[mask]).tolist() if class_id > 0]  # its edge may be void
             if len(ids) != 1 or ids[0] not in self.classes:
-                shown = " and ".join(self.classes.get(one, "an unknown class") for one in ids) or "no class"
+                shown = " and ".join(self.classes.get(class_id, "an unknown class") for class_id in ids) or "no class"
                 raise BenchError(
                     f"{class_path}: object {number} of {path} is of {shown}; give all its pixels one class"
                 )
