@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from pais_bench.evaluation import significance
+from pais_bench.evaluation.coco import bootstrap
 from pais_bench.evaluation.coco.bootstrap import bootstrap_ap
 from pais_bench.evaluation.coco.matching import Matches, match
 from pais_bench.evaluation.metrics import coco
@@ -82,6 +83,15 @@ def test_bootstrap_as_evaluations_of_the_samples(seed: int) -> None:
     for row, ap in zip(counts, bootstrap_ap(matches, counts), strict=True):
         expected = coco.Metric().evaluate(*repeated(ground_truth, records, matches.images, row))["segm"]["AP"]
         assert ap == pytest.approx(np.nan if expected is None else expected, abs=1e-9, nan_ok=True)
+
+
+def test_a_bootstrap_is_the_same_in_passes_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    ground_truth, records = coco_random.generate(3)
+    matches = match(ground_truth, records)
+    counts = significance.bootstrap_counts(len(matches.images), 100)
+    at_once = bootstrap_ap(matches, counts)
+    monkeypatch.setattr(bootstrap, "CELLS", 1)
+    assert np.array_equal(at_once, bootstrap_ap(matches, counts)), "101 samples are four passes of a class"
 
 
 def test_bootstrap_of_nothing() -> None:

@@ -11,7 +11,9 @@ from pais_bench.evaluation.coco.ground_truth import Floats, Ints
 from pais_bench.evaluation.coco.matching import Matches
 
 CHUNK = 32
-"""Samples per pass: their tables should fit the cache of a processor."""
+"""Least number of samples per pass."""
+CELLS = 131072
+"""Detections times samples of a pass: their tables fit the cache of a processor, and a small class has few passes."""
 
 
 def bootstrap_ap(matches: Matches, counts: Ints) -> Floats:
@@ -25,15 +27,17 @@ def bootstrap_ap(matches: Matches, counts: Ints) -> Floats:
     tables = [_Table.of(matches, slice(bounds[k], bounds[k + 1]), copies) for k in range(classes)]
     objects = [matches.gt_image[matches.counted[0] & (matches.gt_category == k)] for k in range(classes)]
     present = [k for k in range(classes) if len(objects[k])]
-    result = np.empty(len(counts))
-    for start in range(0, len(counts), CHUNK):
-        chunk = np.ascontiguousarray(counts[start : start + CHUNK].T, dtype=np.float64)
-        totals = [chunk[objects[k]].sum(axis=0) for k in present]
-        sums = [np.where(total > 0, tables[k].ap(chunk, total), 0) for k, total in zip(present, totals, strict=True)]
-        valid = np.sum([total > 0 for total in totals], axis=0) if present else np.zeros(chunk.shape[1])
-        with np.errstate(invalid="ignore"):
-            result[start : start + CHUNK] = (np.sum(sums, axis=0) if present else 0.0) / np.where(valid, valid, np.nan)
-    return result
+    by_image = np.ascontiguousarray(counts.T, dtype=np.float64)
+    sums, valid = np.zeros(len(counts)), np.zeros(len(counts))
+    for k in present:
+        step = max(CHUNK, CELLS // max(len(tables[k].image), 1))
+        for start in range(0, len(counts), step):
+            samples = slice(start, start + step)
+            chunk = by_image[:, samples]
+            total = chunk[objects[k]].sum(axis=0)
+            sums[samples] += np.where(total > 0, tables[k].ap(chunk, total), 0)
+            valid[samples] += total > 0
+    return np.asarray(sums / np.where(valid, valid, np.nan), dtype=np.float64)
 
 
 @dataclass(frozen=True)
