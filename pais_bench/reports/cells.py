@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -42,13 +44,18 @@ def cells(study: Study, results: Results) -> pd.DataFrame:
     fold, over the folds that have both; NaN for the supervised method itself.
     """
     done = results.runs[results.runs["state"] == "done"]
-    return pd.DataFrame([_cell(study, done, *cell) for cell in study.cells()], columns=COLUMNS)
+    metrics, keys = _by_fold(done), [done[name].to_numpy() for name in ("network", "method", "percent")]
+    groups = list(metrics.groupby(keys, sort=False))
+    by_cell: defaultdict[Any, pd.DataFrame] = defaultdict(lambda: metrics[:0], groups)
+    return pd.DataFrame([_cell(study, by_cell, *cell) for cell in study.cells()], columns=COLUMNS)
 
 
-def _cell(study: Study, done: pd.DataFrame, network: str, method: str, percent: float) -> dict[str, Any]:
-    by_fold = fold_metrics(done, network, method, percent)
-    supervised = baseline(study)
-    gains = (by_fold["AP"] - fold_metrics(done, network, supervised, percent)["AP"]).dropna()
+def _cell(
+    study: Study, by_cell: Mapping[Any, pd.DataFrame], network: str, method: str, percent: float
+) -> dict[str, Any]:
+    """Return the row of a cell; by_cell is AP, AP50 and box_AP in percent by fold, of each cell."""
+    by_fold, supervised = by_cell[network, method, percent], baseline(study)
+    gains = (by_fold["AP"] - by_cell[network, supervised, percent]["AP"]).dropna()
     return {
         "dataset": study.dataset.label,
         "family": study.split.family,
@@ -116,7 +123,8 @@ def _by_fold(done: pd.DataFrame) -> pd.DataFrame:
 
 def fold_metrics(done: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.DataFrame:
     """Return AP, AP50 and box_AP of a cell in percent, by fold."""
-    return _by_fold(done[in_cell(done, network, method, percent)])
+    # A frame of runs has a column per number of every evaluator, and a selection copies each.
+    return _by_fold(done[["fold", *METRICS.values()]][in_cell(done, network, method, percent)])
 
 
 def in_cell(frame: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.Series:

@@ -135,12 +135,14 @@ def percent_axis(percents: Sequence[float]) -> dict[str, Any]:
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Return frames as one, MAX_POINTS of each, with a row of NaN after each, at which a line of plotly breaks."""
-    parts: list[pd.DataFrame] = []
-    for frame in frames:
-        positions = np.unique(np.linspace(0, len(frame) - 1, MAX_POINTS).round().astype(int))
-        thinned = frame.iloc[positions] if len(frame) > MAX_POINTS else frame
-        parts.append(thinned.reset_index(drop=True).reindex(range(len(thinned) + 1)))
-    return pd.concat(parts, ignore_index=True)
+    parts = list(frames)
+    whole = pd.concat(parts, ignore_index=True)
+    rows, start = list[Any](), 0
+    for part in parts:
+        positions = np.linspace(0, len(part) - 1, min(len(part), MAX_POINTS)).round().astype(int)
+        rows += [*(start + positions), -1]  # no row has this index
+        start += len(part)
+    return whole.reindex(rows).reset_index(drop=True)
 
 
 def axis(title: str, low: float | None = None, high: float | None = None, **options: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +54,7 @@ class Published(StrictConfig):
     rows: tuple[Row, ...]
 
 
+@cache
 def read(path: Path = LEDGER) -> tuple[Row, ...]:
     """Read the ledger; raise BenchError that names the file and the key of anything unknown or out of range."""
     return parse(Published, read_yaml(path), str(path)).rows

@@ -28,6 +28,9 @@ def run_warnings(contents: Sequence[Content], pseudo_label_log: pd.DataFrame, cu
     """
     without_pseudo_labels = _without_pseudo_labels(pseudo_label_log)
     taught = set() if pseudo_label_log.empty else set(pseudo_label_log["digest"])
+    teachers: dict[Any, pd.DataFrame] = {}
+    if not curves.empty:
+        teachers = dict(list(curves[curves["model"] == "teacher"].groupby("digest")))
     usual = {key: _most_common(_value(content, *key) for content in contents) for key in _COMPARED}
     splits: dict[Any, set[Any]] = {}
     for content in contents:
@@ -35,7 +38,8 @@ def run_warnings(contents: Sequence[Content], pseudo_label_log: pd.DataFrame, cu
     warnings = []
     for content in contents:
         found = list(_warnings(content, usual, splits, without_pseudo_labels))
-        if content.get("digest") in taught and (text := _taught_nothing(content, curves)):
+        curve = teachers.get(content.get("digest")) if content.get("digest") in taught else None
+        if curve is not None and (text := _taught_nothing(content, curve)):
             found.append(text)
         warnings.append(found)
     return warnings
@@ -78,11 +82,8 @@ def _without_pseudo_labels(log: pd.DataFrame) -> set[str]:
     return set(kept[kept == 0].index)
 
 
-def _taught_nothing(content: Content, curves: pd.DataFrame) -> str:
+def _taught_nothing(content: Content, curve: pd.DataFrame) -> str:
     """Return the warning of a run whose teacher ends no better than its burn-in left it; empty where it is better."""
-    if curves.empty:
-        return ""
-    curve = curves[(curves["digest"] == content["digest"]) & (curves["model"] == "teacher")]
     burn_in, steps = (_value(content, "run", "training", key) or 0 for key in ("burn_in", "steps"))
     before, end = curve[curve["step"] <= burn_in]["AP"], curve[curve["step"] == steps]["AP"]
     if before.empty or end.empty or end.iloc[-1] > before.iloc[-1]:

@@ -24,7 +24,9 @@ def chart(study: Study, curves: pd.DataFrame, points: pd.DataFrame, against: str
         study.report.model == "teacher"
     )
     note, points = f"{lines}. {no_log_note(points)}".strip(), points[points["folds"] > 0]
-    curves = curves[curves["model"] == study.report.model].dropna(subset=["AP"])
+    # Of the columns that are drawn alone, as every line of the page is a selection.
+    curves = curves[curves["model"] == study.report.model][[*CELL, "fold", "AP", *dict.fromkeys(["step", against])]]
+    curves = curves.dropna(subset=["AP"])
     curves = curves.assign(AP=100 * curves["AP"].astype(float))
     if against == "seconds":
         _, unit = in_unit(pd.concat([points["seconds"], curves["seconds"]]))
