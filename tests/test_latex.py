@@ -78,10 +78,12 @@ def test_a_long_text_is_below_the_table_once() -> None:
 @needs_latex
 def test_a_table_that_is_too_wide_or_too_long_stays_on_its_pages(tmp_path: Path) -> None:
     heads = [f"method number {number}" for number in range(12)]
-    for name, columns, rows in (("wide", 12, 3), ("long", 3, 200)):
+    for name, columns, rows in (("wide", 12, 3), ("long", 3, 200), ("both", 12, 200), ("medium", 4, 200)):
         table = Table("A caption.", heads[:columns], [["word"] * columns] * rows, 1, ["A note."])
         (tmp_path / f"{name}.tex").write_text(table.latex(name))
-    log = compiled(tmp_path, [tmp_path / "wide.tex", tmp_path / "long.tex"])
+    log = compiled(tmp_path, sorted(tmp_path.glob("*.tex")))
     assert not {fault for fault in FAULTS if fault in log}
     (pages,) = re.findall(r"Output written on paper.pdf \((\d+) pages", log)
-    assert int(pages) >= 5, "two hundred rows need several pages"
+    assert int(pages) >= 11, "two hundred rows need several pages"
+    turned = {path.stem for path in tmp_path.glob("*.tex") if r"\rotatebox{90}{method number 3}" in path.read_text()}
+    assert turned == {"both"}, "heads are turned where smaller letters are not enough"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -38,6 +40,10 @@ MAX_CELL = 45
 """Characters above which the text of a cell stands below the table in LaTeX."""
 MAX_ROWS = 45
 """Rows that fit a page."""
+LINE_WIDTH = 345
+"""Width in points of the text of LaTeX's article."""
+SIZES = {"small": (4.7, 6), "footnotesize": (4.3, 4), "scriptsize": (4.0, 3), "tiny": (3.5, 2)}
+"""Width in points of a digit of LaTeX's sizes for a longtable, and of the space on each side of a column."""
 
 
 class Bold(str):
@@ -66,15 +72,32 @@ class Table:
         head = [rf"\caption{{{escape(self.caption)}}}", rf"\label{{tab:{label}}}"]
         alignment = "l" * self.text_columns + "r" * (len(self.columns) - self.text_columns)
         body, explanations = self._shortened()
-        top, rows = [r"\toprule", _latex_row(self.columns), r"\midrule"], [*map(_latex_row, body)]
         notes = latex_notes([*self.notes, *explanations])
-        if len(rows) > MAX_ROWS:
-            lines = ["% Needs \\usepackage{booktabs,longtable}", r"\begingroup\small"]
-            lines += [rf"\begin{{longtable}}{{{alignment}}}", *head, r"\\", *top, r"\endfirsthead", *top, r"\endhead"]
-            ends = [r"\bottomrule", r"\endfoot"]
-            return "\n".join([*lines, *ends, *rows, r"\end{longtable}", *notes, r"\endgroup"]) + "\n"
+        if len(body) > MAX_ROWS:
+            return self._longtable(head, alignment, body, notes)
+        top, rows = [r"\toprule", _latex_row(self.columns), r"\midrule"], [*map(_latex_row, body)]
         tabular = [rf"\begin{{tabular}}{{{alignment}}}", *top, *rows, r"\bottomrule", r"\end{tabular}"]
         return latex_table(head, tabular, notes)
+
+    def _longtable(
+        self, head: Sequence[str], alignment: str, body: Sequence[Sequence[str]], notes: Sequence[str]
+    ) -> str:
+        """Return a longtable in the largest of SIZES that fits; where none does, long heads of numbers are turned."""
+        heads = [*map(_latex_cell, self.columns)]
+        widths = [max(map(len, column)) for column in zip(self.columns, *body, strict=True)]
+        if _latex_width(widths, "tiny") > LINE_WIDTH:
+            for column in range(self.text_columns, len(widths)):
+                width = max(len(row[column]) for row in body)
+                if width < widths[column]:
+                    widths[column], heads[column] = width, rf"\rotatebox{{90}}{{{heads[column]}}}"
+        lines = ["% Needs \\usepackage{booktabs,graphicx,longtable}", r"\begingroup\small\LTcapwidth=\linewidth"]
+        for larger, size in itertools.pairwise(SIZES):
+            fits = f"{_latex_width(widths, larger)}pt"
+            lines.append(rf"\ifdim\linewidth<{fits}\{size}\tabcolsep={SIZES[size][1]}pt\fi")
+        top, rows = [r"\toprule", _latex_line(heads), r"\midrule"], [*map(_latex_row, body)]
+        lines += [rf"\begin{{longtable}}{{{alignment}}}", *head, r"\\", *top, r"\endfirsthead", *top, r"\endhead"]
+        ends = [r"\bottomrule", r"\endfoot"]
+        return "\n".join([*lines, *ends, *rows, r"\end{longtable}", *notes, r"\endgroup"]) + "\n"
 
     def _shortened(self) -> tuple[list[list[str]], list[str]]:
         """Return rows with a number for each text above MAX_CELL characters, and a note per column that lists them."""
@@ -168,9 +191,20 @@ def _markdown_cell(text: str) -> str:
     return f"**{escaped}**" if isinstance(text, Bold) else escaped
 
 
+def _latex_width(widths: Sequence[int], size: str) -> int:
+    """Return about how many points columns of so many characters need in one of SIZES."""
+    points, space = SIZES[size]
+    return math.ceil(sum(widths) * points + 2 * space * len(widths))
+
+
 def _latex_row(cells: Sequence[str]) -> str:
+    """Return a row of texts."""
+    return _latex_line([*map(_latex_cell, cells)])
+
+
+def _latex_line(cells: Sequence[str]) -> str:
     r"""Join cells; a bracket or a star that begins a row would belong to the \\ before it."""
-    line = " & ".join(map(_latex_cell, cells)) + r" \\"
+    line = " & ".join(cells) + r" \\"
     return "{}" + line if line.startswith(("[", "*")) else line
 
 
