@@ -470,6 +470,26 @@ def test_an_oracle_is_shown_and_compared_with_none(tmp_path: Path) -> None:
     assert (marks["base_line"].colour, marks["worse"].colour) == (style.GREY, style.LIGHT_GREY)
 
 
+def test_many_pairs_are_a_matrix_of_differences_and_those_not_told_apart_are_in_parentheses(tmp_path: Path) -> None:
+    study = make_study(folds=(1, 2, 3))
+    gains = {"base_line": 0.0, "a": 2.0, "b": 2.0, "c": 3.0, "d": 4.0, "e": 5.0}
+    methods = {name: study.methods["pais"] for name in gains} | {"base_line": study.methods["base_line"]}
+    study = study.model_copy(update={"methods": methods})
+    for run in study.runs():
+        (tmp_path / run.folder).mkdir(parents=True)
+        # The folds of b differ from those of the others.
+        ap = (20 + gains[run.method.label] + (run.split.fold**2 if run.method.label == "b" else run.split.fold)) / 100
+        metrics = {"digest": run.digest, "segm": {"AP": ap, "AP50": ap}, "bbox": {"AP": ap}}
+        (tmp_path / run.folder / "metrics.json").write_text(json.dumps(metrics))
+    method_pairs.Report().write(study, Results.of(study, tmp_path), tmp_path)
+    text = (tmp_path / "method_pairs.md").read_text()
+    assert "| network | labels | method | 1 | 2 | 3 | 4 | 5 |" in text
+    assert "| small | 1 % | 2 a | +2.0 |  |  |  |  |" in text
+    assert "| small | 1 % | 3 b | (+4.7) | (+2.7) |  |  |  |" in text
+    assert "| small | 10 % | 6 e | +5.0 | +3.0 | (+0.3) | +2.0 | +1.0 |" in text
+    assert "1 is base_line." in text and len(pd.read_csv(tmp_path / "method_pairs.csv")) == 2 * 15
+
+
 def test_every_method_has_its_own_mark_and_the_supervised_is_grey() -> None:
     marks = style.marks(make_study())
     assert marks["base_line"].colour == style.GREY
