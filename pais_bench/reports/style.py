@@ -24,13 +24,23 @@ from pais_bench.study.study import Study
 from pais_bench.whole_file import open_whole, write_text
 
 GREY, LIGHT_GREY = "#595959", "#8C8C8C"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""The palette of Okabe and Ito, Color Universal Design (2008), without black and yellow."""
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#332288", "#661100", "#999933", "#9E7BFF"),
+)
+"""The palette of Okabe and Ito, Color Universal Design (2008), without black and yellow.
+
+Then four that red-green blindness tells from all others, and from the greys, as well as it does those.
+"""
 MARKERS = ("s", "^", "D", "v", "P", "X", "*")
+SIZES = {"^": 1.1, "v": 1.1, "D": 0.9, "P": 1.25, "X": 1.25, "*": 1.6}
+"""Size of a marker where that of a circle or square is 1: of one size, a plus, cross or star has much less area."""
 LEAST_SPAN = 5.0
 """Points of AP that an axis spans at least, as two trainings of one method can differ by one or two."""
 HANDLE_WIDTH, LETTER_WIDTH = 0.45, 0.065
 """Width in inches of a legend's mark with the space beside it, and of a letter of its label."""
+FEW_METHODS, EXTRA_HEIGHT = 6, 0.1
+"""Number of methods above which lines lie too close: each further one makes panels higher by so many inches."""
 EMPTY_WIDTH = 0.5
 """Width of a column, and height of a row, of panels that have nothing to show, where 1 is that of the others."""
 
@@ -74,9 +84,13 @@ class Mark:
     colour: str
     marker: str
 
+    def look(self, size: float = STYLE["lines.markersize"]) -> dict[str, Any]:
+        """Return colour and marker as matplotlib's functions take them; size is that of a circle in points."""
+        return {"color": self.colour, "marker": self.marker, "markersize": size * SIZES.get(self.marker, 1.0)}
+
     def handle(self, label: str) -> Line2D:
         """Return an entry of a legend."""
-        return Line2D([], [], color=self.colour, marker=self.marker, label=label)
+        return Line2D([], [], label=label, **self.look())
 
 
 def marks(study: Study) -> dict[str, Mark]:
@@ -132,6 +146,11 @@ def beside(percent: pd.Series, index: int, count: int) -> pd.Series:
     """Return percents moved apart on a logarithmic axis, so that the error bars of one of count methods can be seen."""
     step = min(1.04, 1.2 ** (1 / max(count - 1, 1)))
     return percent.astype(float).mul(step ** (index - (count - 1) / 2))
+
+
+def height(least: float, points: pd.DataFrame) -> float:
+    """Return the height of a panel in inches that is `least` for FEW_METHODS."""
+    return least + EXTRA_HEIGHT * max(points["method"].nunique() - FEW_METHODS, 0)
 
 
 def shrunken(labels: Sequence[Any], column: pd.Series) -> list[float]:

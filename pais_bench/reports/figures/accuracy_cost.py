@@ -15,7 +15,18 @@ from pais_bench.reports.charts import accuracy_cost as charts
 from pais_bench.reports.external_rows import no_log_note, rows_without_log
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import add_note, ap_span, draw, empty, in_unit, legend, marks, method_handles, shrunken
+from pais_bench.reports.style import (
+    add_note,
+    ap_span,
+    draw,
+    empty,
+    height,
+    in_unit,
+    legend,
+    marks,
+    method_handles,
+    shrunken,
+)
 from pais_bench.reports.teachers import teacher_note
 from pais_bench.study.study import Study
 
@@ -63,7 +74,7 @@ class Report(FigureReport):
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw one row of panels."""
-        size = (max(3.5, 1.75 * len(study.split.percents)), 2.6)
+        size = (max(3.5, 1.75 * len(study.split.percents)), height(2.6, points))
         return draw(lambda figure: _paint(figure, study, points), size, folder, self.name)
 
 
@@ -97,7 +108,7 @@ def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:
     axes.grid(True, axis="x")
     for method, mark in marks(study).items():
         for network, line in points[points["method"] == method].groupby("network", sort=False):
-            style: Any = {"color": mark.colour, "marker": mark.marker, "markeredgecolor": mark.colour, "markersize": 5}
+            style: Any = {**mark.look(5.0), "markeredgecolor": mark.colour}
             deviation = line["AP_std"] if line["AP_std"].notna().any() else None
             fill = _fill(study, str(network))
             axes.errorbar(line["time"], line["AP"], deviation, linestyle="", fillstyle=fill, elinewidth=0.8, **style)

@@ -19,12 +19,14 @@ from pais_bench.reports.external_rows import no_log_note, rows_without_log
 from pais_bench.reports.figure import FigureReport
 from pais_bench.reports.results import Results
 from pais_bench.reports.style import (
+    FEW_METHODS,
     GREY,
     Mark,
     add_note,
     draw,
     empty,
     folds_of,
+    height,
     in_unit,
     legend,
     marks,
@@ -81,7 +83,7 @@ class Report(FigureReport):
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a row of panels per network and a panel per percent."""
-        size = (max(3.5, 1.75 * len(study.split.percents)), 0.8 + 1.7 * len(study.networks))
+        size = (max(3.5, 1.75 * len(study.split.percents)), 0.8 + height(1.7, points) * len(study.networks))
         paint = partial(_paint, study=study, points=points)
         return [
             path
@@ -104,11 +106,12 @@ def _paint(figure: Figure, study: Study, points: pd.DataFrame, against: str) -> 
     if against == "seconds":
         times, unit = in_unit(points["seconds"])
         points, label = points.assign(seconds=times), f"training time ({unit})"
+    students = _has_students(study, points)
     for row, network in enumerate(networks):
         for column, percent in enumerate(percents):
             axes = panels[row, column]
             cell = points[(points["network"] == network) & (points["percent"] == percent)]
-            _panel(axes, study, cell, against)
+            _panel(axes, study, cell, against, students)
             if row == 0:
                 axes.set_title(f"{percent:g} % labels")
             if row == len(networks) - 1:
@@ -121,7 +124,7 @@ def _paint(figure: Figure, study: Study, points: pd.DataFrame, against: str) -> 
     legend(figure, legend_entries(study, points))
 
 
-def _panel(axes: Axes, study: Study, points: pd.DataFrame, against: str) -> None:
+def _panel(axes: Axes, study: Study, points: pd.DataFrame, against: str, students: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], integer=against != "seconds"))
     if against != "seconds":
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -130,23 +133,28 @@ def _panel(axes: Axes, study: Study, points: pd.DataFrame, against: str) -> None
     for method, mark in marks(study).items():
         evaluations = points[points["method"] == method].sort_values("step")
         _line(axes, evaluations[evaluations["model"] == study.report.model], mark, against)
-        if study.report.model == "teacher":
+        if students:
             student = evaluations[evaluations["model"] == "student"]
             axes.plot(student[against], student["AP"], color=mark.colour, **STUDENT, zorder=1.5)
 
 
 def _line(axes: Axes, points: pd.DataFrame, mark: Mark, against: str) -> None:
     every = max(1, len(points) // 8)
-    axes.plot(points[against], points["AP"], color=mark.colour, marker=mark.marker, markevery=every)
+    axes.plot(points[against], points["AP"], **mark.look(), markevery=every)
     if (points["folds"] > 1).any():
         low, high = points["AP_min"], points["AP_max"]
         axes.fill_between(points[against], low, high, color=mark.colour, alpha=BAND, linewidth=0)
 
 
+def _has_students(study: Study, points: pd.DataFrame) -> bool:
+    """Return whether the students are drawn beside their teachers: not where they would hide each other."""
+    return study.report.model == "teacher" and points["method"].nunique() <= FEW_METHODS
+
+
 def legend_entries(study: Study, points: pd.DataFrame) -> list[Line2D | Patch]:
     """Return the legend of what was drawn."""
     entries = method_handles(study, points)
-    if study.report.model == "teacher":
+    if _has_students(study, points):
         entries.append(Line2D([], [], color="black", label="teacher"))
         entries.append(Line2D([], [], color="black", label="student", **STUDENT))
     if folds := folds_of(points):

@@ -38,7 +38,7 @@ MAX_LINE = 14
 """Characters of a line of a label."""
 ROLES = (GROUND_TRUTH, "teacher", "student")
 CLASSES = (*COLOURS, "#F0E442", "#999999")
-"""A colour for each of eight classes, repeated for more; the palette with its yellow, and a grey."""
+"""A colour for each of twelve classes, repeated for more; the palette with its yellow, and a grey."""
 MAX_LABELS = 6
 """Masks of an image that are labelled with their numbers; more labels would hide each other and small objects."""
 

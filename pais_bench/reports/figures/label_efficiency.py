@@ -27,6 +27,7 @@ from pais_bench.reports.style import (
     draw,
     empty,
     folds_of,
+    height,
     legend,
     marks,
     marks_of_others,
@@ -36,8 +37,10 @@ from pais_bench.reports.style import (
 )
 from pais_bench.study.study import Study
 
-DASHED: Any = {"linewidth": 0.9, "linestyle": (0, (4, 2)), "markersize": 3}
-OTHER: Any = {"linewidth": 0.9, "markersize": 6, "fillstyle": "none"}
+DASHED: Any = {"linewidth": 0.9, "linestyle": (0, (4, 2))}
+DASHED_SIZE, OTHER_SIZE = 3.0, 6.0
+"""Points of a circle of a published line, and of one of another codebase."""
+OTHER: Any = {"linewidth": 0.9, "fillstyle": "none"}
 
 
 class Report(FigureReport):
@@ -71,7 +74,7 @@ class Report(FigureReport):
         """Draw a panel per network, those of other codebases last, and a line per method."""
         networks = list(dict.fromkeys([*study.networks, *points["network"]]))
         margin = 1.2 if _has_label(points).any() else 0.0
-        size = (0.5 + (3.0 + margin) * len(networks), 3.0 + margin)
+        size = (0.5 + (3.0 + margin) * len(networks), height(3.0, points) + margin)
         return draw(lambda figure: _paint(figure, study, networks, points), size, folder, self.name)
 
 
@@ -134,7 +137,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
     entries = method_handles(study, points)
     if (points["external"] != "").any():
         entries.append(Mark("black", "o").handle("another codebase ‡"))
-        entries[-1].set(**OTHER, markeredgecolor="black")
+        entries[-1].set(**OTHER, markersize=OTHER_SIZE, markeredgecolor="black")
     if (points["paper"] != "").any():
         entries.append(Line2D([], [], color="black", label="published", **DASHED))
     folds = folds_of(points)
@@ -153,13 +156,13 @@ def _draw_own(axes: Axes, study: Study, points: pd.DataFrame) -> None:
     shown = [(method, mark) for method, mark in marks(study).items() if (points["method"] == method).any()]
     for index, (method, mark) in enumerate(shown):
         line = points[points["method"] == method].sort_values("percent")
-        _errorbar(axes, line.assign(percent=beside(line["percent"], index, len(shown))), mark)
+        _errorbar(axes, line.assign(percent=beside(line["percent"], index, len(shown))), **mark.look())
 
 
-def _errorbar(axes: Axes, line: pd.DataFrame, mark: Mark, **style: Any) -> None:
+def _errorbar(axes: Axes, line: pd.DataFrame, **style: Any) -> None:
     deviation = line["AP_std"].astype(float)
     bars: Any = {"yerr": deviation if deviation.notna().any() else None, "elinewidth": 0.8, "capsize": 2}
-    axes.errorbar(line["percent"], line["AP"], color=mark.colour, marker=mark.marker, **bars, **style)
+    axes.errorbar(line["percent"], line["AP"], **bars, **style)
 
 
 def _draw_others(axes: Axes, others: Mapping[str, Mark], points: pd.DataFrame) -> None:
@@ -167,9 +170,9 @@ def _draw_others(axes: Axes, others: Mapping[str, Mark], points: pd.DataFrame) -
     for label, line in _lines(points):
         mark = others[label]
         if line["external"].iloc[0]:
-            _errorbar(axes, line, mark, **OTHER, markeredgecolor=mark.colour, zorder=3)
+            _errorbar(axes, line, **mark.look(OTHER_SIZE), **OTHER, markeredgecolor=mark.colour, zorder=3)
         else:
-            axes.plot(line["percent"], line["AP"], color=mark.colour, marker=mark.marker, zorder=1.5, **DASHED)
+            axes.plot(line["percent"], line["AP"], **mark.look(DASHED_SIZE), zorder=1.5, **DASHED)
 
 
 def _lines(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -194,6 +197,6 @@ def _label_others(axes: Axes, study: Study, others: Mapping[str, Mark], points: 
     }
     low, high = axes.get_ylim()
     heights = spread_apart([*ends.values()], gap=0.055 * (high - low))
-    for label, height in zip(ends, heights, strict=True):
+    for label, place in zip(ends, heights, strict=True):
         style = {"xycoords": ("axes fraction", "data"), "color": others[label].colour, "fontsize": 7, "va": "center"}
-        axes.annotate(label, (1.03, height), **style)
+        axes.annotate(label, (1.03, place), **style)

@@ -16,7 +16,7 @@ from pais_bench.reports.chart import Chart
 from pais_bench.reports.charts import panoptic_efficiency as charts
 from pais_bench.reports.figure import FigureReport, shown
 from pais_bench.reports.results import Results
-from pais_bench.reports.style import ap_span, beside, draw, empty, folds_of, legend, marks, method_handles
+from pais_bench.reports.style import ap_span, beside, draw, empty, folds_of, height, legend, marks, method_handles
 from pais_bench.study.study import Study
 
 CELL = ["network", "method", "classes", "percent"]
@@ -54,7 +54,7 @@ class Report(FigureReport):
         """Draw the panels; a mean that no run has, such as of stuff in a set without it, has none."""
         networks = shown(study.networks, points["network"])
         means = shown(PANOPTIC_MEANS.values(), points["classes"])
-        size = (1.0 + 2.2 * len(means), 0.8 + 2.0 * len(networks))
+        size = (1.0 + 2.2 * len(means), 0.8 + height(2.0, points) * len(networks))
         return draw(lambda figure: _paint(figure, study, networks, means, points), size, folder, self.name)
 
 
@@ -84,5 +84,5 @@ def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:
     for index, (method, mark) in enumerate(present):
         line = points[points["method"] == method].sort_values("percent")
         deviation: Any = line["PQ_std"] if line["PQ_std"].notna().any() else None
-        style: Any = {"color": mark.colour, "marker": mark.marker, "elinewidth": 0.8, "capsize": 2}
+        style: Any = {**mark.look(), "elinewidth": 0.8, "capsize": 2}
         axes.errorbar(beside(line["percent"], index, len(present)), line["PQ"], deviation, **style)

@@ -77,7 +77,7 @@ def _paint(figure: Figure, study: Study, networks: list[str], points: pd.DataFra
                 empty(axes)
             for method, mark in own_marks.items():
                 line = cell[cell["method"] == method].sort_values("step").dropna(subset=[measure])
-                axes.plot(line["step"], line[measure], color=mark.colour, marker=mark.marker)
+                axes.plot(line["step"], line[measure], **mark.look())
             axes.set_xlim(low - margin, high + margin)
             axes.set_xlabel("training steps" if row == len(rows) - 1 else "")
             axes.set_title(f"{percent:g} % labels" if row == 0 else "")
