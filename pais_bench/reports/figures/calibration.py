@@ -58,7 +58,7 @@ class Report(FigureReport):
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a row of two panels per network and a line per method."""
         networks = shown(study.networks, points["network"])
-        size = (6.0, 0.6 + 2.6 * len(networks))
+        size = (6.8, 0.6 + 2.6 * len(networks))
         return draw(lambda figure: _paint(figure, study, networks, points), size, folder, self.name)
 
 
@@ -94,9 +94,9 @@ def _panel(axes: Axes, study: Study, points: pd.DataFrame) -> None:
     lines = [(mark, points[points["method"] == name]) for name, mark in marks(study).items()]
     lines = [(mark, line.sort_values("bin")) for mark, line in lines if not line.empty]
     for index, (mark, line) in enumerate(lines):
-        axes.plot(line["predicted"], line["true"], color=mark.colour, marker=mark.marker, clip_on=False)
-        # Beside its marker: of more than six methods two have the same colour.
-        style: Any = {"transform": axes.transAxes, "color": mark.colour}
-        height = 0.95 - 0.075 * index
-        axes.plot(0.05, height, marker=mark.marker, **style)
-        axes.text(0.09, height, f"ECE {error(line):.3f}", va="center", fontsize=7.5, **style)
+        axes.plot(line["predicted"], line["true"], **mark.look(), clip_on=False)
+        # To the right of the panel, where it hides no line, and beside its marker, which says more than a colour.
+        height = 0.96 - min(0.085, 0.92 / max(len(lines) - 1, 1)) * index
+        axes.plot(1.07, height, **mark.look(), transform=axes.transAxes, clip_on=False)
+        style: Any = {"transform": axes.transAxes, "color": mark.colour, "va": "center", "fontsize": 7.5}
+        axes.text(1.11, height, f"ECE {error(line):.3f}", **style)
