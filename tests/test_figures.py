@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -23,6 +24,7 @@ from pais_bench.reports import style
 from pais_bench.reports.figures import (
     accuracy_cost,
     calibration,
+    convergence,
     examples,
     label_efficiency,
     pseudo_label_quality,
@@ -83,16 +85,72 @@ def test_calibration_sums_the_bins_and_weights_their_errors(tmp_path: Path) -> N
     assert calibration.error(bins) == pytest.approx((1 * 0.4 + 3 * 0.1) / 4)
 
 
-def test_every_calibration_error_stands_beside_the_marker_of_its_method() -> None:
+def with_methods(count: int) -> Study:
+    """Return a study of methods m0, m1, ..., none of them supervised."""
     study = make_study()
-    methods = {f"m{number}": study.methods["pais"] for number in range(8)}
-    study = study.model_copy(update={"methods": methods})
+    return study.model_copy(update={"methods": {f"m{index}": study.methods["pais"] for index in range(count)}})
+
+
+def test_ten_methods_have_colours_of_their_own_and_seventy_marks() -> None:
+    assert len({mark.colour for mark in style.marks(with_methods(10)).values()}) == 10
+    assert len(set(style.marks(with_methods(70)).values())) == 70
+
+
+def test_markers_that_cover_less_are_larger() -> None:
+    sizes = {marker: style.Mark("black", marker).look(10)["markersize"] for marker in ("o", "s", "P", "X", "*")}
+    assert sizes["*"] > sizes["P"] == sizes["X"] > sizes["o"] == sizes["s"] == 10
+
+
+def test_panels_of_many_methods_are_higher() -> None:
+    heights = [
+        style.height(2.0, pd.DataFrame({"method": [f"m{index}" for index in range(count)]})) for count in (1, 6, 12)
+    ]
+    assert heights == pytest.approx([2.0, 2.0, 2.6])
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(6, True), (7, False)])
+def test_students_of_many_methods_are_in_the_csv_alone(count: int, drawn: bool, tmp_path: Path) -> None:
+    study = with_methods(count)
+    results = Results.of(study, tmp_path)
+    rows = [
+        {"network": "small", "method": name, "percent": 1.0, "model": model, "step": 5, "AP": 0.1, "digest": name}
+        for name in study.methods
+        for model in ("teacher", "student")
+    ]
+    columns = {"images_seen": 10, "seconds": 2.0, "fold": 1}
+    points = convergence.Report().points(study, replace(results, curves=pd.DataFrame(rows).assign(**columns)))
+    assert len(points) == 2 * count
+    figure = Figure()
+    convergence._paint(figure, study, points, "step")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert ("student" in labels) == drawn
+    assert len(figure.axes[0].lines) == count * (1 + drawn)
+
+
+def test_pseudo_labels_of_many_methods_are_in_rows_of_five_panels(tmp_path: Path) -> None:
+    study = with_methods(7)
+    numbers = {"percent": 1.0, "fold": 1, "step": 5, "score": 0.5, "mask_iou": 0.5, "class_weight": 0.5}
+    rows = [{"network": "small", "method": name, **numbers, "mask_weight": 0.5, "iou": 0.5} for name in study.methods]
+    score_iou.Report().draw(study, pd.DataFrame(rows), tmp_path)
+    with Image.open(tmp_path / "score_iou.png") as figure:
+        assert figure.size == pytest.approx((300 * (1.1 + 1.75 * 4), 300 * (0.5 + 3.7 * 2)), abs=1)
+    figure = Figure()
+    score_iou._paint(figure, ["small"], [["m0", "m1"], ["m2"]], pd.DataFrame(rows))
+    panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+    assert [axes.get_title() for axes in panels] == ["m0", "m1", "", "", "m2", "", "", ""]
+    assert [axes.axison for axes in panels] == [True] * 5 + [False, True, False]
+
+
+def test_every_calibration_error_stands_beside_the_marker_of_its_method() -> None:
+    study = with_methods(8)
+    methods = study.methods
     rows = [{"method": name, "bin": 1, "count": 3, "predicted": 0.2, "true": 0.1} for name in methods]
     axes = Figure().subplots()
     calibration._panel(axes, study, pd.DataFrame(rows))
     beside = {line.get_ydata()[0]: line for line in axes.lines if line.get_transform() == axes.transAxes}
     looks = [(beside[text.get_position()[1]].get_marker(), text.get_color()) for text in axes.texts]
     assert looks == [(mark.marker, mark.colour) for mark in style.marks(study).values()] and len(set(looks)) == 8
+    assert all(text.get_position()[0] > 1 and 0 < text.get_position()[1] < 1 for text in axes.texts)
 
 
 def test_quality_over_the_training(tmp_path: Path) -> None:

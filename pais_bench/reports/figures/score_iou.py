@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from pais_bench.study.study import Study
 
 ROWS = {"score": ("class score", "class_weight"), "mask_iou": ("predicted mask IoU", "mask_weight")}
 COLOURS = "viridis_r"
+MAX_COLUMNS = 5
+"""Panels side by side; more would be too small to read on the page of a paper."""
 MAX_POINTS = 600
 """Pseudo-labels of a panel; more would hide each other."""
 
@@ -52,10 +56,13 @@ class Report(FigureReport):
         return {self.name: charts.chart(networks, methods, points, ROWS)}
 
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
-        """Draw a column of panels per method, and two rows per network."""
+        """Draw a column of panels per method, and two rows per network and MAX_COLUMNS methods."""
         networks, methods = shown(study.networks, points["network"]), shown(study.methods, points["method"])
-        size = (1.1 + 1.75 * len(methods), 0.5 + 3.5 * len(networks))
-        return draw(lambda figure: _paint(figure, networks, methods, points), size, folder, self.name)
+        blocks = math.ceil(len(methods) / MAX_COLUMNS)
+        width = math.ceil(len(methods) / blocks)
+        groups = [methods[start : start + width] for start in range(0, len(methods), width)]
+        size = (1.1 + 1.75 * width, 0.5 + (3.5 + 0.2 * (len(groups) > 1)) * len(networks) * len(groups))
+        return draw(lambda figure: _paint(figure, networks, groups, points), size, folder, self.name)
 
 
 def _sample(log: pd.DataFrame) -> pd.DataFrame:
@@ -67,20 +74,21 @@ def _sample(log: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([keys.iloc[rows].reset_index(drop=True), frame], axis=1)
 
 
-def _paint(figure: Figure, networks: list[str], methods: list[str], points: pd.DataFrame) -> None:
-    panels = figure.subplots(2 * len(networks), len(methods), squeeze=False)
+def _paint(figure: Figure, networks: list[str], groups: list[list[str]], points: pd.DataFrame) -> None:
+    rows = list(itertools.product(networks, groups, ROWS.items()))
+    panels = figure.subplots(len(rows), len(groups[0]), squeeze=False)
     largest = float(points[["class_weight", "mask_weight"]].max().max())
     norm = Normalize(0, max(1.0, largest))
-    for row, (network, (name, (label, weight))) in enumerate(
-        (network, item) for network in networks for item in ROWS.items()
-    ):
+    for row, (network, methods, (name, (label, weight))) in enumerate(rows):
+        for axes in panels[row, len(methods) :]:
+            axes.set_axis_off()
         for column, method in enumerate(methods):
             axes = panels[row, column]
             cell = points[(points["network"] == network) & (points["method"] == method)]
             _panel(axes, cell[name], cell["iou"], cell[weight], norm)
             axes.set_xlabel(label)
             axes.tick_params(labelleft=column == 0)
-            if row == 0:
+            if row % (2 if len(groups) > 1 else len(rows)) == 0:
                 axes.set_title(method)
         prefix = f"{network}\n" if len(networks) > 1 else ""
         panels[row, 0].set_ylabel(f"{prefix}true mask IoU")
