@@ -58,7 +58,7 @@ class Report(FigureReport):
     def draw(self, study: Study, points: pd.DataFrame, folder: Path) -> list[Path]:
         """Draw a row of two panels per network and a line per method."""
         networks = shown(study.networks, points["network"])
-        size = (6.8, 0.6 + 2.6 * len(networks))
+        size = (7.0, 0.6 + 2.6 * len(networks))
         return draw(lambda figure: _paint(figure, study, networks, points), size, folder, self.name)
 
 
