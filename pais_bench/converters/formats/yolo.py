@@ -274,9 +274,10 @@ def _in_labels(folder: Path) -> list[Path]:
 
 
 def _labels_of(photo: Path, folder: Path) -> Path:
-    """Return the text file of a photo: in `labels` in place of `images` in its path if that exists, else beside it.
+    """Return the text file of a photo: in `labels` in place of the last `images` of its path, or beside the photo.
 
-    Where `images` is the converted folder or above it, the file in `labels` is returned only if it exists.
+    It is beside the photo where its path has no `images`, where a file is there and no folder `labels`, and where the
+    converted folder is `images` or lies in it and `labels` has no such file.
     """
     head, images, tail = str(photo).rpartition(f"{os.sep}images{os.sep}")
     beside, path = photo.with_suffix(".txt"), Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt")
