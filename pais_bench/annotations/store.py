@@ -76,7 +76,7 @@ class Store:
         metadata = self._images.batch.schema.metadata
         self._categories, self._extra = json.loads(metadata[b"categories"]), metadata[b"extra"]
         by_id = sorted(self._categories, key=lambda category: category["id"])
-        self.categories: tuple[tuple[int, str], ...] = tuple((one["id"], one["name"]) for one in by_id)
+        self.categories: tuple[tuple[int, str], ...] = tuple((category["id"], category["name"]) for category in by_id)
         self.isthing: tuple[bool, ...] = tuple(map(is_thing, by_id))
         self.label_of: dict[int, int] = {number: label for label, (number, _) in enumerate(self.categories)}
 

@@ -137,8 +137,8 @@ def select_classes(subset: Subset, classes: Sequence[str]) -> Subset:
         if name not in names:
             known = ", ".join(map(str, names))
             raise BenchError(f"{subset.source}: no class '{name}', which dataset.options.classes has; it has {known}")
-    others = [one for one in subset.categories if isinstance(one, dict) and one.get("name") not in classes]
-    left_out = {one["id"] for one in others if isinstance(one.get("id"), int)}
+    others = [record for record in subset.categories if isinstance(record, dict) and record.get("name") not in classes]
+    left_out = {record["id"] for record in others if isinstance(record.get("id"), int)}
 
     def stays(record: Any, key: str) -> bool:
         number = record.get(key) if isinstance(record, dict) else None
@@ -146,8 +146,8 @@ def select_classes(subset: Subset, classes: Sequence[str]) -> Subset:
 
     return replace(
         subset,
-        categories=[one for one in subset.categories if stays(one, "id")],
-        annotations=[one for one in subset.annotations if stays(one, "category_id")],
+        categories=[record for record in subset.categories if stays(record, "id")],
+        annotations=[record for record in subset.annotations if stays(record, "category_id")],
     )
 
 

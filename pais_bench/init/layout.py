@@ -123,7 +123,7 @@ def _read_candidates(
             if not content["annotations"]:
                 empty.add(path)
             found[path] = sizes_by_name(content["images"])
-            records = [one for one in content["annotations"] if isinstance(one, dict)]
+            records = [record for record in content["annotations"] if isinstance(record, dict)]
             if is_to_be_rewritten(content["images"], records):
                 raise NoCocoFile(
                     f"{path}: masks of CVAT with iscrowd 1, its photos without a shape, or boxes (isbbox); `pais-bench "

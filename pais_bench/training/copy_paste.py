@@ -21,11 +21,12 @@ def measure(instances: Sequence[Instances], stuff: Sequence[int]) -> list[list[l
     """Return x0 y0 x1 y1 of each mask of each view, and its number of pixels, or 0 for the classes of stuff."""
     if not instances:
         return []
-    boxes = torch.cat([geometry.masks_to_boxes(one.masks) for one in instances])
-    numbers = torch.cat([torch.stack((count_pixels(one.masks), one.labels), 1) for one in instances])
+    boxes = torch.cat([geometry.masks_to_boxes(view.masks) for view in instances])
+    numbers = torch.cat([torch.stack((count_pixels(view.masks), view.labels), 1) for view in instances])
     rows = iter(torch.cat((boxes.long(), numbers), 1).tolist())
     return [
-        [[*box, 0 if label in stuff else pixels] for *box, pixels, label in islice(rows, len(one))] for one in instances
+        [[*box, 0 if label in stuff else pixels] for *box, pixels, label in islice(rows, len(view))]
+        for view in instances
     ]
 
 

@@ -50,16 +50,16 @@ def mix_views(
             paste(images[to].strong, images[of].strong, targets[to], targets[of], measured, mix, draws[to])
             for (to, of), measured in zip(pairs, measures, strict=True)
         ]
-    joined = [_join(targets[to], one) for to, one in zip(receivers, received, strict=True)]
+    joined = [_join(targets[to], patch) for to, patch in zip(receivers, received, strict=True)]
     if stuff:
         joined = [
-            _join_stuff(one, len(targets[to].instances), stuff) for to, one in zip(receivers, joined, strict=True)
+            _join_stuff(both, len(targets[to].instances), stuff) for to, both in zip(receivers, joined, strict=True)
         ]
-    kept = geometry.nonzero_each([one.instances.masks.flatten(1).any(1) for one in joined])
+    kept = geometry.nonzero_each([both.instances.masks.flatten(1).any(1) for both in joined])
     mixed_images, mixed_targets = list(images), list(targets)
-    for to, one, every, index in zip(receivers, received, joined, kept, strict=True):
-        mixed_images[to] = replace(images[to], strong=replace(images[to].strong, image=one.image))
-        mixed_targets[to] = every[index]
+    for to, patch, both, index in zip(receivers, received, joined, kept, strict=True):
+        mixed_images[to] = replace(images[to], strong=replace(images[to].strong, image=patch.image))
+        mixed_targets[to] = both[index]
     return mixed_images, mixed_targets
 
 

@@ -83,7 +83,7 @@ def _fetch(file: Download, folder: Path, group: Group) -> None:
         print(f"{folder}: has what {file.name} unpacks to")
         return
     if file.url is None and not path.exists():
-        names = " ".join(one.name for one in group.files if not one.is_present(folder))
+        names = " ".join(other.name for other in group.files if not other.is_present(folder))
         raise Unreachable(
             f"{path}: missing, and needs a login of cityscapes-dataset.com; put it there with a browser, or with "
             f"`csDownload -d {folder} {names}` of the package cityscapesscripts; the same command then unpacks it"

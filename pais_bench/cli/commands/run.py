@@ -71,7 +71,7 @@ def run(arguments: Namespace) -> int:
     status = (_show_table if view.is_terminal() else _print_news)(controller, progress)
     for error in controller.errors():
         print(error, file=sys.stderr)
-    if any(one.state == "done" and not one.is_burn_in for one in progress.read()):
+    if any(training.state == "done" and not training.is_burn_in for training in progress.read()):
         _print_table(study, arguments.results)
     if not status and "--unlock" in arguments.flags:
         return 0

@@ -40,6 +40,6 @@ def run(arguments: Namespace) -> None:
         while True:
             runs, gpus = progress.read(), gpu_lines()
             live.update(view.table(runs, console.height - 8 - len(gpus), "\n".join(gpus)), refresh=True)
-            if all(one.state == "done" for one in runs):
+            if all(training.state == "done" for training in runs):
                 return
             time.sleep(SECONDS)
