@@ -139,7 +139,7 @@ def test_weights_that_are_at_hand_decide_the_backbone(tmp_path: Path) -> None:
 
 
 def test_hours_are_those_of_the_benchmarks() -> None:
-    """Compare with the demo, 18 runs in 11 min, and chicken_parts, a split of which takes 1,290 s of a core."""
+    """Compare with the demo, 15 runs in 12 min, and chicken_parts, a split of which takes 1,290 s of a core."""
     for name, splits, side, text in (
         ("demo", 5, 96, "15 runs, about 6 min"),
         ("chicken_parts", 6, 160, "24 runs, about 66 min"),
