@@ -147,7 +147,7 @@ def as_integer(value: object) -> int | None:
     return number if _is_id(number) else None
 
 
-def as_size(height: object, width: object) -> tuple[int, int] | None:
+def stated_size(height: object, width: object) -> tuple[int, int] | None:
     """Return (H, W) of two numbers or their texts; None where one is no integer, or 0."""
     sides = as_integer(height), as_integer(width)
     return (sides[0], sides[1]) if sides[0] and sides[1] else None

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from pais_bench.annotations.complete import as_size
+from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.validate import LISTS
 from pais_bench.converters.coco_join import join
@@ -169,7 +169,7 @@ def _name_by_address(images: Sequence[dict[str, Any]]) -> int:
 def sizes_by_name(images: Sequence[Any]) -> dict[str, Size | None]:
     """Return the (H, W) of images by file name, None where a record states none; leave out records without a name."""
     records = [image for image in images if isinstance(image, dict) and isinstance(image.get("file_name"), str)]
-    return {image["file_name"]: as_size(image.get("height"), image.get("width")) for image in records}
+    return {image["file_name"]: stated_size(image.get("height"), image.get("width")) for image in records}
 
 
 def _rename(path: Path, images: Sequence[dict[str, Any]], listing: ImageFolder) -> tuple[int, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pais_bench.annotations.complete import as_size
+from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.rle import decode_mask
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
@@ -52,7 +52,7 @@ class Converter(ConverterBase):
         (slot,) = content["item"]["slots"]
         folder, name = str(content["item"].get("path") or "").strip("/"), content["item"].get("name")
         photo = self.find_photo(item, f"{folder}/{name}".lstrip("/"))
-        size = photo_size(photo, item, as_size(slot.get("height"), slot.get("width")))
+        size = photo_size(photo, item, stated_size(slot.get("height"), slot.get("width")))
         objects, left_out = [], []
         for position, annotation in enumerate(content["annotations"]):
             place = f"{item}: annotation {position + 1}"

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from pais_bench.annotations.complete import as_size
+from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.coco_dialects import PREFIX
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
@@ -143,7 +143,7 @@ def _size(item: Entry) -> Size:
             raise BenchError(f"{item.place}: result {number}: is no region; export it from Label Studio as JSON again")
         if result.get("image_rotation"):
             raise BenchError(f"{item.place}: result {number}: drawn on a photo that was turned; turn the file instead")
-        size = as_size(result.get("original_height"), result.get("original_width")) or size
+        size = stated_size(result.get("original_height"), result.get("original_width")) or size
     return photo_size(item.photo, Path(item.place), size)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pais_bench.annotations.complete import as_size
+from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, join, paste, read_png
@@ -55,7 +55,7 @@ class Converter(ConverterBase):
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             raise BenchError(f"{item}: has no list 'shapes'; save it with Labelme again")
         photo = self._photo_of(item, content)
-        size = photo_size(photo, item, as_size(content.get("imageHeight"), content.get("imageWidth")))
+        size = photo_size(photo, item, stated_size(content.get("imageHeight"), content.get("imageWidth")))
         groups: dict[Any, list[Any]] = {}
         names: dict[Any, str] = {}
         left_out: list[LeftOut] = []

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pais_bench.annotations.complete import as_size
+from pais_bench.annotations.complete import stated_size
 from pais_bench.converters.formats.base import (
     ConverterBase,
     LeftOut,
@@ -130,7 +130,7 @@ class Converter(ConverterBase):
             ]
             height, width = (rows[side].iloc[0] if side else None for side in (columns.height, columns.width))
             photo = self.folder / files[0]
-            size = photo_size(photo, path, as_size(height, width))
+            size = photo_size(photo, path, stated_size(height, width))
             yield Entry(photo, size, [row for row in drawn if row.runs not in NO_OBJECT])
         if absent:
             self.notes.append(f"left out: {absent} photos that {path} names, and that are not there")

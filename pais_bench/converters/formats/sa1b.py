@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations.complete import as_size
+from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, Object, Photo, photo_size
 from pais_bench.errors import BenchError
@@ -44,6 +44,6 @@ class Converter(ConverterBase):
         if not isinstance(image, dict) or not isinstance(image.get("file_name"), str) or not isinstance(records, list):
             raise BenchError(f"{item}: has no image with a file_name, or no annotations; fetch the file again")
         photo = self.find_photo(item, image["file_name"])
-        size = photo_size(photo, item, as_size(image.get("height"), image.get("width")))
+        size = photo_size(photo, item, stated_size(image.get("height"), image.get("width")))
         masks = [record.get("segmentation") if isinstance(record, dict) else None for record in records]
         return Photo(photo, size, [Object(self.class_name, mask) for mask in masks], place=str(item))

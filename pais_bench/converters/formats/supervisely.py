@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pais_bench.annotations.complete import as_size
+from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Object, Photo, photo_size
 from pais_bench.converters.shapes import are_points, flat, join, paste, read_png, without_holes
@@ -55,7 +55,7 @@ class Converter(ConverterBase):
         (path,) = item.labels
         content = _content(path)
         sides = content["size"] if isinstance(content.get("size"), dict) else {}
-        size = photo_size(item.photo, path, as_size(sides.get("height"), sides.get("width")))
+        size = photo_size(item.photo, path, stated_size(sides.get("height"), sides.get("width")))
         groups: dict[Any, list[Any]] = {}
         left_out = []
         for position, record in enumerate(content["objects"]):
