@@ -13,7 +13,7 @@ backends, and the report shows them as missing.
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
 include: "rules/common.smk"

@@ -78,6 +78,11 @@ BURN_INS = {
 BEGINS_WITH = {
     str(run.folder): folder for folder, runs in BURN_INS.items() for run in runs
 }
+# Trainings that others begin with, or learn from.
+AWAITED = {
+    *BURN_INS,
+    *(str(run.teacher.folder) for run in RUNS.values() if run.teacher),
+}
 
 # A user's list is not the output of a job: no rule can make it again, and Snakemake removes outputs before a job.
 if STUDY.split.family == IMPORTED:
@@ -171,6 +176,11 @@ def read_begun_with(path):
         return json.loads(path.read_text(encoding="utf-8")).get("begun_with", "")
     except (OSError, ValueError, AttributeError):
         return ""
+
+
+def urgency(wildcards):
+    """Return the priority of a training: 1 where others wait for it, or else the last of them leave cores idle."""
+    return int(RUN.format(**wildcards) in AWAITED)
 
 
 def trained_run(wildcards):

@@ -16,6 +16,7 @@ rule train:
         os.path.join(RES, RUN, "run.json"),
     log:
         os.path.join(LOGS, RUN, "train.log"),
+    priority: urgency
     conda:
         "../envs/{backend}.yaml"
     threads: processors("train")

@@ -189,6 +189,8 @@ def test_runs_of_a_split_begin_with_one_burn_in(project: Project) -> None:
         assert methods[0] == "burn_in" and sorted(methods[1:]) == ["mean_teacher", "strict", "supervised"]
     done = changed.snakemake("-n", "--quiet", "host", "--printshellcmds", "--config", "study=tiny.yaml")
     assert len(re.findall(r"-m pais_bench train .* --method \w+ --burn-in ", done.stdout)) == 2
+    first = [block for block in done.stdout.split("\n\n") if "\n    priority: 1\n" in block]
+    assert len(first) == 2 and all(" --burn-in " in block for block in first)
     changed.finish()  # runs that have trained these steps themselves, as before burn-ins were shared
     assert changed.planned() == []
     extended = changed.edit(methods={**STUDY["methods"], "loose": {"name": "mean_teacher"}})
