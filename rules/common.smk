@@ -6,7 +6,9 @@ import re
 import runpy
 import shlex
 import sys
+from collections import Counter
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -78,11 +80,21 @@ BURN_INS = {
 BEGINS_WITH = {
     str(run.folder): folder for folder, runs in BURN_INS.items() for run in runs
 }
-# Trainings that others begin with, or learn from.
-AWAITED = {
-    *BURN_INS,
-    *(str(run.teacher.folder) for run in RUNS.values() if run.teacher),
-}
+# The order of trainings: split by split, so that what is stopped early has whole comparisons; in each from the last method
+# to supervised, whose training is the shortest. One that n runs wait for goes n places ahead, or the last of them would
+# leave cores idle.
+SPLITS = [list(runs) for _, runs in groupby(RUNS.values(), lambda run: run.split)]
+GRID = [str(run.folder) for runs in SPLITS for run in reversed(runs)]
+PLACES = {
+    burn_in: min(GRID.index(str(run.folder)) for run in runs)
+    for burn_in, runs in BURN_INS.items()
+} | {folder: place for place, folder in enumerate(GRID)}
+WAITING = Counter(BEGINS_WITH.values())
+WAITING.update(str(run.teacher.folder) for run in RUNS.values() if run.teacher)
+ORDER = sorted(PLACES, key=lambda folder: PLACES[folder] - WAITING[folder])
+PRIORITIES = {folder: len(ORDER) - place for place, folder in enumerate(ORDER)}
+# Splits, predictions and evaluations are short, and go before trainings.
+SHORT = len(ORDER) + 1
 
 # A user's list is not the output of a job: no rule can make it again, and Snakemake removes outputs before a job.
 if STUDY.split.family == IMPORTED:
@@ -176,11 +188,6 @@ def read_begun_with(path):
         return json.loads(path.read_text(encoding="utf-8")).get("begun_with", "")
     except (OSError, ValueError, AttributeError):
         return ""
-
-
-def urgency(wildcards):
-    """Return the priority of a training: 1 where others wait for it, or else the last of them leave cores idle."""
-    return int(RUN.format(**wildcards) in AWAITED)
 
 
 def trained_run(wildcards):

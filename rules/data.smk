@@ -48,6 +48,7 @@ if STUDY.split.family != IMPORTED:
             os.path.join(RES, f"{SPLIT}.json"),
         log:
             os.path.join(LOGS, f"{SPLIT}.log"),
+        priority: SHORT
         conda:
             "../envs/python.yaml"
         resources:

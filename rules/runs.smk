@@ -16,7 +16,7 @@ rule train:
         os.path.join(RES, RUN, "run.json"),
     log:
         os.path.join(LOGS, RUN, "train.log"),
-    priority: urgency
+    priority: lambda wildcards: PRIORITIES.get(RUN.format(**wildcards), 0)
     conda:
         "../envs/{backend}.yaml"
     threads: processors("train")
@@ -41,6 +41,7 @@ rule predict:
         os.path.join(RES, RUN, "predictions{checkpoint}.json"),
     log:
         os.path.join(LOGS, RUN, "predict{checkpoint}.log"),
+    priority: SHORT
     conda:
         "../envs/{backend}.yaml"
     threads: processors("predict")
@@ -65,6 +66,7 @@ rule evaluate:
         os.path.join(RES, RUN, "metrics{checkpoint}.json"),
     log:
         os.path.join(LOGS, RUN, "evaluate{checkpoint}.log"),
+    priority: SHORT
     conda:
         "../envs/python.yaml"
     resources:

@@ -189,8 +189,11 @@ def test_runs_of_a_split_begin_with_one_burn_in(project: Project) -> None:
         assert methods[0] == "burn_in" and sorted(methods[1:]) == ["mean_teacher", "strict", "supervised"]
     done = changed.snakemake("-n", "--quiet", "host", "--printshellcmds", "--config", "study=tiny.yaml")
     assert len(re.findall(r"-m pais_bench train .* --method \w+ --burn-in ", done.stdout)) == 2
-    first = [block for block in done.stdout.split("\n\n") if "\n    priority: 1\n" in block]
-    assert len(first) == 2 and all(" --burn-in " in block for block in first)
+    job = r"^rule train:\n.*?output: \S*/([\d.]+)pct\S*/(\w+)-[0-9a-f]{8}/.*?^    priority: (\d+)$"
+    places = {f"{p} {m}": -int(place) for p, m, place in re.findall(job, done.stdout, re.MULTILINE | re.DOTALL)}
+    assert " ".join(sorted(places, key=places.__getitem__)) == (
+        "2.5 burn_in 10 burn_in 2.5 supervised 2.5 strict 2.5 mean_teacher 10 supervised 10 strict 10 mean_teacher"
+    )
     changed.finish()  # runs that have trained these steps themselves, as before burn-ins were shared
     assert changed.planned() == []
     extended = changed.edit(methods={**STUDY["methods"], "loose": {"name": "mean_teacher"}})
