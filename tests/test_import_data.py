@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable
@@ -489,6 +490,26 @@ def test_a_faulty_line_of_yolo_is_named(line: str, tmp_path: Path, capsys: pytes
     (root / "labels" / "train" / "a.txt").write_text(f"{line}\n")
     sentence = complain(capsys, root)
     assert YOLO_FAULTS[line] in sentence and str(root / "labels" / "train" / "a.txt") in sentence
+
+
+@pytest.mark.parametrize("format_", ["cvat", "darwin", "label_studio", "labelme", "sa1b", "via"])
+def test_labels_whose_photo_is_missing_are_left_out_and_counted(
+    format_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = WRITERS[format_](tmp_path / "set")
+    first, *others = sorted(path for path in (tmp_path / "set").rglob("*.jpg") if "train" in str(path))
+    first.unlink()
+    convert(tmp_path / "set", tmp_path / "out.json", "--format", format_)
+    said = f"warning: left out: 1 of {1 + len(others)} labelled photos, which are missing, the first: "
+    assert re.search(f"{said}.*a.jpg is missing; put it beside", capsys.readouterr().out)
+    found = {**read(tmp_path / "out-train.json"), **read(tmp_path / "out-val.json")}
+    assert {Path(name).name for name in found} == {path.name for path in others} | {"c.jpg"}
+    for name, objects in found.items():
+        (key,) = (key for key in masks if Path(name).stem == Path(key).stem)
+        assert same(objects, masks[key])
+    for path in others:
+        path.unlink()
+    assert f"none of the {1 + len(others)} labelled photos is there; " in complain(capsys, tmp_path / "set")
 
 
 def test_photos_and_labels_that_do_not_match_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pais_bench import plugins
 from pais_bench.converters.coco_dialects import NEW_PATH, coco_files, has_masks, rewrite
 from pais_bench.converters.coco_file import Classes, CocoFile
-from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Photo
+from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, MissingPhoto, Photo
 from pais_bench.errors import BenchError
 from pais_bench.images.check import in_threads
 from pais_bench.images.files import require_data_folder
@@ -98,7 +98,7 @@ def convert(
     with ExitStack() as stack:
         files = {name: CocoFile(path, folder, classes, stack) for name, path in paths.items()}
         for name, items in subsets.items():
-            for photo in in_threads(converter.read, items, f"{folder}: {name or 'photos'}", progress):
+            for photo in _read_present(converter, items, f"{folder}: {name or 'photos'}", progress):
                 partly += bool(photo.objects) and any(one.may_be_object for one in photo.left_out)
                 for doubt in photo.doubts:
                     doubts[doubt] += 1
@@ -126,6 +126,30 @@ def convert(
     labels = {path for pair in pairs for path in pair.labels}
     described = [_describe(file) for file in written.values()]
     return Converted({name: paths[name] for name in written}, [*described, *notes], labels)
+
+
+def _read_present(
+    converter: ConverterBase, items: Sequence[Any], source: str, progress: Callable[[str], None]
+) -> Iterator[Photo]:
+    """Yield the photos of a subset, and note how many are missing; raise BenchError where all are."""
+
+    def read(item: Any) -> Photo | MissingPhoto:
+        try:
+            return converter.read(item)
+        except MissingPhoto as error:
+            return error
+
+    missing: list[MissingPhoto] = []
+    for photo in in_threads(read, items, source, progress):
+        if isinstance(photo, Photo):
+            yield photo
+        else:
+            missing.append(photo)
+    if missing and len(missing) == len(items):
+        raise BenchError(f"{source}: none of the {len(items)} labelled photos is there; {missing[0]}")
+    if missing:
+        share = f"{len(missing)} of {len(items)} labelled photos"
+        converter.notes.append(f"warning: left out: {share}, which are missing, the first: {missing[0]}")
 
 
 def _add(photo: Photo, file: CocoFile) -> list[LeftOut]:

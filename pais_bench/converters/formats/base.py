@@ -79,6 +79,10 @@ class Item(NamedTuple):
     labels: Sequence[Path]
 
 
+class MissingPhoto(BenchError):
+    """Say that the photo of some labels is nowhere below the folder."""
+
+
 class ConverterBase(ABC):
     """Read a folder of one format; the class is named Converter in each file.
 
@@ -107,8 +111,8 @@ class ConverterBase(ABC):
         """Return the photo that a file of labels names: beside it, in `images` there, or anywhere below the folder.
 
         A file beside labels may be a mask if their folder is named like one of labels. A file of the same name in a
-        folder of photos is taken instead. Of files with the same bytes the first is taken. Raises BenchError where the
-        photo is missing, or may be several.
+        folder of photos is taken instead. Of files with the same bytes the first is taken. Raises MissingPhoto where
+        there is none, and BenchError where it may be several.
         """
         bare = Path(name).name
         for candidate in (labels.parent / name, labels.parent / bare, labels.parent / "images" / name):
@@ -121,8 +125,9 @@ class ConverterBase(ABC):
         candidates = [self.folder / file for file in self.files.guesses(bare)]
         if len(candidates) > 1 and _are_copies(candidates):
             return candidates[0]
-        several = f" ({hint})" if (hint := self.files.hint(bare)) else ""
-        raise BenchError(f"{labels}: its photo {name} is missing{several}; put it beside this file, or leave it out")
+        if hint := self.files.hint(bare):
+            raise BenchError(f"{labels}: its photo {name} is missing ({hint}); put it beside this file")
+        raise MissingPhoto(f"{labels}: its photo {name} is missing; put it beside this file")
 
     def _instead_of(self, beside: Path, labels: Path, name: str) -> Path | None:
         """Return the photo that labels name rather than the file beside them, if any; raise BenchError for several."""
@@ -159,7 +164,7 @@ class ConverterBase(ABC):
 
     @abstractmethod
     def read(self, item: Any) -> Photo:
-        """Read a photo's labels, in any thread; raise BenchError for a fault."""
+        """Read a photo's labels, in any thread; raise MissingPhoto, or BenchError for a fault."""
 
 
 def _are_copies(files: Sequence[Path]) -> bool:

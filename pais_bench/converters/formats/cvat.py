@@ -28,9 +28,9 @@ WITHOUT_MASK |= {"cuboid": "cuboids, which have no mask", "skeleton": "skeletons
 
 
 class Entry(NamedTuple):
-    """Hold a photo, its element, and where it is."""
+    """Hold an XML file, the element of a photo in it, and where that is."""
 
-    photo: Path
+    file: Path
     element: Element
     place: str
 
@@ -49,12 +49,10 @@ class Converter(ConverterBase):
         unlabelled = 0
         for path in files_with(self.folder, ".xml", *WORDS):
             for element in _images(path):
-                name = str(element.get("name"))
                 if len(element):
-                    place = f"{path}: image {name}"
+                    place = f"{path}: image {element.get('name')}"
                     role = next(filter(None, map(role_of, self._roles(path, element))), "")
-                    photo = self._photo_of(path, element.get("subset") or "", name)
-                    found.setdefault(role, []).append(Entry(photo, element, place))
+                    found.setdefault(role, []).append(Entry(path, element, place))
                 else:
                     unlabelled += 1
         if unlabelled:
@@ -63,7 +61,8 @@ class Converter(ConverterBase):
 
     def read(self, item: Entry) -> Photo:
         """Read the shapes of an image; those without a mask are left out."""
-        size = _size(item)
+        photo = self._photo_of(item)
+        size = _size(item, photo)
         groups: dict[Any, list[Any]] = {}
         left_out = []
         for position, shape in enumerate(item.element):
@@ -76,12 +75,13 @@ class Converter(ConverterBase):
             group = shape.get("group_id") or "0"
             groups.setdefault((label, group if group != "0" else position), []).append(_part(shape, size, place))
         objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
-        return Photo(item.photo, size, objects, left_out, place=item.place)
+        return Photo(photo, size, objects, left_out, place=item.place)
 
-    def _photo_of(self, path: Path, subset: str, name: str) -> Path:
+    def _photo_of(self, item: Entry) -> Path:
         """Return the photo of an image: that of its subset, whose tasks number their photos anew, or find_photo's."""
-        own = path.parent / "images" / subset / name
-        return own if subset and own.is_file() else self.find_photo(path, name)
+        name, subset = str(item.element.get("name")), item.element.get("subset") or ""
+        own = item.file.parent / "images" / subset / name
+        return own if subset and own.is_file() else self.find_photo(item.file, name)
 
     def _roles(self, path: Path, element: Element) -> list[Path]:
         """Return what may name the subset of an image, the most certain first."""
@@ -96,13 +96,13 @@ def _images(path: Path) -> list[Element]:
         raise BenchError(f"{path}: no valid XML ({error}); export it from CVAT again") from error
 
 
-def _size(item: Entry) -> Size:
+def _size(item: Entry, photo: Path) -> Size:
     """Return the size that CVAT saw; raise BenchError where it is not that of the photo."""
     try:
         named = int(item.element.attrib["height"]), int(item.element.attrib["width"])
     except (KeyError, ValueError) as error:
         raise BenchError(f"{item.place}: has no width and height; export it from CVAT again") from error
-    return photo_size(item.photo, Path(item.place), named)
+    return photo_size(photo, Path(item.place), named)
 
 
 def _part(shape: Element, size: Size, place: str) -> Any:

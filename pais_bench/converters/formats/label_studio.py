@@ -34,9 +34,10 @@ STORED = "?d="
 
 
 class Entry(NamedTuple):
-    """Hold a photo, what is drawn on it, and where that is listed."""
+    """Hold a JSON file, the data of a task in it, what is drawn on its photo, and where that is listed."""
 
-    photo: Path
+    file: Path
+    data: Any
     results: Sequence[Any]
     place: str
 
@@ -64,7 +65,7 @@ class Converter(ConverterBase):
                 if len(finished) > 1:
                     raise BenchError(f"{place}: has {len(finished)} annotations; leave the one that counts")
                 if finished:
-                    entry = Entry(self._photo_of(path, task, place), finished[0].get("result") or [], place)
+                    entry = Entry(path, task.get("data"), finished[0].get("result") or [], place)
                     found.setdefault(role_of(path.relative_to(self.folder)), []).append(entry)
                 else:
                     unlabelled += 1
@@ -74,7 +75,8 @@ class Converter(ConverterBase):
 
     def read(self, item: Entry) -> Photo:
         """Read the regions of a task; those without a mask are left out."""
-        size = _size(item)
+        photo = self._photo_of(item)
+        size = _size(item, photo)
         labels = {str(result.get("id")): names for result in item.results if (names := _labels(result))}
         objects, left_out = [], []
         for position, result in enumerate(item.results, start=1):
@@ -88,18 +90,18 @@ class Converter(ConverterBase):
                 objects.append(Object(names[0], _segmentation(kind, result.get("value", {}), size, place)))
             elif kind and _labels(result):  # a result of the type labels names those of a region
                 left_out.append(LeftOut(f"regions of the unknown type {kind}", place))
-        return Photo(item.photo, size, objects, left_out, place=item.place)
+        return Photo(photo, size, objects, left_out, place=item.place)
 
-    def _photo_of(self, path: Path, task: Mapping[str, Any], place: str) -> Path:
+    def _photo_of(self, item: Entry) -> Path:
         """Return the photo of a task: as find_photo does, also without what an upload puts in front of its name."""
-        name = _name(task.get("data"), place)
+        name = _name(item.data, item.place)
         bare = PREFIX.sub("", Path(name).name, count=1)
         try:
-            return self.find_photo(path, name)
+            return self.find_photo(item.file, name)
         except BenchError:
             if bare == Path(name).name:
                 raise
-        return self.find_photo(path, bare)
+        return self.find_photo(item.file, bare)
 
 
 def _tasks(path: Path) -> list[dict[str, Any]]:
@@ -135,7 +137,7 @@ def _labels(result: Any) -> list[str]:
     return [name for names in lists if isinstance(names, list) for name in names if isinstance(name, str)]
 
 
-def _size(item: Entry) -> Size:
+def _size(item: Entry, photo: Path) -> Size:
     """Return the (H, W) of a photo; raise BenchError where the tool saw another size, or turned it."""
     size = None
     for number, result in enumerate(item.results, start=1):
@@ -144,7 +146,7 @@ def _size(item: Entry) -> Size:
         if result.get("image_rotation"):
             raise BenchError(f"{item.place}: result {number}: drawn on a photo that was turned; turn the file instead")
         size = stated_size(result.get("original_height"), result.get("original_width")) or size
-    return photo_size(item.photo, Path(item.place), size)
+    return photo_size(photo, Path(item.place), size)
 
 
 def _segmentation(kind: str, value: Mapping[str, Any], size: Size, place: str) -> Any:

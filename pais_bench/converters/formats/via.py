@@ -30,9 +30,10 @@ WITHOUT_MASK = {
 
 
 class Entry(NamedTuple):
-    """Hold a photo, its regions, and where they are listed."""
+    """Hold a VIA file, the name of a photo in it, the regions of the photo, and where they are listed."""
 
-    photo: Path
+    file: Path
+    photo: str
     regions: Sequence[Any]
     place: str
 
@@ -52,8 +53,7 @@ class Converter(ConverterBase):
         for path in files_with(self.folder, ".json", WORD):
             for name, regions in _photos(path):
                 if regions:
-                    place = f"{path}: {name}"
-                    entry = Entry(self.find_photo(path, name), regions, place)
+                    entry = Entry(path, name, regions, f"{path}: {name}")
                     found.setdefault(role_of(path.relative_to(self.folder)), []).append(entry)
                 else:
                     unlabelled += 1
@@ -66,7 +66,8 @@ class Converter(ConverterBase):
 
     def read(self, item: Entry) -> Photo:
         """Read the regions of a photo; shapes without a mask are left out."""
-        size = photo_size(item.photo, Path(item.place), None)
+        photo = self.find_photo(item.file, item.photo)
+        size = photo_size(photo, Path(item.place), None)
         objects, left_out = [], []
         for position, region in enumerate(item.regions, start=1):
             place = f"{item.place}: region {position}"
@@ -76,7 +77,7 @@ class Converter(ConverterBase):
                 left_out.append(LeftOut(WITHOUT_MASK[kind], place))
             else:
                 objects.append(Object(self._class_of(region, place), _segmentation(kind, shape, size, place)))
-        return Photo(item.photo, size, objects, left_out, place=item.place)
+        return Photo(photo, size, objects, left_out, place=item.place)
 
     def _class_of(self, region: Mapping[str, Any], place: str) -> str:
         if not self._attribute:
