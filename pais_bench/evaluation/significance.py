@@ -13,6 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 SAMPLES = 1000
+CONFIDENCE = 0.95
+"""Of every interval; 1 less it is the level of every test."""
+POWER = 0.8
+"""Of every detectable difference."""
 MIN_FOLDS = 3
 """Folds below which no difference is called significant: what two say of others rests on one degree of freedom."""
 EXACT_FOLDS = range(6, 21)
@@ -32,7 +36,7 @@ class Interval:
     high: float
 
 
-def over_folds(values: ArrayLike, confidence: float = 0.95) -> Interval:
+def over_folds(values: ArrayLike) -> Interval:
     """Return mean, sample standard deviation and Student's t interval of the mean of one value per fold.
 
     The interval assumes that folds scatter normally; it is NaN below two folds.
@@ -42,12 +46,12 @@ def over_folds(values: ArrayLike, confidence: float = 0.95) -> Interval:
     if array.size < 2:
         return Interval(float(array.mean()) if array.size else np.nan, np.nan, np.nan, np.nan)
     mean, sd = float(array.mean()), float(array.std(ddof=1))
-    half = float(special.stdtrit(array.size - 1, (1 + confidence) / 2)) * sd / np.sqrt(array.size)
+    half = float(special.stdtrit(array.size - 1, (1 + CONFIDENCE) / 2)) * sd / np.sqrt(array.size)
     return Interval(mean, sd, mean - half, mean + half)
 
 
-def minimum_detectable(sd: float, folds: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Return the true difference that a two-sided paired t test over so many folds detects with this power.
+def minimum_detectable(sd: float, folds: int) -> float:
+    """Return the true difference that a two-sided paired t test over so many folds detects with POWER.
 
     sd is the standard deviation of the paired differences over folds, and the result has its unit; NaN below two folds
     or without sd. Solves the power of the noncentral t distribution. Source: Cohen (1988), Statistical power analysis,
@@ -56,19 +60,19 @@ def minimum_detectable(sd: float, folds: int, alpha: float = 0.05, power: float 
     if folds < 2 or not sd >= 0:
         return float("nan")
     freedom = folds - 1
-    bound = float(special.stdtrit(freedom, 1 - alpha / 2))
+    bound = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
     # The other side of the test adds nothing near the required power.
-    return sd * float(special.nctdtrinc(freedom, 1 - power, bound)) / float(np.sqrt(folds))
+    return sd * float(special.nctdtrinc(freedom, 1 - POWER, bound)) / float(np.sqrt(folds))
 
 
-def detectable_on_images(sd: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Return the true difference of two predictions that a set of images detects with this power.
+def detectable_on_images(sd: float) -> float:
+    """Return the true difference of two predictions that a set of images detects with POWER.
 
     sd is the standard deviation of the difference over bootstrap samples of the images, and the result has its unit.
     The difference is assumed to be normal, as a mean over many images. Source: Cohen (1988), chapter 2.
     """
-    return sd * float(special.ndtri(1 - alpha / 2) + special.ndtri(power))
+    return sd * float(special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER))
 
 
 def holm(p_values: ArrayLike, tests: int | None = None) -> Floats:
@@ -97,7 +101,7 @@ class Difference:
     sd: float
 
 
-def difference(first: Sequence[Floats], second: Sequence[Floats], confidence: float = 0.95) -> Difference:
+def difference(first: Sequence[Floats], second: Sequence[Floats]) -> Difference:
     """Return the mean over pairs (one per fold) of second - first, each f64[1+B]: AP on the data, and on B samples.
 
     Sample b has the same images in every array. p is twice the smaller fraction of samples on one side of zero, one
@@ -110,13 +114,13 @@ def difference(first: Sequence[Floats], second: Sequence[Floats], confidence: fl
     samples = gains[1:][~np.isnan(gains[1:])]
     if not len(samples):
         return Difference(float(gains[0]), np.nan, np.nan, np.nan, np.nan)
-    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     side = min((samples <= 0).sum(), (samples >= 0).sum())
     p = min(1.0, 2 * float(side + 1) / (len(samples) + 1))
     return Difference(float(gains[0]), float(low), float(high), p, float(samples.std(ddof=1)))
 
 
-def two_level(first: Sequence[Floats], second: Sequence[Floats], confidence: float = 0.95) -> Difference:
+def two_level(first: Sequence[Floats], second: Sequence[Floats]) -> Difference:
     """Return what `difference` does, with interval, p and s.d. of the two-level bootstrap: folds, then images.
 
     A sample draws the folds with replacement, and has the same images in each of them. Its variance over the draws of
@@ -136,7 +140,7 @@ def two_level(first: Sequence[Floats], second: Sequence[Floats], confidence: flo
     ratio = variance / of_folds if of_folds > 0 else np.inf
     freedom = (folds - 1) * ratio * ratio
     sd = float(np.sqrt(variance))
-    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * sd
+    half = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * sd
     return Difference(value, value - half, value + half, _student_p(value, sd, freedom), sd)
 
 
