@@ -21,10 +21,10 @@ WORKFLOW = ("prepare", "split", "train", "predict", "evaluate", "report")
 
 EXAMPLES = """examples, in the order of the workflow (a study is a YAML file or the name of a shipped one):
   pais-bench prepare  demo
-  pais-bench split    demo --percent 10 --fold 1
-  pais-bench train    demo --percent 10 --fold 1 --network mask_rcnn --method pais
-  pais-bench predict  demo --percent 10 --fold 1 --network mask_rcnn --method pais
-  pais-bench evaluate demo --percent 10 --fold 1 --network mask_rcnn --method pais
+  pais-bench split    demo --percent 1 --fold 1
+  pais-bench train    demo --percent 1 --fold 1 --network mask_rcnn --method pais
+  pais-bench predict  demo --percent 1 --fold 1 --network mask_rcnn --method pais
+  pais-bench evaluate demo --percent 1 --fold 1 --network mask_rcnn --method pais
   pais-bench report   demo
 
 all of them at once, in parallel and only what is missing:
