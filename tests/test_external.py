@@ -170,7 +170,10 @@ def test_the_same_method_on_splits_of_two_families_is_two_rows(tmp_path: Path) -
         assert "guided_distillation ‡ (mmdet) |" in text and "guided_distillation ‡ (unknown) |" in text, name
     study, report = load_study(words[0]), label_efficiency.Report()
     results = Results.of(study, tmp_path / "results")
-    legend = report.charts(study, results, report.points(study, results))["label_efficiency"].legend
+    points = report.points(study, results)
+    (caption,) = report.captions_of(points).values()
+    assert "‡: predictions of another codebase" in caption and "published" not in caption
+    legend = report.charts(study, results, points)["label_efficiency"].legend
     assert len({(key.colour, key.symbol, key.dash) for key in legend}) == len(legend) == 3, "they can be told apart"
 
 

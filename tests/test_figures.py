@@ -191,6 +191,8 @@ def test_published_curves_are_plotted_for_the_same_dataset_and_detector(tmp_path
     networks = {**study.networks, "knet": knet}
     study = study.model_copy(update={"dataset": DatasetChoice(name="coco"), "networks": networks})
     papers = label_efficiency.Report().points(study, Results.of(study, tmp_path))
+    (caption,) = label_efficiency.Report().captions_of(papers).values()
+    assert "Dashed: published" in caption and "another codebase" not in caption
     assert set(papers.loc[papers["network"] == "knet", "paper"]) == {"PAIS, R-50"}
     rcnn = papers[papers["network"] == "mask_rcnn"]
     assert "supervised, R-50?" in set(rcnn["paper"]) and not rcnn["paper"].str.contains("Mask2Former").any()

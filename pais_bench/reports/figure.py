@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -46,12 +46,16 @@ class FigureReport(Report):
         Raises NothingToShow where no point is of the study, unless empty panels can say so.
         """
 
+    def captions_of(self, points: pd.DataFrame) -> Mapping[str, str]:
+        """Return the caption of each figure of these points, by the stem of its files."""
+        return self.captions
+
     def write(self, study: Study, results: Results, folder: Path) -> Section:
         """Write the CSV and the figures."""
         points = self.points(study, results)
         path = write_csv(folder / f"{self.name}.csv", points[[*self.text_columns, *self.number_columns]])
         files = (path, *self.draw(study, self._points(self._read(path)), folder))
-        return Section(self.name, self.title, files, captions=self.captions, frame=points)
+        return Section(self.name, self.title, files, captions=self.captions_of(points), frame=points)
 
     def redraw(self, study: Study, csv: Path, folder: Path) -> list[Path]:
         """Draw the figures of a CSV that write() made, edited or not; raise BenchError where it is another one.

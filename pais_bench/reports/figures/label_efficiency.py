@@ -55,10 +55,20 @@ class Report(FigureReport):
     optional_columns = ("folds", "AP_std")
     captions = {
         "label_efficiency": "Mask AP against the percent of labelled images, on a logarithmic axis, methods side by "
-        "side. Error bars: sample standard deviation over folds. Hollow, ‡: predictions of another codebase, evaluated "
-        "here. Dashed: published with the same detector, on the splits that the paper ledger names; * read in a later "
-        "paper's table or on a mirror, ? unverified."
+        "side. Error bars: sample standard deviation over folds."
     }
+
+    def captions_of(self, points: pd.DataFrame) -> dict[str, str]:
+        """Return the caption, which explains the marks of other codebases and of papers where there are some."""
+        caption = self.captions[self.name]
+        if (points["external"] != "").any():
+            caption += " Hollow, ‡: predictions of another codebase, evaluated here."
+        if (points["paper"] != "").any():
+            caption += (
+                " Dashed: published with the same detector, on the splits that the paper ledger names; * read in a "
+                "later paper's table or on a mirror, ? unverified."
+            )
+        return {self.name: caption}
 
     def points(self, study: Study, results: Results) -> pd.DataFrame:
         """Return AP in percent 0..100; paper and external are labels of lines, empty for those of the study."""
