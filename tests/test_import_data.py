@@ -1425,6 +1425,10 @@ def test_regions_of_label_studio_are_percents(tmp_path: Path, capsys: pytest.Cap
     assert "task 7: has 2 annotations; leave the one that counts" in complain(capsys, save(named, annotations=2))
     assert "drawn on a photo that was turned" in complain(capsys, save({**alone, "image_rotation": 90}))
     assert "another.jpg is missing" in complain(capsys, save(alone, image="another.jpg"))
+    for number, folder in enumerate("xy"):
+        save_photo(root / folder / "0123abcd-c.jpg", seed=number)
+    several = "(it may be x/0123abcd-c.jpg or y/0123abcd-c.jpg)"
+    assert several in complain(capsys, save(named, alone, image="0123abcd-c.jpg")), "which is not a missing photo"
     assert "result 1: a polygon without its numbers" in complain(capsys, save({"id": "one", "type": "polygon"}, named))
     wide = f"{4 * W * H:032b}{8:05b}" + f"{15:04b}" * 4 + f"100{0:016b}{300:09b}"  # a value of nine bits
     wide_bytes = [int(wide[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(wide), 8)]

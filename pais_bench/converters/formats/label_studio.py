@@ -19,7 +19,7 @@ import numpy as np
 from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.coco_dialects import PREFIX
-from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, mask_of, photo_size
+from pais_bench.converters.formats.base import ConverterBase, LeftOut, MissingPhoto, Object, Photo, mask_of, photo_size
 from pais_bench.converters.shapes import are_points, ellipse, flat, read_png
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_with, image_suffixes, role_of
@@ -98,7 +98,7 @@ class Converter(ConverterBase):
         bare = PREFIX.sub("", Path(name).name, count=1)
         try:
             return self.find_photo(item.file, name)
-        except BenchError:
+        except MissingPhoto:
             if bare == Path(name).name:
                 raise
         return self.find_photo(item.file, bare)
