@@ -492,7 +492,9 @@ def test_a_faulty_line_of_yolo_is_named(line: str, tmp_path: Path, capsys: pytes
     assert YOLO_FAULTS[line] in sentence and str(root / "labels" / "train" / "a.txt") in sentence
 
 
-@pytest.mark.parametrize("format_", ["cvat", "darwin", "label_studio", "labelme", "sa1b", "via"])
+@pytest.mark.parametrize(
+    "format_", ["cvat", "darwin", "label_images", "label_studio", "labelme", "sa1b", "supervisely", "via"]
+)
 def test_labels_whose_photo_is_missing_are_left_out_and_counted(
     format_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -501,7 +503,7 @@ def test_labels_whose_photo_is_missing_are_left_out_and_counted(
     first.unlink()
     convert(tmp_path / "set", tmp_path / "out.json", "--format", format_)
     said = f"warning: left out: 1 of {1 + len(others)} labelled photos, which are missing, the first: "
-    assert re.search(f"{said}.*a.jpg is missing; put it beside", capsys.readouterr().out)
+    assert re.search(rf"{said}.*\b(a.jpg|a.tif: the photo of these labels) is missing; put it", capsys.readouterr().out)
     found = {**read(tmp_path / "out-train.json"), **read(tmp_path / "out-val.json")}
     assert {Path(name).name for name in found} == {path.name for path in others} | {"c.jpg"}
     for name, objects in found.items():
@@ -509,14 +511,19 @@ def test_labels_whose_photo_is_missing_are_left_out_and_counted(
         assert same(objects, masks[key])
     for path in others:
         path.unlink()
-    assert f"none of the {1 + len(others)} labelled photos is there; " in complain(capsys, tmp_path / "set")
+    sentence = complain(capsys, tmp_path / "set", "--format", format_)
+    assert f"none of the {1 + len(others)} labelled photos is there; " in sentence
 
 
 def test_photos_and_labels_that_do_not_match_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for format_, writer in WRITERS.items():
         writer(tmp_path / format_)
-    (tmp_path / "yolo" / "images" / "train" / "b.jpg").unlink()
-    assert "b.txt: the photo of these labels is missing" in complain(capsys, tmp_path / "yolo")
+    renamed = (tmp_path / "yolo" / "images" / "train" / "b.jpg").rename(tmp_path / "yolo" / "images/train/other.jpg")
+    sentence = complain(capsys, tmp_path / "yolo")
+    assert "b.txt: the photo of these labels is missing, and other.jpg has no labels; put it back" in sentence
+    renamed.unlink()
+    convert(tmp_path / "yolo", tmp_path / "yolo.json")
+    assert re.search("left out: 1 text files that no photo has, the first: .*b.txt", capsys.readouterr().out)
     save_photo(tmp_path / "yolo" / "images" / "train" / "b.jpg")
     (tmp_path / "yolo" / "images" / "val" / "c.jpg").unlink()
     assert "data.yaml: val: no photo in" in complain(capsys, tmp_path / "yolo")
@@ -532,12 +539,16 @@ def test_photos_and_labels_that_do_not_match_are_named(tmp_path: Path, capsys: p
     convert(tmp_path / "labelme", tmp_path / "moved" / "out.json")
     moved.unlink()
     assert "c.json: its photo ../photos/c.jpg is missing" in complain(capsys, tmp_path / "labelme")
+    (tmp_path / "voc" / "JPEGImages" / "a.jpg").unlink()
+    convert(tmp_path / "voc", tmp_path / "voc.json")
+    said = "left out: 1 of 2 labelled photos, which are missing, the first: .*JPEGImages: has no a of train"
+    assert re.search(said, capsys.readouterr().out) and len(read(tmp_path / "voc-train.json")) == 1
     (tmp_path / "voc" / "JPEGImages" / "c.jpg").unlink()
     assert "JPEGImages: has no c of val" in complain(capsys, tmp_path / "voc")
     Image.new("RGB", (30, 30)).save(tmp_path / "label_images" / "val" / "images" / "c.jpg")
     assert f"c.png: {W} x {H} pixels, but its photo" in complain(capsys, tmp_path / "label_images")
     (tmp_path / "label_images" / "val" / "images" / "c.jpg").unlink()
-    assert "c.png: the photo of these labels is missing" in complain(capsys, tmp_path / "label_images")
+    assert "none of the 1 labelled photos is there; " in complain(capsys, tmp_path / "label_images")
     save_photo(tmp_path / "masks" / "val" / "c" / "images" / "other.jpg")
     assert "images: 2 photos; leave the one" in complain(capsys, tmp_path / "masks")
     classes = np.full((H, W), 255, dtype=np.uint8)
@@ -916,6 +927,12 @@ def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys:
     assert not (tmp_path / "out-test.json").exists() and list(read(tmp_path / "out-train.json")) == [
         "images/train/a.jpg"
     ]
+    (root / "train.txt").write_text("images/train/gone.jpg\nimages/train/a.jpg\n")
+    convert(root, tmp_path / "some" / "out.json")
+    said = (
+        "left out: 1 of 2 labelled photos, which are missing, the first: .*train.txt: its photo images/train/gone.jpg"
+    )
+    assert re.search(said, capsys.readouterr().out)
     (root / "train.txt").write_text("images/train/gone.jpg\n")
     assert f"train.txt: its photo images/train/gone.jpg is not below {root}; put it there" in complain(capsys, root)
 

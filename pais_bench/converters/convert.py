@@ -145,11 +145,7 @@ def _read_present(
             yield photo
         else:
             missing.append(photo)
-    if missing and len(missing) == len(items):
-        raise BenchError(f"{source}: none of the {len(items)} labelled photos is there; {missing[0]}")
-    if missing:
-        share = f"{len(missing)} of {len(items)} labelled photos"
-        converter.notes.append(f"warning: left out: {share}, which are missing, the first: {missing[0]}")
+    converter.note_missing(missing, len(items), source)
 
 
 def _add(photo: Photo, file: CocoFile) -> list[LeftOut]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pais_bench.annotations.complete import measure
 from pais_bench.converters.formats.base import read_lines
-from pais_bench.converters.formats.yolo import read_fractions
+from pais_bench.converters.yolo_fractions import read_fractions
 from pais_bench.converters.yolo_names import read_names
 from pais_bench.errors import BenchError
 

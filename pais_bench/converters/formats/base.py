@@ -158,6 +158,14 @@ class ConverterBase(ABC):
                 found.setdefault(file.name, []).append(file.as_posix())
         return found
 
+    def note_missing(self, missing: Sequence[MissingPhoto], count: int, source: str) -> None:
+        """Note how many of the count labelled photos of a source are missing; raise BenchError where all are."""
+        if missing and len(missing) == count:
+            raise BenchError(f"{source}: none of the {count} labelled photos is there; {missing[0]}")
+        if missing:
+            share = f"{len(missing)} of {count} labelled photos"
+            self.notes.append(f"warning: left out: {share}, which are missing, the first: {missing[0]}")
+
     @abstractmethod
     def subsets(self) -> Mapping[str, Sequence[Any]]:
         """Return what read takes, an Item as a rule, of each subset: 'train', 'val' or 'test', or '' where none is."""

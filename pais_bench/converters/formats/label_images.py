@@ -20,6 +20,7 @@ from pais_bench.converters.formats.base import (
     PHOTOS,
     ConverterBase,
     Item,
+    MissingPhoto,
     Object,
     Photo,
     doubts_about,
@@ -66,15 +67,15 @@ class Converter(ConverterBase):
         return any(Path(name).stem.endswith(SUFFIXES) for name in image_files(folder))
 
     def subsets(self) -> Mapping[str, Sequence[Item]]:
-        """Return the photos by subset; raise BenchError for an image of labels without a photo."""
+        """Return the photos by subset, without labels whose photo is missing; raise BenchError where all are."""
         self.classes = {1: self.class_name}
         found: dict[str, list[Item]] = {}
         unlabelled = 0
         for photos, labels in self._pairs():
-            if lost := sorted(set(labels) - set(photos)):
-                path = labels[lost[0]]
-                raise BenchError(f"{path}: the photo of these labels is missing; put it back, or remove them")
-            for stem in sorted(labels):
+            lost = [labels[stem] for stem in sorted(set(labels) - set(photos))]
+            missing = [MissingPhoto(f"{path}: the photo of these labels is missing; put it back") for path in lost]
+            self.note_missing(missing, len(labels), str(self.folder))
+            for stem in sorted(set(labels) & set(photos)):
                 role = role_of(photos[stem].relative_to(self.folder).parent)
                 found.setdefault(role, []).append(Item(photos[stem], [labels[stem]]))
             unlabelled += len(set(photos) - set(labels))

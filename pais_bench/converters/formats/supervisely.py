@@ -14,7 +14,15 @@ from typing import Any
 
 from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
-from pais_bench.converters.formats.base import ConverterBase, Item, LeftOut, Object, Photo, photo_size
+from pais_bench.converters.formats.base import (
+    ConverterBase,
+    Item,
+    LeftOut,
+    MissingPhoto,
+    Object,
+    Photo,
+    photo_size,
+)
 from pais_bench.converters.shapes import are_points, flat, join, paste, read_png, without_holes
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, role_of
@@ -40,8 +48,6 @@ class Converter(ConverterBase):
         unlabelled = 0
         for path in _files(self.folder):
             photo = path.parent.parent / "img" / path.stem
-            if not photo.is_file():
-                raise BenchError(f"{path}: its photo {photo} is missing; put it back, or remove this file")
             if _content(path)["objects"]:
                 found.setdefault(role_of(path.parent.parent.relative_to(self.folder)), []).append(Item(photo, [path]))
             else:
@@ -53,6 +59,8 @@ class Converter(ConverterBase):
     def read(self, item: Item) -> Photo:
         """Read a JSON file; geometries without a mask are left out."""
         (path,) = item.labels
+        if not item.photo.is_file():
+            raise MissingPhoto(f"{path}: its photo {item.photo} is missing; put it back")
         content = _content(path)
         sides = content["size"] if isinstance(content.get("size"), dict) else {}
         size = photo_size(item.photo, path, stated_size(sides.get("height"), sides.get("width")))

@@ -18,6 +18,7 @@ from pais_bench.converters.formats.base import (
     ConverterBase,
     Item,
     LeftOut,
+    MissingPhoto,
     Object,
     Photo,
     mask_of,
@@ -66,10 +67,12 @@ class Converter(ConverterBase):
             self.notes.append(f"left out: {others} photos without a label image")
         found: dict[str, list[Item]] = {}
         for subset, stems in (lists or {"": sorted(labels)}).items():
-            for stem in stems:
-                if stem not in photos or stem not in labels:
-                    lacking = root / "JPEGImages" if stem not in photos else objects
-                    raise BenchError(f"{lacking}: has no {stem} of {subset or 'its masks'}; put it there")
+            where = f"{root / 'JPEGImages'}: has no"
+            lost = [f"{where} {stem} of {subset or 'its masks'}; put it there" for stem in stems if stem not in photos]
+            self.note_missing(list(map(MissingPhoto, lost)), len(stems), f"{root}: {subset or 'photos'}")
+            for stem in (stem for stem in stems if stem in photos):
+                if stem not in labels:
+                    raise BenchError(f"{objects}: has no {stem} of {subset}; put it there")
                 pair = [labels[stem], class_folder / labels[stem].relative_to(objects)]
                 found.setdefault(role_of(Path(subset)), []).append(Item(photos[stem], pair))
         return found

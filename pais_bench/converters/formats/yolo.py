@@ -7,7 +7,6 @@ without a file has no object. Polygons keep their coordinates, multiplied by the
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,19 +17,19 @@ from pais_bench.converters.formats.base import (
     ConverterBase,
     Item,
     LeftOut,
+    MissingPhoto,
     Object,
     Photo,
     photo_size,
     photos_by_stem,
     read_lines,
 )
+from pais_bench.converters.yolo_fractions import read_fractions
 from pais_bench.converters.yolo_names import read_mapping, read_same_names
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, folders_below, image_files, role_of
 
 KEYS = ("train", "val", "test")
-TOLERANCE = 0.01
-"""How far a coordinate may lie outside of 0..1: tools round, and the mask is cut at the photo's edge."""
 NAMES = ("classes.txt", "obj.names", "labels.txt")
 """Files with a class name a line, where there is no YAML."""
 
@@ -144,7 +143,7 @@ class Converter(ConverterBase):
         return path.parent
 
     def _expand(self, path: Path, root: Path) -> list[Path]:
-        """Return the photos below a folder, or those that a text file lists; raise BenchError for one that is missing.
+        """Return the photos below a folder, or those that a text file lists; raise BenchError where all are missing.
 
         Lines are paths from the list, or from root, or those of another machine.
         """
@@ -157,9 +156,9 @@ class Converter(ConverterBase):
         if all(photo.is_file() for photo in listed):
             return listed
         found = ImageFolder(root).find(lines)
-        for line, file in zip(lines, found, strict=True):
-            if file is None:
-                raise BenchError(f"{path}: its photo {line} is not below {root}; put it there, or remove the line")
+        lost = [line for line, file in zip(lines, found, strict=True) if file is None]
+        missing = [MissingPhoto(f"{path}: its photo {line} is not below {root}; put it there") for line in lost]
+        self.note_missing(missing, len(lines), str(path))
         return [root / file for file in found if file is not None]
 
     def _photos_below(self, top: Path) -> list[Path]:
@@ -234,16 +233,25 @@ class Converter(ConverterBase):
             ) from None
 
     def _require_photos(self, found: Mapping[str, Sequence[Item]]) -> None:
-        """Raise BenchError for text files that belong to no photo, and for two photos of one text file."""
+        """Raise BenchError for two photos of one text file, and for a text file without a photo of its name.
+
+        Where all photos of its folder have text files, its photo is missing, and _note_others counts it: with others
+        its photo may be one that would be taken as a photo without an object.
+        """
         photos_found = [item.photo for items in found.values() for item in items]
         folders = {(photo.parent, _labels_of(photo, self.folder).parent) for photo in photos_found}
         known = {labels for _, labels in folders}
         others = {path.parent for path in _in_labels(self.folder)} - known if not self._yaml else set()
         for photos, labels in sorted([*folders, *((self.folder, labels) for labels in others)]):
             stems = photos_by_stem(photos) if labels in known else {}
-            for path in (path for path in files_below(labels, ".txt") if path.parent == labels):
-                if path.stem not in stems and path.name not in NAMES and labels != photos:
-                    raise BenchError(f"{path}: the photo of these labels is missing; put it back, or remove the labels")
+            files = (path for path in files_below(labels, ".txt") if path.parent == labels and path.name not in NAMES)
+            texts = {path.stem: path for path in files}
+            lost, without = sorted(texts.keys() - stems.keys()), sorted(stems.keys() - texts.keys())
+            if lost and labels != photos and (without or not stems):
+                named = f", and {stems[without[0]].name} has no labels" if without else ""
+                raise BenchError(
+                    f"{texts[lost[0]]}: the photo of these labels is missing{named}; put it back, or remove the labels"
+                )
 
 
 def _find_yamls(folder: Path) -> list[Path]:
@@ -284,16 +292,3 @@ def _labels_of(photo: Path, folder: Path) -> Path:
     is_above = folder.is_relative_to(f"{head}{os.sep}images")
     is_beside = beside.is_file() and not path.parent.is_dir()
     return beside if not images or is_beside or (is_above and not path.is_file()) else path
-
-
-def read_fractions(fields: Sequence[str], place: str) -> list[float]:
-    """Return numbers of 0..1, or little outside; raise BenchError for all others."""
-    try:
-        values = [float(field) for field in fields]
-    except ValueError as error:
-        raise BenchError(f"{place}: {error}; give a class, then x and y of every point, as fractions") from None
-    if wrong := [value for value in values if not -TOLERANCE <= value <= 1 + TOLERANCE or math.isnan(value)]:
-        raise BenchError(
-            f"{place}: {wrong[0]:g} is no fraction of the photo; divide x by its width and y by its height"
-        )
-    return values
