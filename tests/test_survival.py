@@ -368,21 +368,41 @@ def test_a_full_disk_loses_no_step(training: Training, whole: Training) -> None:
     assert_ends_like(training, whole)
 
 
+def open_to_all(training: Training) -> None:
+    """Let another user than root look into the folders above the results."""
+    if os.geteuid() == 0 and not (training.path.parent.stat().st_mode & 0o005):
+        for folder in (training.path.parent, *training.path.parent.parents[:-2]):
+            folder.chmod(folder.stat().st_mode | 0o055)
+
+
+def leave_root() -> None:
+    """Become a user whom permissions bind."""
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+
+
 def test_a_read_only_results_folder_is_named(training: Training) -> None:
     def drop_permissions() -> None:
         for folder in (training.path.parent, *training.results.rglob("*")):
             if folder.is_dir():
                 folder.chmod(0o555)
         training.results.chmod(0o555)
-        if os.geteuid() == 0:
-            os.setgid(65534)
-            os.setuid(65534)
+        leave_root()
 
-    if os.geteuid() == 0 and not (training.path.parent.stat().st_mode & 0o005):
-        for folder in (training.path.parent, *training.path.parent.parents[:-2]):
-            folder.chmod(folder.stat().st_mode | 0o055)
+    open_to_all(training)
     assert training.train(before=drop_permissions) == 2
     training.assert_refused(str(training.results / "runs"), "permission denied; choose another --results")
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(training: Training) -> None:
+    assert training.train(before=until_step(training, 3)) == INTERRUPTED
+    open_to_all(training)
+    training.folder.chmod(0o777)
+    (training.folder / "checkpoint.pt").chmod(0)
+    assert training.train(before=leave_root) == 2
+    training.assert_refused("checkpoint.pt: permission denied")
+    assert "damaged" not in training.stderr.read_text() and "delete" not in training.stderr.read_text()
 
 
 ALLOCATED: list[bytearray] = []

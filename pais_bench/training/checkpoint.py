@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from pais_bench.errors import BenchError
+from pais_bench.errors import BenchError, describe_fault
 from pais_bench.runs.files import best_checkpoint
 from pais_bench.study.run import Run
 
@@ -127,7 +127,7 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
     """Read a checkpoint of this run, without executing code of the file.
 
     Raises BenchError where there is none, where it is damaged or holds what is not loaded (Damaged), or was written by
-    a run with other options.
+    a run with other options. A fault of the machine is raised as it is: the file may be whole.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -138,8 +138,6 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
         digest = state["digest"]
     except FileNotFoundError:
         raise BenchError(f"{path}: no checkpoint; run `pais-bench train` first") from None
-    except MemoryError:
-        raise
     except pickle.UnpicklingError as error:  # of a file with the right checksums
         kinds = re.findall(r"GLOBAL (\S+)", str(error))
         raise Damaged(
@@ -147,6 +145,8 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
             f"({kinds[0] if kinds else 'unknown'}); move it away to train this run anew"
         ) from error
     except Exception as error:
+        if describe_fault(error):
+            raise
         fault = (str(error).splitlines() or [""])[0].split(". ")[0]
         raise Damaged(f"{path}: damaged checkpoint ({fault}); delete it to train this run anew") from error
     if digest != run.digest:
