@@ -638,6 +638,13 @@ def test_a_stopped_run_keeps_the_same_best_checkpoints(stores: dict[str, Store],
     first, val = a_run(evaluate_images=1), Store.open(tmp_path / "last_image", "val")
     with pytest.raises(BenchError, match=r"none of the 1 images that it is evaluated on has an object"):
         build_trainer(first, {**stores, "val": val}, tmp_path / "none", models)
+    of_stuff = {**records["categories"][0], "id": 99, "name": "sky", "isthing": 0}
+    sky = {**stores["val"].annotations(stores["val"].image_ids[0])[0], "category_id": 99}
+    records["categories"].append(of_stuff)
+    records["annotations"].append(sky)
+    write_store(tmp_path / "stuff", "mine", {"val": Subset("file.json", tmp_path, **records)})
+    with pytest.raises(BenchError, match=r"none of the 1 images that it is evaluated on has an object"):
+        build_trainer(first, {**stores, "val": Store.open(tmp_path / "stuff", "val")}, tmp_path / "none", models)
     build_trainer(run, stores, tmp_path / "without").fit()
     assert not list((tmp_path / "without").glob("best-*"))
     with pytest.raises(BenchError, match=r"best-teacher.pt: missing; it is kept while training alone"):

@@ -109,6 +109,11 @@ class Store:
         return tuple(self.id_column.tolist())
 
     @property
+    def thing_ids(self) -> list[int]:
+        """Return the ids of the categories of things, ascending."""
+        return [number for (number, _), thing in zip(self.categories, self.isthing, strict=True) if thing]
+
+    @property
     def id_column(self) -> np.ndarray:
         """Return image_ids as a mapped column i64[n]."""
         return self._images.numbers("id")

@@ -38,7 +38,7 @@ class NoisyLabels(NamedTuple):
 
 def sample_label_noise(noise: LabelNoise, ids: Sequence[int], store: Store) -> NoisyLabels:
     """Sample the noise of labelled images; raise BenchError if there is no other class to flip to."""
-    classes = [category_id for (category_id, _), thing in zip(store.categories, store.isthing, strict=True) if thing]
+    classes = store.thing_ids
     annotations = {
         image_id: [ann for ann in store.annotations(image_id) if not ann["iscrowd"] and ann["category_id"] in classes]
         for image_id in ids

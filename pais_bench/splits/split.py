@@ -118,7 +118,7 @@ def images_with_objects(split: Split, store: Store, with_stuff: bool = True) -> 
     Without stuff a region of stuff is no object.
     """
     objects, dropped = store.objects(), set(split.dropped or ())
-    learnt = [id_ for (id_, _), thing in zip(store.categories, store.isthing, strict=True) if thing or with_stuff]
+    learnt = [*store.label_of] if with_stuff else store.thing_ids
     with_objects = set(objects.image_id[~objects.crowd & np.isin(objects.category_id, learnt)].tolist())
     if dropped:
         kept = [ann for image_id in split.ids for ann in store.annotations(image_id) if ann["id"] not in dropped]

@@ -34,9 +34,10 @@ class Validation:
 
     @property
     def has_objects(self) -> bool:
-        """Return whether one of the images has an object."""
+        """Return whether one of the images has an object that AP counts: a thing that is no crowd region."""
         objects = self.store.objects()
-        return bool(np.isin(objects.image_id[~objects.crowd], self.image_ids).any())
+        counted = ~objects.crowd & np.isin(objects.category_id, self.store.thing_ids)
+        return bool(np.isin(objects.image_id[counted], self.image_ids).any())
 
     @cached_property
     def ground_truth(self) -> GroundTruth:
