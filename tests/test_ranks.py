@@ -187,6 +187,20 @@ def test_two_ranks_make_the_steps_of_one(network: str, stores: dict[str, Store],
     assert any("unlabelled/class" in losses for losses in one_rank[1])
 
 
+def test_ranks_that_have_other_checkpoints_are_refused(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run("torchvision/mask_rcnn", steps=2, milestones=[1])
+    trained(run, stores, tmp_path / "0")
+
+    def resume(fabric: Fabric) -> None:
+        split, step = draw_split(stores["train"], run.dataset, run.split), 2 if fabric.is_global_zero else 0
+        with pytest.raises(BenchError, match=f"begin at different steps, this one at step {step}; check that all"):
+            Trainer(run, stores, split, tmp_path / str(fabric.global_rank), fabric)
+        (tmp_path / f"{fabric.global_rank}.refused").touch()
+
+    Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork")).launch(resume)
+    assert {path.stem for path in tmp_path.glob("*.refused")} == {"0", "1"}
+
+
 @pytest.mark.parametrize(
     ("network", "method"),
     [(name, "soft_teacher") for name in NETWORKS if not plugins.lacks(name, "predict_with_scorers")]

@@ -228,7 +228,7 @@ class Trainer:
     def _resume(self) -> str:
         """Continue from the run's newest whole checkpoint, if it has one; the log forgets what came after it.
 
-        Returns what is wrong with a newer checkpoint, or nothing.
+        Returns what is wrong with a newer checkpoint, or nothing. Raises BenchError where ranks read other ones.
         """
         state, fault = read_newest(self.checkpoint, self.run)
         if state is not None:
@@ -239,7 +239,11 @@ class Trainer:
             self.best.resume(self.step, evaluated, lambda path: read_checkpoint(path, self.run))
         elif self.begun_with and self.run.burn_in:
             self._take_over(self.results / self.begun_with, self.run.burn_in)
-        self.fabric.barrier()
+        if any_rank(self.fabric, self.step != self.fabric.broadcast(self.step)):
+            raise BenchError(
+                f"{self.folder}: the processes of this training begin at different steps, this one at step "
+                f"{self.step}; check that all of its nodes have the same results folder, and try again"
+            )
         if self.fabric.is_global_zero:
             self.log.keep_until(self.step)
         return fault
