@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import sys
@@ -300,6 +301,24 @@ def test_a_signal_to_one_rank_ends_the_evaluation_of_all(stores: dict[str, Store
         assert (tmp_path / "checkpoint.pt").exists() and not (tmp_path / "log.jsonl").exists()
 
     Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork")).launch(evaluate)
+
+
+def test_a_loss_that_is_not_finite_is_told_by_its_own_rank(stores: dict[str, Store], tmp_path: Path) -> None:
+    run = a_run("torchvision/mask_rcnn")
+
+    def diverge(fabric: Fabric) -> None:
+        trainer = Trainer(run, stores, draw_split(stores["train"], run.dataset, run.split), tmp_path, fabric)
+        message = "loss not finite at step 0 in another process of this training"
+        if not fabric.is_global_zero:
+            student: Any = trainer.models.student
+            student.model.roi_heads.mask_predictor.mask_fcn_logits.bias.data.fill_(math.nan)
+            message = r"loss not finite at step 0 in labelled/mask.* on images "
+        with pytest.raises(BenchError, match=message):
+            trainer.fit()
+        (tmp_path / f"{fabric.global_rank}.told").touch()
+
+    Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork")).launch(diverge)
+    assert {path.stem for path in tmp_path.glob("*.told")} == {"0", "1"}
 
 
 def test_flags_of_any_rank_reach_all_without_a_barrier() -> None:

@@ -49,8 +49,14 @@ class StepRecord:
         return dict(zip(names, values.tolist(), strict=True))
 
 
-def describe_non_finite(losses: Sequence[dict[str, Losses]], batch: Batch, run: Run) -> str:
-    """Return a sentence that names the terms that are not finite, the images, and the remedies."""
+def describe_non_finite(losses: Sequence[dict[str, Losses]], totals: Tensor, batch: Batch, run: Run) -> str:
+    """Return a sentence that names the terms that are not finite, the images, and the remedies.
+
+    totals: the sum of each micro-batch. Where all are finite, the loss of another rank is not, which tells of it.
+    """
+    if totals.isfinite().all():
+        place = f"loss not finite at step {batch.step} in another process of this training"
+        return f"{run.folder}: {place}; its message says why"
     names, means = _stack_means(losses)
     values = dict(zip(names, means.tolist(), strict=True))
     bad = [name for name, value in values.items() if not math.isfinite(value)] or ["the sum"]

@@ -85,7 +85,8 @@ def train_step(
     if invalid:
         raise BenchError(describe_invalid_weights(method, pseudo_labels, batch))
     if diverged:
-        raise BenchError(describe_non_finite(losses, batch, run))
+        totals = torch.stack([weighted_total(part, method) for part in losses])
+        raise BenchError(describe_non_finite(losses, totals, batch, run))
     return StepRecord(batch, losses, pseudo_labels, lr, momentum, models.updates == updates, stopping)
 
 
