@@ -257,6 +257,14 @@ def test_pixel_weights_act_pixel_by_pixel(backend: Any, images: Any, targets: An
     torch.testing.assert_close(sum(halves), plain)
 
 
+def test_views_without_pixel_weights_have_weight_1_beside_one_with(backend: Any, images: Any, targets: Any) -> None:
+    backend = offers_soft(backend)
+    (first, second), ones = pixel_weighted(targets, *[2.0] * 4), pixel_weighted(targets, *[1.0] * 4)
+    for without, with_ones in (([first, targets[1]], [first, ones[1]]), ([targets[0], second], [ones[0], second])):
+        found, expected = (losses(copy.deepcopy(backend), images, pair)["mask"] for pair in (without, with_ones))
+        torch.testing.assert_close(found, expected)
+
+
 def test_targets_without_instances_may_have_pixel_weights(backend: Any, images: Any, empty: Any) -> None:
     terms = losses(offers_soft(backend), images, pixel_weighted(empty))
     assert all(torch.isfinite(loss) for loss in terms.values())

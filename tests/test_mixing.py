@@ -300,6 +300,19 @@ def test_pixel_weights_go_with_their_pixels_and_are_1_where_another_image_shows(
     assert len(seen) == 4, "own and received instances, in both views"
 
 
+@KINDS
+def test_pixel_weights_of_one_image_alone_stay_those_of_its_instances(mix: Mix) -> None:
+    images, (first, second) = batch(4)
+    _, expected = mix_views(images, [pixel_weighted(one, torch.full((4, 4), 2.0)) for one in (first, second)], mix)
+    _, after = mix_views(images, [pixel_weighted(first, torch.full((4, 4), 2.0)), second], mix)
+    for mine, both in zip(after, expected, strict=True):
+        of_both = by_label(both)
+        assert {label // 100 for label in of_both} == {0, 1}
+        for label, one in by_label(mine).items():
+            weights = pixel_map(of_both[label]) if label < 100 else torch.ones(one.instances.masks.shape[1:])
+            torch.testing.assert_close(pixel_map(one), weights, atol=0.03, rtol=0)
+
+
 def pixel_weighted(targets: Targets, values: Tensor) -> Targets:
     """Return targets with pixel weights f32[4,4] on the boxes of a view that was flipped and shifted into this one."""
     found = with_soft(targets.instances, classes=300).soft_masks

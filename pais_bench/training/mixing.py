@@ -74,7 +74,7 @@ def _join(own: Targets, received: Received) -> Targets:
         Instances(**_concatenate(left, theirs.instances, "boxes", "labels", "masks", "scores", "mask_iou")),
         **_concatenate(own, theirs, "class_weight", "mask_weight", "box_weight"),
         background=received.background,
-        pixel_weight=_join_pixel_weights(own.pixel_weight, theirs.pixel_weight, received),
+        pixel_weight=_join_pixel_weights(own, received),
     )
 
 
@@ -109,16 +109,23 @@ def _concatenate(first: object, second: object, *names: str) -> dict[str, Any]:
     return {name: torch.cat((getattr(first, name), getattr(second, name))) for name in names}
 
 
-def _join_pixel_weights(
-    own: InstanceMaps | None, theirs: InstanceMaps | None, received: Received
-) -> InstanceMaps | None:
+def _join_pixel_weights(own: Targets, received: Received) -> InstanceMaps | None:
     """Return the pixel weights of both images; where a pixel of the other image shows, a weight is 1."""
-    if own is None or theirs is None:
+    if own.pixel_weight is None and received.targets.pixel_weight is None:
         return None
-    first, second = _where_shown(own, ~received.cover[None]), _where_shown(theirs, received.shown)
+    first = _where_shown(_pixel_weights(own), ~received.cover[None])
+    second = _where_shown(_pixel_weights(received.targets), received.shown)
     cells = [max(sides) for sides in zip(first.values.shape[1:], second.values.shape[1:], strict=True)]
     both = [_enlarged(maps, cells[0], cells[1]) for maps in (first, second)]
     return InstanceMaps(torch.cat([one.values for one in both]), torch.cat([one.boxes for one in both]), first.matrix)
+
+
+def _pixel_weights(targets: Targets) -> InstanceMaps:
+    """Return the pixel weights of targets, those of 1 everywhere too as maps."""
+    if targets.pixel_weight is not None:
+        return targets.pixel_weight
+    boxes = targets.instances.boxes
+    return InstanceMaps(boxes.new_ones((len(boxes), 1, 1)), boxes, torch.eye(3, dtype=torch.float64))
 
 
 def _enlarged(maps: InstanceMaps, height: int, width: int) -> InstanceMaps:

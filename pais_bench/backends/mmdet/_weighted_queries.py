@@ -127,7 +127,7 @@ class WeightedQueryHead(Mask2FormerHead):
         # mmdet's own division adds 1e-7 to the count, so that the losses of two halves would not add up to the whole.
         pixels = self.loss_mask(point_logits.reshape(-1), point_targets.reshape(-1), reduction_override="none")
         pixels = pixels.reshape(point_logits.shape)
-        if "pixel_weight" in batch_gt_instances[0]:
+        if any("pixel_weight" in image for image in batch_gt_instances):
             pixels = pixels * _pixel_weights(batch_gt_instances, owners, points, target.shape[-2:])
         losses["mask"] = weighted_mean(pixels, mask_weights, normalizer)
         dice = self.loss_dice(point_logits, point_targets, mask_weights, reduction_override="none")
@@ -191,10 +191,20 @@ def _soft_masks(masks: Tensor, padded: Size, size: Size) -> InstanceMaps:
 
 
 def _pixel_weights(images, owners, points: Tensor, padded) -> Tensor:
-    """Return the weights f32[n,P] at points f32[n,P,2] in 0..1 of the padded view (H, W); owners: see get_targets."""
+    """Return the weights f32[n,P] at points f32[n,P,2] in 0..1 of the padded view (H, W); owners: see get_targets.
+
+    They are 1 in images without pixel weights.
+    """
     scale = torch.stack((points[..., 0] * padded[1], points[..., 1] * padded[0]), -1)[:, None]
     parts = zip(images, owners, scale.split([len(owner) for owner in owners]), strict=True)
-    return torch.cat([sample_maps(image.pixel_weight[owner], own, outside=1.0)[:, 0] for image, owner, own in parts])
+    return torch.cat(
+        [
+            sample_maps(image.pixel_weight[owner], own, outside=1.0)[:, 0]
+            if "pixel_weight" in image
+            else own.new_ones((len(own), own.shape[2]))
+            for image, owner, own in parts
+        ]
+    )
 
 
 def _supervision(image: InstanceData, index: Tensor) -> InstanceData:
