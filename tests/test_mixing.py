@@ -217,6 +217,19 @@ def test_stuff_of_both_images_is_one_instance_and_is_never_pasted() -> None:
     assert joined > 5
 
 
+@pytest.mark.parametrize("mix", [IN_PLACE, SCALED], ids=["in_place", "scaled"])
+def test_the_surest_instance_is_pasted_on_top_whatever_the_order(mix: Mix) -> None:
+    """A method that corrects scores, such as PL-DC, leaves the instances in the teacher's order."""
+    images, targets = batch(4)
+    _, expected = mix_views(images, targets, mix)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    _, after = mix_views(images, [target[order] for target in targets], mix)
+    for mine, sorted_by_score in zip(after, expected, strict=True):
+        first, second = by_label(mine), by_label(sorted_by_score)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[label].instances.masks, second[label].instances.masks) for label in first)
+
+
 @KINDS
 def test_views_without_instances_are_mixed(mix: Mix) -> None:
     images, (targets, empty) = batch(1)[0], (drawn(0, 1), drawn(1, 1, count=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,17 +18,35 @@ from pais_bench.training.received import Received, count_pixels, with_masks
 from pais_bench.types import Instances, Size, Targets, View
 
 
-def measure(instances: Sequence[Instances], stuff: Sequence[int]) -> list[list[list[int]]]:
-    """Return x0 y0 x1 y1 of each mask of each view, and its number of pixels, or 0 for the classes of stuff."""
+class Measured(NamedTuple):
+    """Hold the index of an instance of a view, the tight box of its mask, and the mask's number of pixels."""
+
+    instance: int
+    box: tuple[int, int, int, int]
+    pixels: int
+
+
+def measure(instances: Sequence[Instances], stuff: Sequence[int]) -> list[list[Measured]]:
+    """Measure the instances of each view, by falling score; those of the classes of stuff have 0 pixels."""
     if not instances:
         return []
     boxes = torch.cat([geometry.masks_to_boxes(view.masks) for view in instances])
-    numbers = torch.cat([torch.stack((count_pixels(view.masks), view.labels), 1) for view in instances])
-    rows = iter(torch.cat((boxes.long(), numbers), 1).tolist())
-    return [
-        [[*box, 0 if label in stuff else pixels] for *box, pixels, label in islice(rows, len(view))]
-        for view in instances
+    order = [view.scores.argsort(descending=True, stable=True) for view in instances]
+    numbers = [
+        torch.stack((count_pixels(view.masks), view.labels, best), 1)
+        for view, best in zip(instances, order, strict=True)
     ]
+    rows = iter(torch.cat((boxes.long(), torch.cat(numbers)), 1).tolist())
+    return [_by_score(list(islice(rows, len(view))), stuff) for view in instances]
+
+
+def _by_score(rows: Sequence[Sequence[int]], stuff: Sequence[int]) -> list[Measured]:
+    """Return the instances of a view in the order that the last column of their rows gives."""
+    measured = []
+    for index in [row[-1] for row in rows]:
+        x0, y0, x1, y1, pixels, label, _ = rows[index]
+        measured.append(Measured(index, (x0, y0, x1, y1), 0 if label in stuff else pixels))
+    return measured
 
 
 def paste(
@@ -35,7 +54,7 @@ def paste(
     other: View,
     own: Targets,
     theirs: Targets,
-    measured: Sequence[Sequence[int]],
+    measured: Sequence[Measured],
     mix: CopyPaste,
     rng: np.random.Generator,
 ) -> Received:
@@ -45,7 +64,7 @@ def paste(
     masks, cover = instances.masks.new_zeros((len(instances), height, width)), instances.masks.new_zeros(view.size)
     pixels = torch.zeros(len(instances), dtype=torch.int64, device=masks.device)
     maps = None if theirs.pixel_weight is None else geometry.upright_maps(theirs.pixel_weight, outside=1.0)
-    for index, (x0, y0, x1, y1, area) in enumerate(measured):  # in the teacher's order, the surest first
+    for index, (x0, y0, x1, y1), area in measured:  # by falling score
         if area < mix.min_pixels:
             continue
         colours, mask = other.image[:, y0:y1, x0:x1], instances.masks[index, y0:y1, x0:x1]
