@@ -319,6 +319,25 @@ def test_options_that_do_not_fit_are_one_sentence(options: dict[str, Any], messa
         build_backbone(parse(PyramidOptions, options, "networks.mask_rcnn.options"))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"anchor_ratios": []},
+        {"anchor_ratios": [0.5, -1]},
+        {"box_convs": [0]},
+        {"box_detections_per_img": 0},
+        {"box_positive_fraction": 25},
+        {"box_score_thresh": 5},
+        {"mask_layers": []},
+        {"rpn_batch_size_per_image": -1},
+    ],
+    ids=str,
+)
+def test_options_of_mask_rcnn_out_of_range_are_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(BenchError, match=f"networks.mask_rcnn.options: '{next(iter(options))}"):
+        parse(mask_rcnn.Options, options, "networks.mask_rcnn.options")
+
+
 def test_another_number_of_anchor_sizes_than_levels_is_one_sentence() -> None:
     with pytest.raises(BenchError, match="anchor_sizes: 5 sizes, but backbone 'small' has 3 levels; give one a level"):
         mask_rcnn.Backend(3, mask_rcnn.Options(backbone="small"))

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
@@ -45,27 +46,30 @@ MASK_SHIFT = 0.5
 to the right (docs/explanation/networks.md)."""
 
 
+Count = Annotated[int, Field(ge=1)]
+
+
 class Options(RoIOptions, PyramidOptions):
     """Set the network under torchvision's own names; the defaults are Mask R-CNN R50-FPN."""
 
     checkpoint: Path | None = None
     """State dict of a whole torchvision Mask R-CNN with the same number of classes, to start from."""
-    anchor_sizes: tuple[int, ...] = (32, 64, 128, 256, 512)
+    anchor_sizes: tuple[Count, ...] = (32, 64, 128, 256, 512)
     """One size a level of the pyramid, px."""
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    rpn_batch_size_per_image: int = 256
-    rpn_post_nms_top_n_train: int = 1000
-    rpn_post_nms_top_n_test: int = 1000
-    box_batch_size_per_image: int = 512
-    box_positive_fraction: float = 0.25
-    box_convs: tuple[int, ...] = ()
+    anchor_ratios: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.5, 1.0, 2.0), min_length=1)
+    rpn_batch_size_per_image: Count = 256
+    rpn_post_nms_top_n_train: Count = 1000
+    rpn_post_nms_top_n_test: Count = 1000
+    box_batch_size_per_image: Count = 512
+    box_positive_fraction: float = Field(default=0.25, gt=0, le=1)
+    box_convs: tuple[Count, ...] = ()
     """Channels of the box head's 3x3 convolutions, halved in size after the first; none: the usual linear head."""
-    box_features: int = 1024
-    box_score_thresh: float = 0.05
-    box_detections_per_img: int = 100
+    box_features: Count = 1024
+    box_score_thresh: float = Field(default=0.05, ge=0, le=1)
+    box_detections_per_img: Count = 100
     sampling_ratio: int = 2
-    """Points per side that RoIAlign averages in a cell."""
-    mask_layers: tuple[int, ...] = (256, 256, 256, 256)
+    """Points per side that RoIAlign averages in a cell; below 1: as many as the cell has pixels."""
+    mask_layers: tuple[Count, ...] = Field(default=(256, 256, 256, 256), min_length=1)
 
 
 class Backend(Network):
