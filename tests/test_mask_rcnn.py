@@ -204,6 +204,10 @@ def test_missing_or_foreign_weights_are_one_clear_error(tmp_path: Path) -> None:
     torch.save({"stem.weight": torch.zeros(3)}, tmp_path / "foreign.pth")
     with pytest.raises(BenchError, match=r"foreign\.pth: these weights are of another network.*conv1\.weight"):
         mask_rcnn.Backend(3, mask_rcnn.Options(pretrained_backbone=tmp_path / "foreign.pth"))
+    for content in (torch.zeros(3), [torch.zeros(3)], {0: torch.zeros(3)}):
+        torch.save(content, tmp_path / "unnamed.pth")
+        with pytest.raises(BenchError, match=r"unnamed\.pth: cannot be loaded .*, and no weights by name"):
+            mask_rcnn.Backend(3, mask_rcnn.Options(pretrained_backbone=tmp_path / "unnamed.pth"))
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 not a checkpoint")
     with pytest.raises(BenchError, match=r"torn\.pth: cannot be loaded"):
         mask_rcnn.Backend(3, mask_rcnn.Options(pretrained_backbone=tmp_path / "torn.pth"))

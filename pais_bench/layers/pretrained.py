@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pais_bench.errors import BenchError
 
@@ -23,15 +22,14 @@ def existing(path: Path) -> Path:
     return path
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; raise BenchError where the file is missing or holds none."""
+def read_weights(path: Path) -> object:
+    """Read a file of torch's, as fit_weights takes it; raise BenchError where it is missing or cannot be read."""
     try:
-        state: dict[str, Tensor] = torch.load(existing(path), map_location="cpu", weights_only=True)
+        return torch.load(existing(path), map_location="cpu", weights_only=True)
     except BenchError:
         raise
     except Exception as error:
         raise unreadable(path, error) from error
-    return state
 
 
 def unreadable(path: Path, error: Exception) -> BenchError:
@@ -39,16 +37,18 @@ def unreadable(path: Path, error: Exception) -> BenchError:
     return BenchError(f"{path}: cannot be loaded as pretrained weights: {(str(error).splitlines() or [''])[0]}")
 
 
-def fit_weights(module: nn.Module, state: Mapping[str, Any], path: Path, optional: Sequence[str] = ()) -> None:
+def fit_weights(module: nn.Module, state: object, path: Path, optional: Sequence[str] = ()) -> None:
     """Load a state dict; names beginning with `optional` may be in one of the two alone.
 
-    Raises BenchError where other names or shapes do not fit.
+    Raises BenchError where the content of the file is none, and where other names or shapes do not fit.
     """
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise unreadable(path, TypeError(f"it holds a {type(state).__name__}, and no weights by name"))
     own = module.state_dict()
     missing = [name for name in own if name not in state and not is_optional(name, optional)]
     foreign = [name for name in state if name not in own and not is_optional(name, optional)]
     refuse_foreign(path, missing, foreign)
-    other = [(name, state[name].shape, own[name].shape) for name in own if name in state]
+    other = [(name, getattr(state[name], "shape", ()), own[name].shape) for name in own if name in state]
     refuse_shapes(path, [one for one in other if one[1] != one[2]])
     module.load_state_dict(state, strict=False)
 

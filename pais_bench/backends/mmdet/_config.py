@@ -209,10 +209,7 @@ def load_weights(module: nn.Module, path: Path, optional: Sequence[str]) -> None
         raise
     except Exception as error:
         raise unreadable(path, error) from error
-    weights = state.get("state_dict", state) if isinstance(state, Mapping) else state
-    if not isinstance(weights, Mapping):
-        raise unreadable(path, TypeError(f"it holds a {type(weights).__name__}, and no weights by name"))
-    fit_weights(module, weights, path, optional)
+    fit_weights(module, state.get("state_dict", state) if isinstance(state, Mapping) else state, path, optional)
 
 
 def use_channels_last(model: nn.Module) -> None:
