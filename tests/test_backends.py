@@ -17,7 +17,7 @@ from torch._dynamo import lookup_backend
 from pais_bench import geometry, plugins, provenance
 from pais_bench.layers.losses import focal
 from pais_bench.layers.noise_tolerant_head import NoiseTolerantPredictor
-from pais_bench.layers.normalizers import batch_normalizer
+from pais_bench.layers.normalizers import CountRecorder, batch_normalizer
 from pais_bench.types import TERMS, Instances, Targets
 
 NAMES = plugins.names("backends")
@@ -81,12 +81,16 @@ def test_terms_are_of_the_closed_set_and_finite(backend: Any, images: Any, targe
 
 
 def test_a_network_that_has_diverged_has_losses_that_say_so(backend: Any, images: Any, targets: Any) -> None:
+    """Normalisers are collective: a rank that asks for fewer than the others would leave them waiting."""
+    whole, diverged = CountRecorder(torch.device("cpu")), CountRecorder(torch.device("cpu"))
+    backend.loss(images, targets, whole)
     with torch.no_grad():
         for parameter in backend.parameters():
             parameter.fill_(torch.nan)
-    total = sum(losses(backend, images, targets).values())
-    assert total.isnan()  # type: ignore[union-attr]
-    total.backward()  # type: ignore[union-attr]
+    total = sum(backend.loss(images, targets, diverged).values())
+    assert total.isnan()
+    total.backward()
+    assert len(diverged.counts) == len(whole.counts)
 
 
 def without_gradient(backend: Any, images: Any, targets: Any) -> list[str]:

@@ -88,6 +88,8 @@ class Backend(Network):
             with EventStorage():  # detectron2 has to log into one; nothing reads it
                 losses = self.model(inputs)
         except FloatingPointError:  # of proposals that are not finite: the trainer tells step, images and remedy
+            for _ in ("box head", "mask head"):
+                normalizer(0)  # as both would have: other ranks and micro-batches wait for it
             total = torch.stack([parameter.sum() for parameter in self.parameters()]).sum()
             losses = dict.fromkeys(TERMS, total * math.nan)
         return {term: losses[name] for name, term in TERMS.items()}
