@@ -55,3 +55,12 @@ def encode(box: tuple[int, int, int, int], side: int) -> Record:
 def _box(rng: np.random.Generator, side: int) -> tuple[int, int, int, int]:
     width, height = (int(round(value)) for value in np.exp(rng.uniform(np.log(6), np.log(140), size=2)))
     return int(rng.integers(0, side - width)), int(rng.integers(0, side - height)), width, height
+
+
+def of_images(ground_truth: Record, *image_ids: int) -> Record:
+    """Return a ground truth of some of its images."""
+    return {
+        **ground_truth,
+        "images": [image for image in ground_truth["images"] if image["id"] in image_ids],
+        "annotations": [one for one in ground_truth["annotations"] if one["image_id"] in image_ids],
+    }

@@ -66,7 +66,7 @@ from pais_bench.evaluation.metrics.base import MetricBase
 class Metric(MetricBase):
     protocols = PROTOCOLS
 
-    def evaluate(self, ground_truth, records, image_ids=None):
+    def evaluate(self, ground_truth, records):
         return NUMBERS
 """
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from coco_random import of_images
 from PIL import Image
 from pycocotools import mask as rle
 
@@ -64,19 +65,21 @@ def test_perfect_predictions(ground_truth: dict[str, Any], tmp_path: Path, monke
 
 def test_a_second_call_does_not_reuse_the_ground_truth_of_the_first(ground_truth: dict[str, Any]) -> None:
     records = [record(8, 24, 0.7, 10, 10, 20, 40)]
-    assert cityscapes.Metric().evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == pytest.approx(1)
+    assert cityscapes.Metric().evaluate(of_images(ground_truth, 8), records)["cityscapes"]["AP"] == pytest.approx(1)
     ground_truth["annotations"] = [annotation(8, 24, 80, 10, 20, 40)]
-    assert cityscapes.Metric().evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == 0
+    assert cityscapes.Metric().evaluate(of_images(ground_truth, 8), records)["cityscapes"]["AP"] == 0
 
 
 def test_a_false_negative_a_false_positive_and_a_detection_on_a_group(ground_truth: dict[str, Any]) -> None:
     car = [record(5, 26, 0.9, 0, 0, 40, 30)]
-    assert cityscapes.Metric().evaluate(ground_truth, car, [5])["cityscapes_per_class"]["car"] == pytest.approx(0.5)
+    per_class = cityscapes.Metric().evaluate(of_images(ground_truth, 5), car)["cityscapes_per_class"]
+    assert per_class["car"] == pytest.approx(0.5)
     person = [record(8, 24, 0.5, 10, 10, 20, 40)]
     false_positive = record(8, 24, 0.9, 95, 0, 20, 20)
     on_group = record(8, 24, 0.9, 60, 10, 28, 28)
-    assert cityscapes.Metric().evaluate(ground_truth, [*person, false_positive], [8])["cityscapes"]["AP"] < 0.9
-    assert cityscapes.Metric().evaluate(ground_truth, [*person, on_group], [8])["cityscapes"]["AP"] == pytest.approx(1)
+    second = of_images(ground_truth, 8)
+    assert cityscapes.Metric().evaluate(second, [*person, false_positive])["cityscapes"]["AP"] < 0.9
+    assert cityscapes.Metric().evaluate(second, [*person, on_group])["cityscapes"]["AP"] == pytest.approx(1)
 
 
 def test_the_official_ground_truth_has_void(ground_truth: dict[str, Any], tmp_path: Path) -> None:
@@ -87,9 +90,9 @@ def test_the_official_ground_truth_has_void(ground_truth: dict[str, Any], tmp_pa
     Image.fromarray(ids).save(folder / "x_8_gtFine_instanceIds.png")
     metric = cityscapes.Metric(tmp_path)
     records = [record(8, 24, 0.5, 10, 10, 20, 40), record(8, 24, 0.9, 95, 0, 20, 20)]
-    assert metric.evaluate(ground_truth, records, [8])["cityscapes"]["AP"] == pytest.approx(1)
+    assert metric.evaluate(of_images(ground_truth, 8), records)["cityscapes"]["AP"] == pytest.approx(1)
     with pytest.raises(BenchError, match="x_5_gtFine_instanceIds.png: no such ground-truth image"):
-        metric.evaluate(ground_truth, records, [5])
+        metric.evaluate(of_images(ground_truth, 5), records)
 
 
 def test_other_classes_and_a_missing_package_are_named(

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as official
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
+from coco_random import of_images
 from PIL import Image
 from tiny import KNET, study
 
@@ -109,7 +110,7 @@ def test_quality_is_that_of_the_oracle() -> None:
     expected = {"PQ": 0.307879, "SQ": 0.475758, "RQ": 0.433333, "PQth": 0.28, "PQst": 0.363636}
     assert numbers["panoptic"] == pytest.approx(expected, abs=1e-6)
     assert numbers["panoptic_per_class"] == pytest.approx({"a": 0.56, "b": 0, "c": 0.363636}, abs=1e-6)
-    alone = panoptic.Metric().evaluate(content, records, [1])
+    alone = panoptic.Metric().evaluate(of_images(content, 1), records)
     assert alone["panoptic"]["PQ"] == pytest.approx(0.713636, abs=1e-6)
     assert alone["panoptic_per_class"] == {"a": pytest.approx(0.7), "b": None, "c": pytest.approx(0.727273, abs=1e-6)}
     nothing = panoptic.Metric().evaluate({**content, "annotations": []}, [])

@@ -7,7 +7,7 @@ an object. Dims: D detections, G objects, T thresholds, A area ranges, I images,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,6 @@ class Matches:
 def match(
     ground_truth: Record | GroundTruth,
     records: Sequence[Record],
-    image_ids: Iterable[int] | None = None,
     kind: str = "segm",
 ) -> Matches:
     """Match COCO result records with the content of a COCO annotation file; kind is segm or bbox.
@@ -69,7 +68,7 @@ def match(
     A prepared GroundTruth, with its images, serves many calls. No argument is checked or changed; metrics/coco.py
     describes them.
     """
-    gt = ground_truth if isinstance(ground_truth, GroundTruth) else GroundTruth.of(ground_truth, image_ids)
+    gt = ground_truth if isinstance(ground_truth, GroundTruth) else GroundTruth.of(ground_truth)
     records, group = group_records(records, gt.images, gt.categories)
     score = np.array([record["score"] for record in records], dtype=np.float64)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
 from typing import Any
 
 from pycocotools.coco import COCO
@@ -17,9 +16,7 @@ Record = dict[str, Any]
 Numbers = dict[str, float | None]
 
 
-def run(
-    evaluator: type[COCOeval], ground_truth: Record, records: list[Record], kind: str, image_ids: Sequence[int]
-) -> COCOeval:
+def run(evaluator: type[COCOeval], ground_truth: Record, records: list[Record], kind: str) -> COCOeval:
     """Evaluate records that have id, iscrowd and area; evaluator is COCOeval or a subclass, kind segm or bbox.
 
     The objects are numbered from 1: COCOeval takes id 0 for "no match", and a repeated id for one object.
@@ -28,7 +25,6 @@ def run(
         objects = [{**record, "id": number} for number, record in enumerate(ground_truth["annotations"], 1)]
         gt = _index(ground_truth, objects)
         evaluation = evaluator(gt, _index(ground_truth, records), iouType=kind)
-        evaluation.params.imgIds = list(image_ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,12 +33,10 @@ class MetricBase(ABC):
         """
 
     @abstractmethod
-    def evaluate(
-        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
-    ) -> dict[str, Numbers]:
+    def evaluate(self, ground_truth: Record, records: Sequence[Record]) -> dict[str, Numbers]:
         """Return the numbers of each protocol, and of each class where it has them, 0..1; None where undefined.
 
         ground_truth is the content of a COCO annotation file. records are COCO results as coco/check.py returns them:
-        image_id, category_id, segmentation (a compressed RLE), score, and bbox (x y width height in px). image_ids
-        restricts the evaluation to some of the images. No argument is changed.
+        image_id, category_id, segmentation (a compressed RLE), score, and bbox (x y width height in px). Those of other
+        images do not count. No argument is changed.
         """

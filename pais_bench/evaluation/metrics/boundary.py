@@ -6,7 +6,7 @@ boundary IoU. Source: Cheng et al. (2021), Boundary IoU: improving object-centri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,16 +28,13 @@ class Metric(MetricBase):
 
     protocols = {"boundary": "COCO boundary AP"}
 
-    def evaluate(
-        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
-    ) -> dict[str, Numbers]:
+    def evaluate(self, ground_truth: Record, records: Sequence[Record]) -> dict[str, Numbers]:
         """Return {"boundary": NAMES} as fractions 0..1, None where undefined."""
-        selected = sorted({image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids))
         detections = [
             {**record, "id": number, "iscrowd": 0, "area": float(rle.area(record["segmentation"]))}
             for number, record in enumerate(records, start=1)
         ]
-        return {"boundary": stats(run(_BoundaryEvaluation, ground_truth, detections, "segm", selected))}
+        return {"boundary": stats(run(_BoundaryEvaluation, ground_truth, detections, "segm"))}
 
 
 class _BoundaryEvaluation(COCOeval):  # type: ignore[misc]

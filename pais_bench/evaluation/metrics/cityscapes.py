@@ -13,7 +13,7 @@ import os
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,7 @@ class Metric(MetricBase):
         script = _script()
         _check_categories({"categories": classes or ()}, script)
 
-    def evaluate(
-        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
-    ) -> dict[str, Numbers]:
+    def evaluate(self, ground_truth: Record, records: Sequence[Record]) -> dict[str, Numbers]:
         """Return {"cityscapes": {"AP", "AP50"}, "cityscapes_per_class": {class: AP}}, 0..1, None where undefined.
 
         Crowd records are groups. Where root has the official ground truth of val, it is that. Without it the
@@ -66,11 +64,10 @@ class Metric(MetricBase):
         """
         script = _script()
         _check_categories(ground_truth, script)
-        selected = {image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids)
         with tempfile.TemporaryDirectory() as name:
             # An absolute path without links, as the script compares prefixes.
             folder = Path(name).resolve()
-            pairs = _write(folder, ground_truth, records, selected, _official_ground_truth(self.root))
+            pairs = _write(folder, ground_truth, records, _official_ground_truth(self.root))
             averages = _run(script, folder, pairs)["averages"]
         return {
             "cityscapes": {"AP": _defined(averages["allAp"]), "AP50": _defined(averages["allAp50%"])},
@@ -101,9 +98,7 @@ def _check_categories(ground_truth: Record, script: Any) -> None:
             )
 
 
-def _write(
-    folder: Path, ground_truth: Record, records: Sequence[Record], selected: set[int], gtfine: Path | None
-) -> list[tuple[str, str]]:
+def _write(folder: Path, ground_truth: Record, records: Sequence[Record], gtfine: Path | None) -> list[tuple[str, str]]:
     """Write ground truth and predictions of every image as the script reads them; return (prediction, gt) paths."""
     annotations, detections = defaultdict(list), defaultdict(list)
     for annotation in ground_truth["annotations"]:
@@ -112,8 +107,6 @@ def _write(
         detections[record["image_id"]].append(record)
     pairs = []
     for image in ground_truth["images"]:
-        if image["id"] not in selected:
-            continue
         if gtfine is None:
             gt_path = folder / f"gt_{image['id']}.png"
             Image.fromarray(_instance_ids(annotations[image["id"]], image["height"], image["width"])).save(gt_path)

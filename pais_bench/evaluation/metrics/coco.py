@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from pais_bench.errors import BenchError
 from pais_bench.evaluation.coco.check import have_masks
 from pais_bench.evaluation.coco.ground_truth import boxes, mask_areas
 from pais_bench.evaluation.coco.pycocotools import defined, run, stats
@@ -20,22 +19,15 @@ class Metric(MetricBase):
     protocols = {"segm": "COCO mask AP", "bbox": "COCO box AP"}
     needs_masks = False
 
-    def evaluate(
-        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
-    ) -> dict[str, Numbers]:
+    def evaluate(self, ground_truth: Record, records: Sequence[Record]) -> dict[str, Numbers]:
         """Return {"segm": NAMES, "bbox": NAMES, "per_class": {class name: segm AP}}, 0..1, None where undefined.
 
         A box is taken from the mask where a record has none. Where no record has a mask, "bbox" is returned alone.
-        Raises BenchError for an image id that the ground truth does not have.
         """
-        known = {image["id"] for image in ground_truth["images"]}
-        selected = sorted(known if image_ids is None else set(image_ids))
-        if unknown := set(selected) - known:
-            raise BenchError(f"the ground truth has no image_id {min(unknown)}; evaluate on images that it has")
-        bbox = run(COCOeval, ground_truth, _box_records(records), "bbox", selected)
+        bbox = run(COCOeval, ground_truth, _box_records(records), "bbox")
         if not have_masks(records):
             return {"bbox": stats(bbox)}
-        segm = run(COCOeval, ground_truth, _mask_records(records), "segm", selected)
+        segm = run(COCOeval, ground_truth, _mask_records(records), "segm")
         return {"segm": stats(segm), "bbox": stats(bbox), "per_class": _per_class(segm, ground_truth)}
 
 

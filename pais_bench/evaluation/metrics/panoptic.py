@@ -11,7 +11,7 @@ import contextlib
 import io
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,7 @@ class Metric(MetricBase):
                 "out; set isthing to 0 for classes of stuff, or leave 'panoptic' out of the study's metrics"
             )
 
-    def evaluate(
-        self, ground_truth: Record, records: Sequence[Record], image_ids: Iterable[int] | None = None
-    ) -> dict[str, Numbers]:
+    def evaluate(self, ground_truth: Record, records: Sequence[Record]) -> dict[str, Numbers]:
         """Return {"panoptic": PQ SQ RQ PQth PQst, "panoptic_per_class": {class name: PQ}}, 0..1, None where undefined.
 
         The records of an image are merged into one panoptic map; the masks of its annotations, which may not overlap,
@@ -51,7 +49,6 @@ class Metric(MetricBase):
         """
         script = _script()
         self.require(ground_truth["categories"])
-        selected = {image["id"] for image in ground_truth["images"]} if image_ids is None else set(image_ids)
         things = {category["id"] for category in ground_truth["categories"] if is_thing(category)}
         annotations, predictions = defaultdict(list), defaultdict(list)
         for annotation in ground_truth["annotations"]:
@@ -64,10 +61,9 @@ class Metric(MetricBase):
             for folder in folders:
                 folder.mkdir()
             for image in ground_truth["images"]:
-                if (number := image["id"]) in selected:
-                    size = image["height"], image["width"]
-                    maps = rasterise(annotations[number], size), merge_records(predictions[number], size, things)
-                    pairs.append([_write(folder, number, one) for folder, one in zip(folders, maps, strict=True)])
+                number, size = image["id"], (image["height"], image["width"])
+                maps = rasterise(annotations[number], size), merge_records(predictions[number], size, things)
+                pairs.append([_write(folder, number, one) for folder, one in zip(folders, maps, strict=True)])
             classes = {category["id"]: category for category in ground_truth["categories"]}
             with contextlib.redirect_stdout(io.StringIO()):
                 statistics = script.pq_compute_single_core(0, pairs, *map(str, folders), classes)
