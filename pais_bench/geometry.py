@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from pais_bench.types import InstanceMaps, Instances, Size, Targets
 
 
-def warp(image: Tensor, matrix: Tensor, size: Size, fill: float = 0.0) -> Tensor:
-    """Resample f32[C,H,W] bilinearly through an affine matrix into f32[C,*size]; outside pixels become fill."""
+def warp(image: Tensor, matrix: Tensor, size: Size) -> Tensor:
+    """Resample f32[C,H,W] bilinearly through an affine matrix into f32[C,*size]; outside pixels become 0."""
     (a, b, c), (d, e, f) = _coefficients(torch.linalg.inv(matrix.double()))
     height, width = image.shape[-2:]
     x = torch.arange(size[1], dtype=torch.float64, device=image.device) + 0.5
@@ -27,9 +27,7 @@ def warp(image: Tensor, matrix: Tensor, size: Size, fill: float = 0.0) -> Tensor
     grid_x = _outer_sum((a * x + c) * (2 / width) - 1, b * y * (2 / width), image.dtype)
     grid_y = _outer_sum((d * x + f) * (2 / height) - 1, e * y * (2 / height), image.dtype)
     grid = torch.stack((grid_x, grid_y), -1)[None]
-    if not fill:
-        return F.grid_sample(image[None], grid, align_corners=False)[0]
-    return F.grid_sample((image - fill)[None], grid, align_corners=False)[0] + fill
+    return F.grid_sample(image[None], grid, align_corners=False)[0]
 
 
 def warp_masks(masks: Tensor, matrix: Tensor, size: Size) -> Tensor:

@@ -67,9 +67,9 @@ def read_labels(
     return Labels(size, classes, corners, _run_ends([masks[k] for k in filled], size))
 
 
-def read_instances(store: Store, image_id: int, split: Split | None = None) -> Instances:
+def read_instances(store: Store, image_id: int) -> Instances:
     """Read an image's instances in its original pixels, as read_labels does."""
-    size, classes, boxes, ends = read_labels(store, image_id, split)
+    size, classes, boxes, ends = read_labels(store, image_id)
     return to_instances(size, *map(torch.from_numpy, (classes, boxes, ends)))
 
 
