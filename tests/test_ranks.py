@@ -39,6 +39,7 @@ from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training import models
 from pais_bench.training.distributed import PendingFlags, convert_sync_batchnorm, strategy
+from pais_bench.training.lock import lock_folder
 from pais_bench.training.preemption import Interrupted
 from pais_bench.training.trainer import Trainer
 from pais_bench.training.validation import Validation
@@ -318,6 +319,19 @@ def test_a_loss_that_is_not_finite_is_told_by_its_own_rank(stores: dict[str, Sto
         (tmp_path / f"{fabric.global_rank}.told").touch()
 
     Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork")).launch(diverge)
+    assert {path.stem for path in tmp_path.glob("*.told")} == {"0", "1"}
+
+
+def test_a_lock_that_cannot_be_made_ends_all_ranks(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    def lock(fabric: Fabric) -> None:
+        told = pytest.raises(BenchError, match=r"file/run: not a directory; name another path$")
+        with told, lock_folder(tmp_path / "file" / "run", fabric):
+            pass
+        (tmp_path / f"{fabric.global_rank}.told").touch()
+
+    Fabric(accelerator="cpu", devices=2, strategy=DDPStrategy(start_method="fork")).launch(lock)
     assert {path.stem for path in tmp_path.glob("*.told")} == {"0", "1"}
 
 

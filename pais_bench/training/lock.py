@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pais_bench.errors import BenchError
+from pais_bench.errors import BenchError, describe_fault
 from pais_bench.runs.files import LOCK
 from pais_bench.runs.lock_owner import is_dead, pid_namespace
 
@@ -152,14 +152,16 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def lock_folder(folder: Path, fabric: Any) -> Iterator[Lock]:
-    """Hold the lock of a run's folder on the first rank; where it is refused, every rank raises its BenchError."""
+    """Hold the lock of a run's folder on the first rank; where it cannot be had, every rank raises its BenchError."""
     lock, fault = Lock(folder, BEAT, STALE), ""
     if fabric.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.__enter__()
         except BenchError as error:
             fault = str(error)
+        except OSError as error:
+            fault = describe_fault(error) or str(error)
     fault = fabric.broadcast(fault)
     if fault:
         raise BenchError(fault)
