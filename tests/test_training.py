@@ -356,6 +356,16 @@ def test_a_run_that_begins_with_a_shared_burn_in_ends_bit_for_bit_like_one_with_
     assert build_trainer(run, stores, parts, best=["teacher"]).begun_with == "burn_in"
 
 
+def test_a_run_that_falls_back_has_a_whole_checkpoint_at_every_moment(stores: dict[str, Store], tmp_path: Path) -> None:
+    run, newest = a_run(checkpoint_every=1), tmp_path / "checkpoint.pt"
+    stop_after(3, build_trainer(run, stores, tmp_path))
+    newest.write_bytes(b"damaged")
+    trainer = build_trainer(run, stores, tmp_path)
+    assert trainer.step == 2 and "damaged checkpoint" in trainer.fault
+    state, fault = checkpoint.read_newest(newest, run)
+    assert state is not None and state["step"] == 2 and not fault and not checkpoint.previous(newest).exists()
+
+
 def test_runs_share_what_they_begin_with_and_nothing_else() -> None:
     """The burn-in of a method is that of the supervised run, whatever follows; an own network option has its own."""
     runs = {name: a_run(name, burn_in=2) for name in METHODS}

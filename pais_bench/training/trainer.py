@@ -6,6 +6,7 @@ Every random draw is a function of (seed, step, image), so a run that was killed
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -246,6 +247,8 @@ class Trainer:
             )
         if self.fabric.is_global_zero:
             self.log.keep_until(self.step)
+            if fault:  # else the next save would put the damaged one in the place of the whole one
+                os.replace(previous(self.checkpoint), self.checkpoint)
         return fault
 
     def _take_over(self, folder: Path, burn_in: Run) -> None:
