@@ -377,7 +377,7 @@ def test_a_bundle_that_was_tampered_with_is_refused_in_one_sentence(
 
 def test_the_others_still_rank(refused: tuple[int, pd.DataFrame, str, dict[str, str]], bundles: Path) -> None:
     code, rows, page, reasons = refused
-    assert code == 1 and len(reasons) == len(FORGERIES)
+    assert code == 2 and len(reasons) == len(FORGERIES)
     assert list(rows["folds"]) == ["1 2 3", "1 2 3", "1"] and rows["method"][2] == "supervised"
     assert not (bundles.parent / "out.json").exists() and not (bundles / "out.json").exists()
     assert "†" in page and rows["common_folds"][1] == 1, "one fold alone: the test is over images"
@@ -397,7 +397,7 @@ def test_a_second_try_at_a_run_is_refused_and_evaluated_numbers_are_kept_for_a_v
     written = {"predictions.json": records, "metrics.json": metrics}
     pack(folder / "b.zip", members | {name: json.dumps(content).encode() for name, content in written.items()})
     code, rows, page = board(folder, tmp_path / "out", truth)
-    assert code == 1 and list(rows["files"]) == ["a.zip"]
+    assert code == 2 and list(rows["files"]) == ["a.zip"]
     assert "<b>b.zip</b>: the same run as a.zip, with other predictions; submit a run once" in page
 
     digest = hashlib.sha256(members["predictions.json"]).hexdigest()
@@ -421,10 +421,10 @@ def test_a_coco_file_as_truth_does_not_check_the_labelled_images(
     path.write_text(json.dumps({**content, "annotations": content["annotations"][1:]}))
     capsys.readouterr()
     code, rows, _ = board(bundles / "in", tmp_path / "other", path)
-    assert code == 1 and rows.empty
+    assert code == 2 and rows.empty
     error = capsys.readouterr().err
     assert (
-        main(["leaderboard", str(bundles / "in"), "--truth", f"cells={truth}", "--out", str(tmp_path / "cells")]) == 1
+        main(["leaderboard", str(bundles / "in"), "--truth", f"cells={truth}", "--out", str(tmp_path / "cells")]) == 2
     )
     reason = "refused: is of the dataset 'shapes', whose truth was not given; add --truth shapes=PATH"
     assert capsys.readouterr().err.count(reason) == 9
@@ -519,7 +519,7 @@ def test_another_submitter_is_a_row_of_its_own_and_hostile_names_are_text(
     for by, method in (("a", "pais"), (hostile, "supervised"), ("thief", "pais")):
         assert main(["submit", str(runs[method, 1]), "--out", str(tmp_path / "in"), "--by", by]) == 0
     code, rows, page = board(tmp_path / "in", bundles / "out", truth)
-    assert code == 1 and "the same predictions as shapes-10pct" in page, "a copy under another name"
+    assert code == 2 and "the same predictions as shapes-10pct" in page, "a copy under another name"
     assert list(rows["by"]) == ["a", hostile] and "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
 

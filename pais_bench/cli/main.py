@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0: done | 85: a training saved and stopped before its last step | 2: a fault, described on stderr in one sentence |
-    1: the reader of standard output has closed the pipe, as `head` does, or a leaderboard refused a bundle |
-    130: ended by Ctrl-C.
+    1: the reader of standard output has closed the pipe, as `head` does, or `doctor` has found something wrong |
+    130: ended by Ctrl-C. Commands that do what they can of many inputs return 2 where they left one out.
     """
     try:
         for stream in (sys.stdout, sys.stderr):

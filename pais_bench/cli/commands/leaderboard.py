@@ -5,7 +5,6 @@ No number of a bundle is believed. What does not fit is named with its reason, a
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -25,8 +24,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("leaderboard"), help=out)
 
 
-def run(arguments: Namespace) -> int:
-    """Write the page; return 1 where a bundle was refused, each named on stderr with its reason."""
+def run(arguments: Namespace) -> None:
+    """Write the page; raise BenchError after it where bundles were refused, each named on stderr with its reason."""
     from pais_bench.leaderboard.entries import read_entries  # scipy and matplotlib take a second to import
     from pais_bench.leaderboard.page import write_leaderboard
     from pais_bench.leaderboard.ranking import rank
@@ -46,6 +45,7 @@ def run(arguments: Namespace) -> int:
     for path in write_leaderboard(out, rank(entries.fitting), entries.refused, truths):
         print(path)
     if entries.refused:
-        count = len(entries.fitting) + len(entries.refused)
-        print(f"{len(entries.refused)} of {count} bundles were refused; the page has the reasons", file=sys.stderr)
-    return 1 if entries.refused else 0
+        count, first = len(entries.fitting) + len(entries.refused), next(iter(entries.refused))
+        raise BenchError(
+            f"{len(entries.refused)} of {count} bundles were refused, the first: {first}; the page has the reasons"
+        )
