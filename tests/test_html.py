@@ -32,6 +32,8 @@ from pais_bench.reports.run_warnings import run_warnings
 from pais_bench.reports.table import Bold, Table
 from pais_bench.reports.write import write_reports
 from pais_bench.runs import trained_data
+from pais_bench.runs.files import LOCK
+from pais_bench.runs.job_log import CONTINUE
 from pais_bench.study.study import DatasetChoice, Study
 from pais_bench.whole_file import write_text
 
@@ -153,6 +155,7 @@ STOPPED = "stopped, or still training, at step 10 of 20"
         ("pais-bench train: error: x: loss not finite\n", "train failed: x: loss not finite"),
         ("Traceback (most recent call last):\n  a\nMemoryError: no\n\n", "train failed: MemoryError: no"),
         ("12:00:01 all is well\n", STOPPED),
+        (f"pais-bench train: error: x: loss not finite\n12:00:09 saved and stopped; {CONTINUE}\n", STOPPED),
     ],
 )
 def test_a_missing_run_has_its_reason_and_the_commands_that_make_it(
@@ -166,7 +169,7 @@ def test_a_missing_run_has_its_reason_and_the_commands_that_make_it(
         path.parent.mkdir(parents=True)
         path.write_text(log)
     missing = by_cell(missing_runs(study, results, "my study.yaml"))
-    assert len(missing) == 7
+    assert len(missing) == 7 and sum(entry.failed for entry in missing.values()) == (reason != STOPPED)
     started = missing["pais", 1, 2]
     assert (started.state, started.reason) == ("started", reason)
     start = "'my study.yaml' --results"
@@ -176,6 +179,18 @@ def test_a_missing_run_has_its_reason_and_the_commands_that_make_it(
     )
     assert missing["worse", 10, 1].reason == "not started"
     assert grid_command("try.yaml", tmp_path) == f"pais-bench run try.yaml --results {tmp_path}"
+
+
+def test_a_run_that_trains_again_after_an_error_has_not_failed(tmp_path: Path) -> None:
+    study = make_study()
+    results = fabricate(study, tmp_path, half)
+    run = next(entry.run for entry in missing_runs(study, results, "s") if entry.state == "started")
+    log = tmp_path / "logs" / run.folder / "train.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("pais-bench train: error: out of memory\n12:00:09 12 of 1200 images labelled, step 10 of 20\n")
+    assert [entry.run for entry in missing_runs(study, results, "s") if entry.failed] == [run]
+    (tmp_path / run.folder / LOCK).touch()
+    assert not any(entry.failed for entry in missing_runs(study, results, "s"))
 
 
 def test_the_remaining_commands_start_at_the_first_missing_file(tmp_path: Path) -> None:

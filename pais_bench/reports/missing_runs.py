@@ -13,6 +13,8 @@ from pais_bench.annotations.store import dataset_folder
 from pais_bench.reports.results import Results
 from pais_bench.runs import trained_data
 from pais_bench.runs.files import RUN, metrics_file, predictions_file
+from pais_bench.runs.job_log import was_stopped
+from pais_bench.runs.lock_owner import is_held
 from pais_bench.study.run import Run, suffix
 from pais_bench.study.study import Study
 
@@ -28,7 +30,8 @@ COMMANDS: dict[str, Callable[[str], str]] = {
 class MissingRun:
     """Hold a run without metrics, the known reason, and the commands that remain, in their order.
 
-    failed: the workflow's log of the first of these commands ends with an error, which is the reason.
+    failed: the workflow's log of the first of these commands has an error, which is the reason; no process trains the
+    run now, and its last attempt was not stopped.
     """
 
     run: Run
@@ -46,11 +49,12 @@ def missing_runs(study: Study, results: Results, source: str) -> list[MissingRun
         state = str(row["state"])
         if state == "done":
             continue
-        other = trained_data.is_other(results.root / run.folder, data)
+        folder = results.root / run.folder
+        other = trained_data.is_other(folder, data)
         # Of other data the training comes first, also where it only takes back what is kept of this content.
         trained = state == "trained" and not other
-        remaining = _remaining(results.root / run.folder, end) if trained else list(COMMANDS)
-        failure = "" if other else _failure(results.root, run, remaining[0], end)
+        remaining = _remaining(folder, end) if trained else list(COMMANDS)
+        failure = "" if other or is_held(folder) else _failure(results.root, run, remaining[0], end)
         reason = "trained on other data than the prepared one" if other else failure
         reason = reason or _progress(run, state, int(row["step"]), remaining[0])
         commands = tuple(_command(command, source, results.root, run) for command in remaining)
@@ -69,9 +73,9 @@ def _remaining(folder: Path, end: str) -> list[str]:
 
 
 def _failure(root: Path, run: Run, command: str, end: str) -> str:
-    """Return the last error in the workflow's log of a command; empty where there is none."""
+    """Return the last error in the workflow's log of a command; empty where there is none, or it was stopped since."""
     path = root / "logs" / run.folder / f"{command}{'' if command == 'train' else end}.log"
-    if not path.exists():
+    if not path.exists() or was_stopped(path):
         return ""
     prefix = f"pais-bench {command}: error: "
     lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]

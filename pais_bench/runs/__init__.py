@@ -1,1 +1,1 @@
-"""Know the files in the folder of a run: their names, its lock, and the data that it was trained on."""
+"""Know the files in the folder of a run: their names, its lock, the data that it was trained on, and its logs."""

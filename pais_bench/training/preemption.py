@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 INTERRUPTED = 85
 """Exit code of a training that saved and stopped before its last step; the same command continues it."""
-CONTINUE = "run the same command to continue"
-"""The end of the last line of a training that was stopped, by which `pais-bench failures` knows it."""
 PR_SET_PDEATHSIG = 1
 """The option of prctl(2) that sets the signal which a process gets when its parent ends."""
 

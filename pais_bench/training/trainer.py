@@ -21,6 +21,7 @@ from pais_bench.data.loader import BatchDataset
 from pais_bench.errors import BenchError
 from pais_bench.methods.base import MethodBase
 from pais_bench.runs.files import CHECKPOINT, LOG
+from pais_bench.runs.job_log import CONTINUE
 from pais_bench.splits.split import Split
 from pais_bench.study.resources import ViewsOn, check_batch_sizes
 from pais_bench.study.run import Run
@@ -29,7 +30,7 @@ from pais_bench.training.distributed import any_rank
 from pais_bench.training.log import LogWriter
 from pais_bench.training.method_checks import checked_state
 from pais_bench.training.models import build_models
-from pais_bench.training.preemption import CONTINUE, Interrupted
+from pais_bench.training.preemption import Interrupted
 from pais_bench.training.pseudo_labels import load_pretrained_teacher, prepare_method, require_functions
 from pais_bench.training.record import REMEDY
 from pais_bench.training.step import train_step

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pais_bench.cli import context
+from pais_bench.runs.job_log import CONTINUE, was_stopped
 from pais_bench.runs.lock_owner import is_held
 from pais_bench.study.run import suffix
 from pais_bench.study.study import Study
-from pais_bench.training.preemption import CONTINUE
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     """Print the list."""
     unfinished = list(failures(context.read_study(arguments), arguments.results))
-    failed = [job for job in unfinished if not _was_stopped(job[0])]
+    failed = [job for job in unfinished if not was_stopped(job[0])]
     print(f"{len(failed)} of the runs of {arguments.study} failed" if failed else "no run failed")
     if stopped := len(unfinished) - len(failed):
         print(f"{stopped} of the runs of {arguments.study} stopped; {CONTINUE}")
@@ -44,12 +44,6 @@ def run(arguments: Namespace) -> None:
         lines = log.read_text(errors="replace").splitlines()[-arguments.lines :]
         print(f"\n{log}", *(f"    {line}" for line in lines or ["(empty)"]), sep="\n")
         print(f"  continue with: {shlex.join([*command, *options])}")
-
-
-def _was_stopped(log: Path) -> bool:
-    """Return whether the last line of a log is that of a command that was stopped."""
-    lines = log.read_text(errors="replace").split("\n")
-    return CONTINUE in next((line for line in reversed(lines) if line.strip()), "")
 
 
 def failures(study: Study, results: Path) -> Iterator[tuple[Path, str, str, list[str]]]:

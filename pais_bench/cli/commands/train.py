@@ -15,11 +15,12 @@ from pais_bench.errors import BenchError
 from pais_bench.evaluation.evaluate import in_percent
 from pais_bench.runs import trained_data
 from pais_bench.runs.files import RUN
+from pais_bench.runs.job_log import CONTINUE
 from pais_bench.study.resources import ViewsOn, resources_for
 from pais_bench.study.run import Run
 from pais_bench.study.study import Study
 from pais_bench.training.lock import lock_folder
-from pais_bench.training.preemption import CONTINUE, INTERRUPTED, Interrupted, end_with_parent, on_signal, requeue
+from pais_bench.training.preemption import INTERRUPTED, Interrupted, end_with_parent, on_signal, requeue
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
