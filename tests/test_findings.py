@@ -178,6 +178,20 @@ def test_the_gain_of_the_held_out_labels_is_said_and_not_ranked() -> None:
     assert sentences([worse], "sup")[0].endswith("pais, has −0.5; the held-out labels themselves give +0.4.")
 
 
+def test_finished_runs_of_the_bound_alone_are_not_called_undefined() -> None:
+    cells = main_table(("sup", NAN, NAN, 0), ("all_labels", 47.0, NAN, 1))
+    findings = find(cells, None, None, "sup", ["all_labels"])
+    assert (
+        lead(findings, 1, "sup")
+        == "Only all_labels is finished, which learns the held-out labels: there is nothing to compare yet."
+    )
+    assert sentences(findings, "sup") == ["10 % labels: only all_labels is finished."]
+    cells = main_table(("sup", 40.0, NAN, 1), ("all_labels", 47.0, 7.0, 1))
+    assert sentences(find(cells, None, None, "sup", ["all_labels"]), "sup") == [
+        "10 % labels: only sup is finished so far, with a mask AP of 40.0; the held-out labels themselves give +7.0."
+    ]
+
+
 def test_several_networks_are_summed_up() -> None:
     worse = main_table(("sup", 40.0, NAN, 3), ("pais", 39.0, -1.0, 3), network="other")
     cells, gains = pd.concat([THREE, worse]), gain_test("pais", 2.5, 3, 0.01)

@@ -29,7 +29,8 @@ class Finding:
     method is worse | interval: text of its 95 % interval | folds: those that the test is over, 0 where there is no test
     | p: corrected by Holm | significant: as in the table significance | partial: some folds are not finished |
     unranked: methods of fewer folds with a larger gain | tied: methods from which a paired t test over the folds does
-    not tell it apart | also: others whose gain is significant | bound: the gain of the held-out labels themselves.
+    not tell it apart | also: others whose gain is significant | bound: the gain of the held-out labels themselves |
+    bounds: the methods that learn these, and have a finished run.
     """
 
     network: str
@@ -47,6 +48,7 @@ class Finding:
     tied: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     bound: float = math.nan
+    bounds: tuple[str, ...] = ()
 
 
 def find(
@@ -68,7 +70,8 @@ def find(
     for _, cell in own.groupby(["network", "percent"], sort=False):
         is_bound = cell["method"].isin(bounds)
         finding = _best(cell["network"].iloc[0], cell["percent"].iloc[0], cell[~is_bound], supervised)
-        finding = replace(finding, bound=cell.loc[is_bound, "gain"].max())
+        finished = tuple(cell.loc[is_bound & cell["AP"].notna(), "method"])
+        finding = replace(finding, bound=cell.loc[is_bound, "gain"].max(), bounds=finished)
         findings.append(_tested(finding, gains, pairs, supervised))
     return findings
 
@@ -124,6 +127,8 @@ def lead(findings: Sequence[Finding], finished: int, supervised: str | None) -> 
     done = [finding for finding in findings if finding.methods]
     if not finished:
         return "No run is finished yet."
+    if bounds := [] if done else _finished_bounds(findings):
+        return f"Only {_names(bounds)} is finished, which learns the held-out labels: there is nothing to compare yet."
     if not done:
         return "The mask AP of the finished runs is undefined, as the validation images have no object to find."
     if finished == 1:
@@ -162,6 +167,11 @@ def _said(findings: Sequence[Finding], singular: str, plural: str) -> str:
     if set(where.values()) == {first}:
         return f"{first.capitalize()}, {_names(list(where))} {singular if len(where) == 1 else plural}"
     return f"{_names([f'{method} ({place})' for method, place in where.items()])} {plural}"
+
+
+def _finished_bounds(findings: Sequence[Finding]) -> list[str]:
+    """Return the methods with a finished run that learn the held-out labels, once each."""
+    return list(dict.fromkeys(method for finding in findings for method in finding.bounds))
 
 
 def _over_networks(done: Sequence[Finding], supervised: str | None) -> str:
@@ -206,10 +216,10 @@ def sentences(findings: Sequence[Finding], supervised: str | None) -> list[str]:
 
 def _one(finding: Finding, supervised: str | None) -> str:
     if not finding.methods:
-        return "no run is finished"
+        return f"only {_names(finding.bounds)} is finished" if finding.bounds else "no run is finished"
     so_far = " so far" if finding.partial else ""
     if finding.methods == 1:
-        return f"only {finding.method} is finished{so_far}, with a mask AP of {finding.ap:.1f}"
+        return f"only {finding.method} is finished{so_far}, with a mask AP of {finding.ap:.1f}{_bound(finding)}"
     highest = f"{finding.method} has the highest mask AP{so_far}, {finding.ap:.1f}"
     if supervised is None:
         return highest
@@ -253,7 +263,7 @@ def verdict(finding: Finding) -> str:
 def _sum(findings: Sequence[Finding], supervised: str | None) -> str:
     done = [finding for finding in findings if finding.methods]
     if not done:
-        return "no run is finished"
+        return _one(replace(findings[0], bounds=tuple(_finished_bounds(findings))), supervised)
     if len(done) == 1:
         return f"on {done[0].network}, the only network with a finished run, {_one(done[0], supervised)}"
     partial = len(done) < len(findings) or any(finding.partial for finding in done)
