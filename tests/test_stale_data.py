@@ -123,6 +123,36 @@ def test_a_run_on_other_data_is_said_to_be_so_and_trained_again(
     assert (run / "checkpoint.pt").read_bytes() == weights and (run / "metrics.json").exists()
 
 
+@pytest.mark.parametrize("moved", range(3))
+def test_a_run_that_was_ended_while_its_files_moved_has_them_all_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    replace = os.replace
+    for content in ("first", "second"):
+        trained_data.enter(tmp_path, content)
+        for name in ("checkpoint.pt", "log.jsonl"):
+            (tmp_path / name).write_text(content)
+    moves: list[Path] = []
+
+    def end(source: Path, target: Path) -> None:
+        if Path(source).parent == trained_data.kept(tmp_path, "first"):
+            if len(moves) == moved:
+                raise KeyboardInterrupt
+            moves.append(source)
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", end)
+        with pytest.raises(KeyboardInterrupt):
+            trained_data.enter(tmp_path, "first")
+    said = trained_data.enter(tmp_path, "first")
+    assert "the data is as it was before" in said and trained_data.trained_on(tmp_path) == "first"
+    kept = trained_data.kept(tmp_path, "second")
+    for name in ("checkpoint.pt", "log.jsonl"):
+        assert ((tmp_path / name).read_text(), (kept / name).read_text()) == ("first", "second")
+    assert trained_data.enter(tmp_path, "first") == ""
+
+
 def test_hashes_are_taken_over_and_names_sizes_and_content_count(tmp_path: Path) -> None:
     root = write_squares(tmp_path / "data")
     sources = Sources(root, ("train.json", "val.json"), ("train", "val"))

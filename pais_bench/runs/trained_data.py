@@ -57,16 +57,18 @@ def enter(folder: Path, content: str | None) -> str:
     """
     if content is None:
         return ""
-    said, recorded = "", trained_on(folder)
-    if recorded is not None and recorded != content:
-        aside, back = kept(folder, recorded), kept(folder, content)
+    recorded, back = trained_on(folder), kept(folder, content)
+    said = there = ""
+    if recorded not in (None, content):
+        aside = kept(folder, str(recorded))
         aside.mkdir(exist_ok=True)
         _move(folder, aside)
         said = f"trained on other data before, training anew; what it had is kept in {aside}"
-        if back.is_dir():
-            _move(back, folder)
-            said = f"the data is as it was before; continuing from {back}, and what the run had is kept in {aside}"
+        there = f", and what the run had is kept in {aside}"
     write_text(folder / DATA, json.dumps({"content": content}) + "\n")
+    if (back / DATA).exists():  # also where an earlier call was ended while it moved this back
+        _move(back, folder)
+        said = f"the data is as it was before; continuing from {back}{there}"
     return said
 
 
