@@ -229,6 +229,18 @@ def test_ctrl_c_while_the_workflow_starts_reaches_it(tmp_path: Path) -> None:
     assert controller.wait(20) == -signal.SIGINT and controller.signals == [signal.SIGINT]
 
 
+@pytest.mark.parametrize("nohup", [False, True])
+def test_the_end_of_a_terminal_ends_the_workflow_unless_nohup_started_it(tmp_path: Path, nohup: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    try:
+        controller = Controller(["sleep", "2"], tmp_path / "workflow.log")
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert controller.wait(20) == (0 if nohup else -signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if nohup else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_job_that_fails_is_named_with_its_exit_code_and_its_log(tmp_path: Path) -> None:
     """Let the data be refused by prepare, so that no training starts, in an interpreter that is not built first."""
     (tmp_path / "data/train").mkdir(parents=True)

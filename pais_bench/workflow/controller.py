@@ -34,7 +34,8 @@ class Controller:
         self.signals: list[signal.Signals] = []
         self._process: subprocess.Popen[bytes] | None = None
         # Before the start: a signal in between would end this process alone, and leave Snakemake without one.
-        self._before = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
+        passed = [number for number in SIGNALS if number != signal.SIGHUP or not _is_ignored(number)]
+        self._before = {number: signal.signal(number, self._pass_on) for number in passed}
         log.parent.mkdir(parents=True, exist_ok=True)
         with _open_own(log) as output:
             self.log = Path(output.name)
@@ -78,6 +79,11 @@ class Controller:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    """Return whether this process was started to ignore a signal, as nohup does it with the end of a terminal."""
+    return signal.getsignal(number) == signal.SIG_IGN
 
 
 def _open_own(log: Path) -> IO[bytes]:
