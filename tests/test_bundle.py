@@ -20,6 +20,7 @@ import pytest
 import yaml
 from tiny import study
 
+from pais_bench.reports.external import read_all
 from pais_bench.study.load import load_study
 
 ROOT = Path(__file__).parent.parent
@@ -151,7 +152,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def write_study(folder: Path) -> Path:
-    """Write a study on a base in another folder, with weights and a split list."""
+    """Write a study on a base in another folder, with weights of which some are not here, and other predictions."""
     values = study()
     network = values["networks"].pop("mask_rcnn")
     values["dataset"]["root"] = "~/photos"
@@ -159,7 +160,11 @@ def write_study(folder: Path) -> Path:
     (folder / "bases" / "base.yaml").write_text(yaml.safe_dump({**values, "networks": {"mask_rcnn": network}}))
     path = folder / "own.yaml"
     weights = {"mask_rcnn": {"options": {"pretrained_backbone": "~/data/weights/resnet50.pth"}}}
-    path.write_text(yaml.safe_dump({"base": "bases/base.yaml", "name": "own", "networks": weights}))
+    weights["relative"] = {**network, "name": "mask_rcnn", "options": {"pretrained_backbone": "weights/mine.pth"}}
+    values = {"base": "bases/base.yaml", "name": "own", "networks": weights, "external": ["theirs.yaml"]}
+    path.write_text(yaml.safe_dump(values))
+    theirs = {"name": "theirs", "network": "n", "method": "m", "percent": 10, "fold": 1, "split_family": "unknown"}
+    (folder / "theirs.yaml").write_text(yaml.safe_dump({**theirs, "source": "mail", "predictions": "theirs.json"}))
     return path
 
 
@@ -168,6 +173,9 @@ def test_a_bundle_is_installed_where_no_index_is_reachable(machine: Machine, tmp
     listed = machine.bundle(path, out, "--dry-run")
     assert listed.returncode == 0, listed.stderr
     assert "wheels/tiny-1.0-py3-none-any.whl\n" in listed.stdout and not out.exists()
+    assert "not packed: weights/mine.pth: is relative to the folder where a command runs" in listed.stdout
+    assert f"not packed: external, {tmp_path}/theirs.json: as study/external/0/theirs.json\n" in listed.stdout
+    (tmp_path / "theirs.json").write_text("[]")
     before = machine.index.downloads
     done = machine.bundle(path, out)
     assert done.returncode == 0, done.stderr
@@ -181,6 +189,8 @@ def test_a_bundle_is_installed_where_no_index_is_reachable(machine: Machine, tmp
         assert (len(content), digest(content)) == (file["bytes"], file["sha256"]), file["path"]
     assert yaml.safe_load((out / "study" / "study.yaml").read_text())["dataset"]["root"] == "~/photos"
     packed = load_study(out / "study" / "study.yaml")
+    (theirs,) = read_all(packed)
+    assert theirs.source == "mail" and theirs.predictions.read_text() == "[]"
     assert packed.name == "own" and [run.folder for run in packed.runs()] == [
         run.folder for run in load_study(path).runs()
     ]

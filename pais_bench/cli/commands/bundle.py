@@ -22,14 +22,15 @@ import yaml
 
 from pais_bench import downloads, provenance
 from pais_bench.cli import context
+from pais_bench.cli.prepared import WEIGHTS
 from pais_bench.downloads.table import Download, as_size, read_table
 from pais_bench.downloads.transfer import download, require_space
 from pais_bench.downloads.wheels import locked_files
 from pais_bench.errors import BenchError
 from pais_bench.provenance import sha256_of
+from pais_bench.reports.external import read_all
 from pais_bench.study.load import load_study, read_values, study_path
 from pais_bench.study.study import Study
-from pais_bench.study.yaml_file import read_yaml
 from pais_bench.whole_file import partial_path, write_text
 
 INSTALLER = Path(downloads.__file__).with_name("install.sh")
@@ -118,12 +119,13 @@ def _add_study(contents: Contents, study: Study, path: Path) -> None:
             contents.add(f"study/split/{study.split.source.name}", study.split.source)
         else:
             contents.bring.append(f"split.source, {study.split.source}: as study/split/{study.split.source.name}")
-    for number, description in enumerate(study.external):
-        described: dict[str, Any] = read_yaml(description)
-        predictions = description.parent / described["predictions"]
-        folder = f"external/{number}"
-        contents.add(f"study/{folder}/{predictions.name}", predictions)
-        contents.add(f"study/{folder}/description.yaml", _dump({**described, "predictions": predictions.name}))
+    for number, external in enumerate(read_all(study)):
+        predictions, folder = external.predictions, f"study/external/{number}"
+        if predictions.exists():
+            contents.add(f"{folder}/{predictions.name}", predictions)
+        else:
+            contents.bring.append(f"external, {predictions}: as {folder}/{predictions.name}")
+        contents.add(f"{folder}/description.yaml", _dump({**external.description, "predictions": predictions.name}))
     if study.external:
         values["external"] = [f"external/{number}/description.yaml" for number in range(len(study.external))]
     if root := study.dataset.root:
@@ -144,6 +146,9 @@ def _add_weights(contents: Contents, study: Study) -> None:
     for number, value in enumerate(dict.fromkeys(_paths(study))):
         path = Path(value).expanduser()
         place = f"{number}/{path.name}"
+        if not path.is_absolute():
+            contents.bring.append(f"{value}: is relative to the folder where a command runs; as project/{value}")
+            continue
         if not path.exists() and path not in known:
             contents.bring.append(f"{value}: is not on this machine")
             continue
@@ -152,11 +157,11 @@ def _add_weights(contents: Contents, study: Study) -> None:
 
 
 def _paths(study: Study) -> Iterator[str]:
-    """Yield the options of networks and methods that are absolute paths, as they are written."""
+    """Yield the options of networks and methods that are absolute paths or name weights, as they are written."""
     networks, methods = study.networks.values(), study.methods.values()
     for options in (*(network.options for network in networks), *(method.options for method in methods)):
-        for value in options.values():
-            if isinstance(value, str) and value.startswith(("~/", "/")):
+        for key, value in options.items():
+            if isinstance(value, str) and (key in WEIGHTS or value.startswith(("~/", "/"))):
                 yield value
 
 
