@@ -131,6 +131,8 @@ class Machine:
         weights = self.home / "data" / "weights" / "resnet50.pth"
         weights.parent.mkdir(parents=True)
         weights.write_bytes(b"weights")
+        (weights.parent / "parts").mkdir()
+        (weights.parent / "parts" / "whole").touch()
 
     def environment(self, index: str, cache: str) -> dict[str, str]:
         settings = {"HOME": str(self.home), "XDG_CACHE_HOME": str(self.folder / cache), "UV_NO_CONFIG": "1"}
@@ -160,6 +162,7 @@ def write_study(folder: Path) -> Path:
     (folder / "bases" / "base.yaml").write_text(yaml.safe_dump({**values, "networks": {"mask_rcnn": network}}))
     path = folder / "own.yaml"
     weights = {"mask_rcnn": {"options": {"pretrained_backbone": "~/data/weights/resnet50.pth"}}}
+    weights["folder"] = {**network, "name": "mask_rcnn", "options": {"pretrained_backbone": "~/data/weights/parts"}}
     weights["relative"] = {**network, "name": "mask_rcnn", "options": {"pretrained_backbone": "weights/mine.pth"}}
     values = {"base": "bases/base.yaml", "name": "own", "networks": weights, "external": ["theirs.yaml"]}
     path.write_text(yaml.safe_dump(values))
@@ -197,10 +200,13 @@ def test_a_bundle_is_installed_where_no_index_is_reachable(machine: Machine, tmp
 
     machine.index.close()
     shutil.rmtree(machine.home / "data")
+    (machine.home / "data" / "weights" / "parts.part" / "torn").mkdir(parents=True)  # as a call that was ended left it
     environment = machine.environment(machine.index.url, "offline")
     installed = subprocess.run([out / "install.sh"], env=environment, capture_output=True, text=True)
     assert installed.returncode == 0, installed.stderr
     assert (machine.home / "data" / "weights" / "resnet50.pth").read_bytes() == b"weights"
+    assert [path.name for path in (machine.home / "data" / "weights" / "parts").iterdir()] == ["whole"]
+    assert not (machine.home / "data" / "weights" / "parts.part").exists()
     assert f"ready: cd {out}/project && " in installed.stdout
     (python,) = (tmp_path / "offline").glob("pais_bench/.envs/torchvision-*/bin/python")
     script = "import pais_bench, tiny; print(pais_bench.__file__)"

@@ -20,6 +20,7 @@ done
 place() {
     [ ! -e "$$2" ] || return 0
     mkdir -p "$$(dirname "$$2")"
+    rm -rf "$$2.part" # of a call that was ended: cp would put a folder into it
     cp -r "files/$$1" "$$2.part"
     mv "$$2.part" "$$2"
     echo "$$2: copied"
