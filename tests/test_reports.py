@@ -355,6 +355,9 @@ def test_variants_are_compared_with_their_reference_by_the_options_that_differ(t
     assert math.isnan(rows.loc[("worse", 10), "difference"]) and math.isnan(rows.loc[("pais", 1), "difference"])
     assert "| small | pais | (reference) |" in markdown.read_text()
     assert "mask\\_scale 1" in latex.read_text()
+    long = StudyMethod(name="pais", training={"steps": 1_800_000, "filter_empty_gt": True, "seed": 20260112})
+    changed = ablation.changes(study.model_copy(update={"methods": {**study.methods, "long": long}}), "long", "pais")
+    assert changed == "steps 1800000, filter_empty_gt True, seed 20260112", "two seeds of one beginning are told apart"
     alone = study.model_copy(update={"methods": {name: study.methods[name] for name in ("base_line", "pais")}})
     with pytest.raises(NothingToShow, match="no method more than once"):
         ablation.Report().write(alone, results, tmp_path)

@@ -83,7 +83,7 @@ def _settings(study: Study, label: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float | int) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _row(study: Study, done: pd.DataFrame, network: str, label: str, other: str, percent: float) -> dict[str, Any]:
