@@ -33,6 +33,7 @@ from pais_bench.reports.figures import (
 from pais_bench.reports.results import Results
 from pais_bench.reports.write import write_reports
 from pais_bench.study.run import Run
+from pais_bench.study.split import SplitGrid
 from pais_bench.study.study import DatasetChoice, Reported, Study
 
 
@@ -200,6 +201,9 @@ def test_published_curves_are_plotted_for_the_same_dataset_and_detector(tmp_path
         [1, 21.2, "pais"],
         [10, 31.0, "pais"],
     ]
+    one = study.model_copy(update={"split": SplitGrid(percents=(1,))})
+    rcnn = label_efficiency.Report().points(one, Results.of(one, tmp_path)).query("network == 'mask_rcnn'")
+    assert "PAIS, R-50" in set(rcnn["paper"]), "the number that is drawn is verified, those of other percents are not"
     own = study.model_copy(update={"dataset": DatasetChoice(name="coco", label="leaves")})
     assert label_efficiency.Report().points(own, Results.of(own, tmp_path)).empty
 

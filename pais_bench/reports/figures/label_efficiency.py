@@ -106,20 +106,17 @@ def _published(study: Study) -> pd.DataFrame:
     for row in published.read() if published.has_numbers_of(study) else ():
         for network, options in study.networks.items():
             detectors = {published.normalized(name) for name in (row.detector, options.name)}
-            if row.dataset != study.dataset.name or len(detectors) > 1:
+            drawn = [cell for cell in row.cells if cell.metric == "AP" and cell.percent in study.split.percents]
+            if row.dataset != study.dataset.name or len(detectors) > 1 or not drawn:
                 continue
-            drawn = [cell for cell in row.cells if cell.metric == "AP"]
             worst = max((cell.tag for cell in drawn), key=list(published.MARKS).index)
-            label = f"{row.method}, {row.backbone}{published.MARKS[worst]}"
-            for cell in drawn:
-                if cell.percent in study.split.percents:
-                    line = {
-                        "network": network,
-                        "method": _own_method(study, row.plugin or row.method),
-                        "paper": label,
-                        "external": "",
-                    }
-                    rows.append({**line, "percent": cell.percent, "AP": cell.ap})
+            line = {
+                "network": network,
+                "method": _own_method(study, row.plugin or row.method),
+                "paper": f"{row.method}, {row.backbone}{published.MARKS[worst]}",
+                "external": "",
+            }
+            rows += [{**line, "percent": cell.percent, "AP": cell.ap} for cell in drawn]
     return pd.DataFrame(rows, columns=[*Report.text_columns, *Report.number_columns], dtype=object)
 
 
