@@ -192,10 +192,17 @@ def test_a_target_is_made_where_trainings_request_a_gpu(tmp_path: Path) -> None:
     text = done.stdout.decode()
     assert "        prepare, split\n" in text, "and nothing else"
     command_line = run_command._snakemake(
-        Namespace(study="s.yaml", results="r", flags=flags, dry_run=False), Path("p"), [], ["devices=1"]
+        Namespace(study="s.yaml", results=Path("r"), flags=flags, dry_run=False), Path("p"), [], ["devices=1"]
     )
     start = command_line.index("--resources")
     assert command_line[start : start + 4] == ["--resources", "devices=1", "mem_mb=8000", "devices=3"]
+
+
+def test_slurm_writes_its_logs_into_the_results_folder() -> None:
+    arguments = Namespace(study="s.yaml", results=Path("/scratch/r"), flags=[], dry_run=False)
+    command_line = run_command._snakemake(arguments, ROOT / "profiles" / "slurm", [], [])
+    assert command_line[command_line.index("--slurm-logdir") + 1] == "/scratch/r/logs/slurm"
+    assert "--slurm-logdir" not in run_command._snakemake(arguments, ROOT / "profiles" / "local", [], [])
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,7 @@ def run(arguments: Namespace) -> int:
     prepared.require_before_jobs(study, arguments.study, arguments.results)
     arguments.dry_run |= any(map(DRY_RUN.fullmatch, arguments.flags))
     profile = _profile(arguments.profile)
-    is_local = profile.resolve() == (provenance.PROJECT / "profiles" / "local").resolve()
-    gpus, limits = _shared_gpus(study) if is_local else ([], [])
+    gpus, limits = _shared_gpus(study) if _is_shipped(profile, "local") else ([], [])
     command = _snakemake(arguments, profile, [*gpus, *_own_python(study)], limits)
     if any(find_spec(package) is None for package in PACKAGES):
         return _run_in_environment(arguments, _own_python(study))
@@ -92,6 +91,11 @@ def _profile(name: str) -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise BenchError(f"--profile {name}: no folder with a config.yaml; name local, slurm, or such a folder")
+
+
+def _is_shipped(profile: Path, name: str) -> bool:
+    """Return whether a profile is the one of this name that comes with the project."""
+    return profile.resolve() == (provenance.PROJECT / "profiles" / name).resolve()
 
 
 def _shared_gpus(study: Study) -> tuple[list[str], list[str]]:
@@ -130,6 +134,8 @@ def _snakemake(arguments: Namespace, profile: Path, settings: list[str], limits:
     resources = [*limits, *own.resources]  # of one name, the last one counts
     command += ["--resources", *resources] if resources else []
     command += ["--quiet", "host", "reason", "rules"] if arguments.dry_run else []
+    if _is_shipped(profile, "slurm"):
+        command += ["--slurm-logdir", str(arguments.results / "logs" / "slurm")]
     # An option of a single value comes last: one of several values would take the targets after it for its own.
     return [*command, "--workflow-profile", str(profile), "--snakefile", str(provenance.PROJECT / "Snakefile"), *flags]
 
