@@ -19,6 +19,7 @@ from shutil import which
 
 from pais_bench import plugins, provenance
 from pais_bench.cli import context
+from pais_bench.cli.plan import mean_disk
 from pais_bench.cli.prepared import absent_weights, open_stores
 from pais_bench.errors import BenchError
 from pais_bench.images.files import image_subsets
@@ -83,7 +84,7 @@ def _find(study: Study | None, results: Path) -> Iterator[Finding]:
     trainings = Progress(study, results).read() if study else []
     step_seconds = measured_step_seconds(trainings)
     seconds = [training.seconds_left(step_seconds) or 0.0 for training in trainings]
-    mean = plugins.load("commands", "plan").mean_disk(trainings)
+    mean = mean_disk(trainings)
     needed = None if mean is None else mean * sum(not training.is_trained for training in trainings)
     yield from check_node(study)
     if study and not all(training.is_trained for training in trainings):

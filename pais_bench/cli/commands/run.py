@@ -18,8 +18,9 @@ from pathlib import Path
 
 import yaml
 
-from pais_bench import plugins, provenance
+from pais_bench import provenance
 from pais_bench.cli import context, prepared
+from pais_bench.cli.plan import plan
 from pais_bench.errors import BenchError
 from pais_bench.machine.gpu_claim import visible_gpus
 from pais_bench.study.resources import resources_for
@@ -61,7 +62,7 @@ def run(arguments: Namespace) -> int:
     command = _snakemake(arguments, profile, [*gpus, *_own_python(study)], limits)
     if any(find_spec(package) is None for package in PACKAGES):
         return _run_in_environment(arguments, _own_python(study))
-    for line in plugins.load("commands", "plan").plan(study, arguments.results):
+    for line in plan(study, arguments.results):
         print(line, flush=True)
     if arguments.dry_run:
         return subprocess.run([*command, "--dry-run"]).returncode
