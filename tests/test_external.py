@@ -219,7 +219,7 @@ def test_a_faulty_record_is_named_with_its_file(
         ([{}, {"name": "again"}], "description_1.yaml: 'fold': 'gd_10' is fold 1 of the same network, method, split"),
         ([{"predictions": "nowhere.json"}], "nowhere.json: cannot be read"),
         ([{"name": "other"}], "no external predictions 'gd_10'; it has other"),
-        ([], "no external predictions 'gd_10'; list the YAML that describes them under 'external'"),
+        ([], "no external predictions; list the YAML that describes them in 'external'"),
     ],
 )
 def test_faults_are_named(

@@ -34,10 +34,11 @@ def run(arguments: Namespace) -> None:
     study = context.read_study(arguments)
     known = {description.name: description for description in external.read_all(study)}
     names = arguments.name or list(known)
-    for name in names or [""]:
+    if not known:
+        raise BenchError(f"{arguments.study}: no external predictions; list the YAML that describes them in 'external'")
+    for name in names:
         if name not in known:
-            remedy = f"it has {', '.join(known)}" if known else "list the YAML that describes them under 'external'"
-            raise BenchError(f"{arguments.study}: no external predictions '{name}'; {remedy}")
+            raise BenchError(f"{arguments.study}: no external predictions '{name}'; it has {', '.join(known)}")
     for name in names:
         metrics = evaluate_external(study, known[name], arguments.results)
         folder = arguments.results / known[name].folder(study.dataset.label)
