@@ -179,6 +179,8 @@ def test_a_failed_run_is_listed_with_the_end_of_its_log_and_its_command(
     assert main(["failures", str(path), *options]) == 0
     output = capsys.readouterr().out
     assert "2 of the runs of" in output and "--method pais --checkpoint student-last\n" in output
+    assert main(["failures", str(path), "--python", "/opt/python"]) == 2
+    assert "--python /opt/python: not a name and a path; give NAME=PATH" in capsys.readouterr().err
 
 
 def test_a_failed_grid_ends_with_its_failures(tmp_path: Path) -> None:

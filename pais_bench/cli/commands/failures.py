@@ -31,16 +31,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Print the list."""
+    """Print the list; raise BenchError where --python is no BACKEND=PATH."""
+    pythons = context.named_paths("--python", arguments.python)
     unfinished = list(failures(context.read_study(arguments), arguments.results))
     failed = [job for job in unfinished if not was_stopped(job[0])]
     print(f"{len(failed)} of the runs of {arguments.study} failed" if failed else "no run failed")
     if stopped := len(unfinished) - len(failed):
         print(f"{stopped} of the runs of {arguments.study} stopped; {CONTINUE}")
-    pythons = dict(text.split("=", 1) for text in arguments.python if "=" in text)
     for log, rule, backend, options in failed:
         python = sys.executable if rule == "evaluate" else pythons.get(backend, sys.executable)
-        command = [python, "-m", "pais_bench", rule, str(arguments.study), "--results", str(arguments.results)]
+        command = [str(python), "-m", "pais_bench", rule, str(arguments.study), "--results", str(arguments.results)]
         lines = log.read_text(errors="replace").splitlines()[-arguments.lines :]
         print(f"\n{log}", *(f"    {line}" for line in lines or ["(empty)"]), sep="\n")
         print(f"  continue with: {shlex.join([*command, *options])}")
