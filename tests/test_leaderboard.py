@@ -607,6 +607,7 @@ def test_faults_of_the_organiser_are_named(
         ([str(tmp_path / "empty"), "--truth", known], "holds no bundle; put there what `pais-bench submit` writes"),
         ([folder, "--truth", str(truth)], "not a name and a path; give NAME=PATH"),
         ([folder, "--truth", known, "--truth", known], "'shapes' is given twice"),
+        ([folder, "--truth", f"shapes={tmp_path}/absent"], "absent: neither a prepared dataset nor an annotation file"),
         ([folder, "--truth", f"shapes={tmp_path}"], "not a prepared dataset; name results/datasets/LABEL"),
         ([folder, "--truth", known, "--source", "stac=x"], "--source stac: no such family; choose one of"),
         ([folder, "--truth", known, "--out", folder], "lies among the bundles; name another folder"),

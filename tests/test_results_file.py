@@ -354,7 +354,7 @@ def test_one_image_has_no_interval(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent.json", "all.json"], "absent.json: no such annotation file"),
+        (["absent.json", "all.json"], "absent.json: no such annotation file; name one in COCO format"),
         (["broken.json", "all.json"], "broken.json: not valid JSON"),
         (["half.json", "all.json"], "half.json: holds a list; an instances file"),
         (["wrong.json", "all.json"], "wrong.json: annotation 1 has bbox [1]"),

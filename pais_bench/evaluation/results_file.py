@@ -22,6 +22,8 @@ def read_ground_truth(path: Path, progress: ProgressCallback = ignore_progress) 
 
     Raises BenchError that names the file and its first wrong record.
     """
+    if not path.is_file():
+        raise BenchError(f"{path}: no such annotation file; name one in COCO format")
     subset = drop_parents({"val": plugins.load("datasets", "coco").read(path, path.parent)})["val"]
     converted = convert(subset)
     for line in converted.notes:

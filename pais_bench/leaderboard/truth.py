@@ -43,6 +43,8 @@ class Truth:
             validation = Store.open(path, "val")
             validation.verify()
             return Truth(label, validation, train, read_content(path), sources)
+        if not path.is_file():
+            raise BenchError(f"--truth {label}={path}: neither a prepared dataset nor an annotation file; name one")
         subset = plugins.load("datasets", "coco").read(path, path.parent)
         write_store(folder, label, {"val": subset})
         return Truth(label, Store.open(folder, "val"), None, None, sources)
