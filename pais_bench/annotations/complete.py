@@ -109,11 +109,14 @@ def complete_annotations(records: Sequence[Any], notes: Notes) -> tuple[list[Any
     return completed, unmeasured
 
 
-def measure(record: Mapping[str, Any], keys: Collection[str], size: tuple[int, int]) -> dict[str, Any]:
-    """Return a record with area (px) or bbox (x y width height px) of its valid mask; size is (H, W)."""
+def fill_from_mask(record: Mapping[str, Any], keys: Collection[str], size: tuple[int, int]) -> dict[str, Any]:
+    """Return a record whose area (px), bbox (x y width height px) or both are those of its valid mask; size is (H, W).
+
+    keys are what is filled in.
+    """
     mask = compress(record["segmentation"], size)
-    measured = {"area": float(rle.area(mask)), "bbox": rle.toBbox(mask).tolist()}
-    return {**record, **{key: measured[key] for key in keys}}
+    values = {"area": float(rle.area(mask)), "bbox": rle.toBbox(mask).tolist()}
+    return {**record, **{key: values[key] for key in keys}}
 
 
 def unused_ids(used: Collection[int]) -> Iterator[int]:

@@ -14,8 +14,8 @@ from pais_bench.annotations.complete import (
     Notes,
     as_integer,
     complete_annotations,
+    fill_from_mask,
     find_repeated,
-    measure,
     unused_ids,
 )
 from pais_bench.annotations.contradictions import CONTRADICTIONS, COUNT, SHARE, find_contradictions
@@ -162,7 +162,7 @@ class AnnotationRepair:
         kept = set(self._kept)
         for position in self._unmeasured.keys() & kept:
             keys = self._unmeasured[position]
-            self.records[position] = measure(self.records[position], keys, self._size(position))
+            self.records[position] = fill_from_mask(self.records[position], keys, self._size(position))
         return self._convert_kept() if self._unmeasured else annotations
 
     def _number_again(self, annotations: Annotations) -> Annotations:
@@ -193,7 +193,7 @@ class AnnotationRepair:
         for name, rows in repaired.items():
             for position in [self._kept[row] for row in rows]:
                 keys = CONTRADICTIONS[name].measured
-                self.records[position] = measure(self.records[position], keys, self._size(position))
+                self.records[position] = fill_from_mask(self.records[position], keys, self._size(position))
                 reason = f"{self.source}: {self._name(position)}: {CONTRADICTIONS[name].looks}"
                 self._repairs.append((position, name, reason))
         total = len(set().union(*reported.values()))

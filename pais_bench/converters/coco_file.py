@@ -15,7 +15,7 @@ from typing import IO, Any, TextIO
 
 import numpy as np
 
-from pais_bench.annotations.complete import measure
+from pais_bench.annotations.complete import fill_from_mask
 from pais_bench.annotations.rle_columns import InvalidRecords, check_segmentations
 from pais_bench.annotations.validate import FAULTS
 from pais_bench.converters.coco_dialects import IMPORT_DATA, mark
@@ -77,7 +77,7 @@ class CocoFile:
             record = {"id": self.objects.total() + 1, "image_id": self.images}
             record |= {"category_id": self.classes.id_of(one.class_name), "iscrowd": 0}
             _require_valid(one.segmentation, photo)
-            record = measure({**record, "segmentation": one.segmentation}, ("area", "bbox"), photo.size)
+            record = fill_from_mask({**record, "segmentation": one.segmentation}, ("area", "bbox"), photo.size)
             if not record["area"]:
                 left_out.append(LeftOut("objects without a pixel", f"{photo.path}: object {number}"))
                 continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pais_bench.annotations.complete import measure
+from pais_bench.annotations.complete import fill_from_mask
 from pais_bench.converters.formats.base import read_lines
 from pais_bench.converters.yolo_fractions import read_fractions
 from pais_bench.converters.yolo_names import read_names
@@ -67,4 +67,4 @@ class YoloResults:
         height, width = image["height"], image["width"]
         polygon = [value * (width, height)[index % 2] for index, value in enumerate(points)]
         record = {"image_id": image["id"], "category_id": self._category_ids[int(fields[0])], "score": score}
-        yield measure({**record, "segmentation": [polygon]}, ["bbox"], (height, width))
+        yield fill_from_mask({**record, "segmentation": [polygon]}, ["bbox"], (height, width))
