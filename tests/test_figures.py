@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from test_reports import fabricate, half, make_study
+from test_reports import BASE, fabricate, half, make_study
 
 from pais_bench import plugins
 from pais_bench.annotations import rle
@@ -160,6 +160,15 @@ def test_quality_over_the_training(tmp_path: Path) -> None:
     pais = points[(points["method"] == "pais") & (points["percent"] == 10)]
     assert list(pais["step"]) == [5, 15, 20] and list(pais["precision"]) == [0.25, 0.75, 1.0]
     assert pais["recall"].isna().all() and (pais["logged_steps"] == 2).all()
+
+
+def test_percents_of_many_decimals_are_found_in_the_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check it with 1/512, the least share of COCO that coco_fractions draws."""
+    monkeypatch.setitem(BASE, 100 / 512, BASE[1])
+    monkeypatch.setattr(convergence, "empty", lambda axes: pytest.fail("a panel is empty"))
+    study = make_study().model_copy(update={"split": SplitGrid(percents=(100 / 512, 10))})
+    path, *_ = convergence.Report().write(study, fabricate(study, tmp_path), tmp_path).files
+    assert set(pd.read_csv(path)["percent"]) == {100 / 512, 10}
 
 
 def test_accuracy_against_cost_has_finished_runs_only(tmp_path: Path) -> None:
