@@ -58,6 +58,10 @@ def test_sinfo_is_read() -> None:
     ("train", "level", "text"),
     [
         ({"partition": "v100"}, "fail", "there is no partition 'v100'; set partition to one of cpu, gpu, long, short"),
+        ({"partition": "gpu,v100"}, "fail", "there is no partition 'v100'; set partition to one of cpu, gpu, long, sh"),
+        ({"partition": "cpu,gpu", "gpus": 8, "minutes": 360}, None, ""),
+        ({"partition": "gpu,long", "minutes": 100_000}, None, ""),
+        ({"partition": "gpu,short", "minutes": 1441}, "fail", "1441 minutes, and partition gpu,short gives 1440: the"),
         ({"gpus": 1}, "fail", "1 GPUs a node, and no node of partition cpu has more than 0; lower gpus"),
         ({"partition": "gpu", "gpus": 8, "cpus": 16}, "fail", "128 CPUs a node, and no node of partition gpu has more"),
         ({"partition": "gpu", "gpus": 8, "nodes": 3}, "fail", "3 nodes of 8 CPUs, 8 GPUs and 4000 MB each, and partit"),

@@ -107,16 +107,23 @@ def check_requests(
 
 
 def _check_rule(asked: Resources, nodes: Sequence[Nodes], attempts: int) -> Iterator[Finding]:
-    """Yield why SLURM would refuse a job, or let it wait for ever; attempts includes the first."""
-    there = [one for one in nodes if (one.partition == asked.partition if asked.partition else one.default)]
-    if not there:
-        names = ", ".join(dict.fromkeys(one.partition for one in nodes))
-        missing = f"there is no partition '{asked.partition}'" if asked.partition else "SLURM has no default partition"
-        yield Finding("fail", f"{missing}; set partition to one of {names}")
+    """Yield why SLURM would refuse a job, or let it wait for ever; attempts includes the first.
+
+    Of several partitions, as gpu,long, SLURM takes the one that starts the job first.
+    """
+    known = list(dict.fromkeys(one.partition for one in nodes))
+    named = asked.partition.split(",") if asked.partition else [one.partition for one in nodes if one.default]
+    if absent := [name for name in named if name not in known]:
+        yield Finding("fail", f"there is no partition '{absent[0]}'; set partition to one of {', '.join(known)}")
         return
-    where, gpus = f"partition {there[0].partition}", asked.gpus or 0
+    if not named:
+        yield Finding("fail", f"SLURM has no default partition; set partition to one of {', '.join(known)}")
+        return
+    there = [one for one in nodes if one.partition in named]
+    where, gpus = f"partition {asked.partition or there[0].partition}", asked.gpus or 0
     cpus, mem_mb = (asked.cpus or 1) * max(1, gpus), asked.mem_mb or 0
-    yield from _check_time(asked, there[0], attempts)
+    limits = [one.minutes for one in there if one.minutes is not None]
+    yield from _check_time(asked, where, max(limits) if len(limits) == len(there) else None, attempts)
     short = False
     for needed, has, name, unit in (
         (cpus, max(one.cpus for one in there), "cpus", "CPUs"),
@@ -139,16 +146,16 @@ def _check_rule(asked: Resources, nodes: Sequence[Nodes], attempts: int) -> Iter
         yield Finding("warn", f"{text}; set max_mem_mb: {most}")
 
 
-def _check_time(asked: Resources, partition: Nodes, attempts: int) -> Iterator[Finding]:
-    if partition.minutes is None or asked.minutes is None:
+def _check_time(asked: Resources, where: str, most: int | None, attempts: int) -> Iterator[Finding]:
+    """Compare the time of a job with the most minutes that its partitions give, None without a limit."""
+    if most is None or asked.minutes is None:
         return
-    limit = f"partition {partition.partition} gives {partition.minutes}"
-    if asked.minutes > partition.minutes:
-        text = f"{asked.minutes} minutes, and {limit}: the job would wait for ever"
-        yield Finding("fail", f"{text}; set minutes: {partition.minutes}")
-    elif asked.scaled("minutes", attempts) > partition.minutes:
-        text = f"attempt {attempts} requests {asked.scaled('minutes', attempts)} minutes, and {limit}"
-        yield Finding("warn", f"{text}: it would wait for ever; set max_minutes: {partition.minutes}")
+    if asked.minutes > most:
+        text = f"{asked.minutes} minutes, and {where} gives {most}: the job would wait for ever"
+        yield Finding("fail", f"{text}; set minutes: {most}")
+    elif asked.scaled("minutes", attempts) > most:
+        text = f"attempt {attempts} requests {asked.scaled('minutes', attempts)} minutes, and {where} gives {most}"
+        yield Finding("warn", f"{text}: it would wait for ever; set max_minutes: {most}")
 
 
 def _minutes(limit: str) -> int | None:
