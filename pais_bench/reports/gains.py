@@ -37,10 +37,12 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
     supervised, store = baseline(study), results.validation(study)
     if supervised is None:
         return pd.DataFrame([], columns=COLUMNS)
-    bootstrap = None if store is None else BootstrapAP(store)
+    bootstrap, done = None if store is None else BootstrapAP(store), comparable(study, results)
     rows = []
     for network, percent in itertools.product(study.networks, study.split.percents):
-        paths = _paths(study, results, network, percent)
+        cell = done[(done["network"] == network) & (done["percent"] == percent)]
+        paths: dict[str, dict[int, Path]] = {method: {} for method in study.methods_of(network)}
+        paths |= _paths(results, cell)
         reference = paths.pop(supervised, {})
         for bound in bounds(study):
             paths.pop(bound, None)
@@ -55,14 +57,14 @@ def gains(study: Study, results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _paths(study: Study, results: Results, network: str, percent: float) -> dict[str, dict[int, Path]]:
+def _paths(results: Results, cell: pd.DataFrame) -> dict[str, dict[int, Path]]:
     """Return the paths of the evaluated predictions by method and fold, whether they are present or not.
 
-    The supervised runs of other codebases are left out: they are references, as the study's own is.
+    cell has the rows of comparable() of a network and percent. The supervised runs of other codebases are left out:
+    they are references, as the study's own is.
     """
-    paths: dict[str, dict[int, Path]] = {method: {} for method in study.methods_of(network)}
-    done = comparable(study, results)
-    for _, row in done[(done["network"] == network) & (done["percent"] == percent)].iterrows():
+    paths: dict[str, dict[int, Path]] = {}
+    for _, row in cell.iterrows():
         if row["external"] and row["method"].startswith(f"supervised{MARK}"):
             continue
         path = results.external_path if row["external"] else results.path
