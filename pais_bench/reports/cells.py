@@ -121,12 +121,12 @@ def _by_fold(done: pd.DataFrame) -> pd.DataFrame:
     return done.set_index("fold")[list(names)].rename(columns=names).astype(float) * 100
 
 
-def fold_metrics(done: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.DataFrame:
+def fold_metrics(done: pd.DataFrame, network: str, method: str, percent: float) -> pd.DataFrame:
     """Return AP, AP50 and box_AP of a cell in percent, by fold."""
     # A frame of runs has a column per number of every evaluator, and a selection copies each.
     return _by_fold(done[["fold", *METRICS.values()]][in_cell(done, network, method, percent)])
 
 
-def in_cell(frame: pd.DataFrame, network: str, method: str | None, percent: float) -> pd.Series:
+def in_cell(frame: pd.DataFrame, network: str, method: str, percent: float) -> pd.Series:
     """Return which rows belong to a cell."""
     return (frame["network"] == network) & (frame["method"] == method) & (frame["percent"] == percent)
