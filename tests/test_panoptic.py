@@ -16,7 +16,7 @@ from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as officia
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from coco_random import of_images
 from PIL import Image
-from tiny import KNET, study
+from tiny import KNET, study, write_study
 
 from pais_bench.annotations.panoptic import rasterise, things_alone, write_map
 from pais_bench.annotations.rle import decode_mask, describe_mask
@@ -31,7 +31,9 @@ from pais_bench.evaluation.evaluate import evaluate, require
 from pais_bench.evaluation.metrics import panoptic
 from pais_bench.evaluation.panoptic_merge import merge
 from pais_bench.splits.label_noise import sample_label_noise
+from pais_bench.study.load import load_study
 from pais_bench.study.split import LabelNoise
+from pais_bench.whole_file import write_text
 
 PLAIN = "16e074c78f2770f8fd45ae7d2537ea0cf510ca85d03a7e1da0d257211bf3814c"
 """The sha256 of the records of six plain shapes."""
@@ -396,3 +398,19 @@ def test_annotations_that_overlap_are_no_panoptic_map() -> None:
     both = [{"id": number, "image_id": 5, "category_id": 1, "iscrowd": 0, **describe_mask(pixels)} for number in (7, 8)]
     with pytest.raises(BenchError, match="image 5: annotations 7 and 8 overlap, and a panoptic map has one segment"):
         rasterise(both, (3, 4))
+
+
+def test_predictions_that_are_no_results_are_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, results = write_study(tmp_path), ["--results", str(tmp_path / "results")]
+    assert main(["prepare", str(path), *results]) == 0
+    run = load_study(path).runs()[0]
+    words = ["--percent", "10", "--fold", "1", "--network", run.network.label, "--method", run.method.label]
+    words = ["export-panoptic", str(path), *results, *words, "--out", str(tmp_path / "maps")]
+    predictions = tmp_path / "results" / run.folder / "predictions.json"
+    for content, fault in ((None, "missing"), ("{}", "holds a dict"), ("[1]", "record 0 is a int")):
+        if content is not None:
+            write_text(predictions, content)
+        capsys.readouterr()
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith(f"pais-bench export-panoptic: error: {predictions}: {fault}")
+    assert not (tmp_path / "maps").exists()

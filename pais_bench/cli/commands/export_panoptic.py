@@ -15,7 +15,7 @@ from pais_bench.cli import context
 from pais_bench.cli.prepared import require_trained
 from pais_bench.evaluation.coco.check import checked_records
 from pais_bench.evaluation.panoptic_merge import merge_records
-from pais_bench.evaluation.results_file import named_in_errors
+from pais_bench.evaluation.results_file import as_records, named_in_errors
 from pais_bench.runs.files import predictions_file
 from pais_bench.study.run import suffix
 
@@ -34,8 +34,9 @@ def run(arguments: Namespace) -> None:
     gt = context.open_store(study, arguments.results, "val").coco_dict()
     require_trained(run, arguments.results)
     predictions = arguments.results / run.folder / predictions_file(suffix(checkpoint))
+    content = as_records(predictions, context.read_json(predictions))
     with named_in_errors(predictions):
-        records = checked_records(gt, context.read_json(predictions))
+        records = checked_records(gt, content)
     by_image: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         by_image[record["image_id"]].append(record)
