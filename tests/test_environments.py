@@ -260,6 +260,20 @@ def test_doctor_reports_an_installed_backend_or_its_install_command(capsys: pyte
     assert "caffe: there is no such backend; choose one of detectron2, mmdet, torchvision" in capsys.readouterr().err
 
 
+def test_doctor_says_that_a_backend_is_broken_also_where_another_is_absent(tmp_path: Path) -> None:
+    for name, fault in (
+        ("detectron2", "RuntimeError('of another torch')"),
+        ("mmdet", "ModuleNotFoundError(name='mmdet')"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise {fault}\n")
+    variables = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "pais_bench", "doctor", "--here", "detectron2", "mmdet"]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert "broken: RuntimeError: of another torch" in done.stdout and "not installed: " in done.stdout
+    assert done.returncode == 1
+
+
 def test_the_commit_is_none_of_a_repository_that_holds_a_copy(tmp_path: Path) -> None:
     """Copy the package into somebody else's repository, as a venv in it has it, and then commit it there."""
     package = tmp_path / "site" / "pais_bench"

@@ -67,7 +67,7 @@ def run(arguments: Namespace) -> int:
         states = [check(backend) for backend in arguments.names or needed]
         if not arguments.here and not arguments.names:
             states.append(_check_machine(study, arguments.results))
-        return max(states)
+        return BROKEN if BROKEN in states else max(states)
     if len(others) < len(arguments.names):
         raise BenchError(f"{others[0]}: give either backends or data")
     return _check_data(_subsets(others, arguments.results, known))
