@@ -139,6 +139,23 @@ echo "NVIDIA H100 80GB HBM3, 535.104.05, 9.0, [N/A], [N/A], [N/A]"
 """
 
 
+def test_a_log_that_vanishes_while_it_is_read_ends_no_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Move it between the look at its size and its opening, as a training on other data may."""
+    grid, original = Grid(tmp_path), Path.open
+    grid.log(grid.pais, 100, 50.0)
+
+    def vanish(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "log.jsonl":
+            path.unlink(missing_ok=True)
+        return original(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", vanish)
+        assert [run.state for run in grid.progress.read()] == ["waiting", "waiting"]
+    grid.log(grid.pais, 200, 90.0)
+    assert [run.step for run in grid.progress.read()] == [0, 200]
+
+
 def test_top_prints_the_runs_and_the_gpus_of_this_machine(tmp_path: Path) -> None:
     """Let the driver be a script, as its words are the interface."""
     grid = Grid(tmp_path)

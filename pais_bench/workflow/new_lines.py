@@ -27,9 +27,12 @@ class NewLines:
             self._offset, self._inode = 0, state.st_ino if state else 0
         if state is None or state.st_size == self._offset:
             return anew, []
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            content = file.read()
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:  # a training on other data has moved it aside in this moment
+            return anew, []
         content = content[: content.rfind(b"\n") + 1]
         self._offset += len(content)
         return anew, content.splitlines()
