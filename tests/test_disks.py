@@ -91,6 +91,6 @@ def test_a_disk_that_becomes_read_only_loses_no_step(disk: Path, tmp_path: Path,
     assert training.train(before=until_step(training, 1)) == INTERRUPTED
     mount("-o", "remount,ro", str(disk))
     assert training.train() == 2
-    training.assert_refused("read-only file system; choose another --results, or mount it for writing")
+    training.assert_refused("read-only file system; choose another folder, or mount it for writing")
     mount("-o", "remount,rw", str(disk))
     assert_ends_like(training, whole)

@@ -392,7 +392,7 @@ def test_a_read_only_results_folder_is_named(training: Training) -> None:
 
     open_to_all(training)
     assert training.train(before=drop_permissions) == 2
-    training.assert_refused(str(training.results / "runs"), "permission denied; choose another --results")
+    training.assert_refused(str(training.results / "runs"), "permission denied; choose another folder, or ask")
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(training: Training) -> None:
