@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 from packaging.requirements import Requirement
@@ -130,6 +131,17 @@ def require_locked(name: str, packages: Iterable[str]) -> None:
                 f"{' or '.join(sorted(pins[package]))}; run with the Python that `{install_command(name)}` prints, or "
                 f"name your own (--config python=PATH), whose versions are not checked"
             )
+
+
+def environment_folder(name: str) -> Path | None:
+    """Return where envs/build.py builds an environment, built or not; None where that script is absent.
+
+    It lies in the checkout, and below the user's cache where the package is installed.
+    """
+    if not (LOCKS / "build.py").exists():
+        return None
+    script = run_path(str(LOCKS / "build.py"))
+    return Path(script["HOME"], script["folder"](name))
 
 
 def install_command(backend: str) -> str:

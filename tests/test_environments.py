@@ -7,6 +7,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -272,6 +273,22 @@ def test_doctor_says_that_a_backend_is_broken_also_where_another_is_absent(tmp_p
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
     assert "broken: RuntimeError: of another torch" in done.stdout and "not installed: " in done.stdout
     assert done.returncode == 1
+
+
+def test_doctor_of_an_installed_package_finds_the_environments_below_the_cache(tmp_path: Path) -> None:
+    package, ignored = tmp_path / "site" / "pais_bench", shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "pais_bench", package, ignore=ignored)
+    shutil.copytree(ROOT / "envs", package / "_project" / "envs", ignore=ignored)
+    name = runpy.run_path(str(package / "_project" / "envs" / "build.py"))["folder"]("torchvision")
+    home = tmp_path / "cache" / "pais_bench" / name
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (home / "bin" / "python").chmod(0o755)
+    (home / "READY").touch()
+    variables = {**os.environ, "PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "pais_bench", "doctor", "torchvision"]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert f"  {home}: ready: " in done.stdout and "not built" not in done.stdout, done.stdout + done.stderr
 
 
 def test_the_commit_is_none_of_a_repository_that_holds_a_copy(tmp_path: Path) -> None:

