@@ -265,6 +265,20 @@ def test_the_end_of_a_terminal_ends_the_workflow_unless_nohup_started_it(tmp_pat
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_workflow_that_nobody_can_watch_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close the pipe of stderr, as in `pais-bench run STUDY 2>&1 | head`."""
+    progress = Progress(load_study(write_study(tmp_path)), tmp_path / "results")
+    reader, writer = os.pipe()
+    os.close(reader)
+    controller = Controller(["sleep", "30"], tmp_path / "workflow.log")
+    with os.fdopen(writer, "wb", buffering=0) as closed:
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(closed, write_through=True))
+        with pytest.raises(BrokenPipeError):
+            run_command._watch(controller, progress)
+        sys.stderr.detach()
+    assert controller.wait(0) == -signal.SIGINT
+
+
 def test_a_job_that_fails_is_named_with_its_exit_code_and_its_log(tmp_path: Path) -> None:
     """Let the data be refused by prepare, so that no training starts, in an interpreter that is not built first."""
     (tmp_path / "data/train").mkdir(parents=True)

@@ -56,6 +56,12 @@ class Controller:
             signal.signal(number, handler)
         return code
 
+    def stop(self) -> None:
+        """Let the jobs save and end, as a Ctrl-C does, and wait for Snakemake's end."""
+        self._pass_on(signal.SIGINT, None)
+        while self.wait(60) is None:
+            pass
+
     def last_progress(self) -> str:
         """Return the last line in which a command or envs/build.py says what it does; nothing before the first one."""
         with self.log.open("rb") as file:

@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> int:
         return subprocess.run([*command, "--dry-run"]).returncode
     progress = Progress(study, arguments.results)
     controller = Controller(command, arguments.results / "logs" / "workflow" / f"{study.name}.log")
-    status = (_show_table if view.is_terminal() else _print_news)(controller, progress)
+    status = _watch(controller, progress)
     for error in controller.errors():
         print(error, file=sys.stderr)
     if any(training.state == "done" and not training.is_burn_in for training in progress.read()):
@@ -183,6 +183,15 @@ def _run_in_environment(arguments: Namespace, python: list[str]) -> int:
     words += ["--config", *python] if python else []
     sys.stdout.flush()
     os.execv(path, [path, "-m", "pais_bench", "run", *words])
+
+
+def _watch(controller: Controller, progress: Progress) -> int:
+    """Show the runs until the workflow has ended, and return its exit code; end it where they cannot be shown."""
+    try:
+        return (_show_table if view.is_terminal() else _print_news)(controller, progress)
+    except BaseException:  # such as a pipe that its reader has closed: the workflow, a session of its own, would go on
+        controller.stop()
+        raise
 
 
 def _show_table(controller: Controller, progress: Progress) -> int:
