@@ -51,7 +51,7 @@ class Subset:
     notes: Sequence[str] = ()
 
 
-class Converted(NamedTuple):
+class Ingested(NamedTuple):
     """Hold the tables of a subset, its classes sorted by id, what a repair did, and notes of a line.
 
     A class has id and name, and where it is stuff isthing, 0.
@@ -67,19 +67,19 @@ class Converted(NamedTuple):
     emptied: Collection[int]
 
 
-def convert(subset: Subset, repair: bool = False, labelled: bool = False) -> Converted:
-    """Convert a subset; raise BenchError that names the file and the id of the first invalid record.
+def ingest(subset: Subset, repair: bool = False, labelled: bool = False) -> Ingested:
+    """Convert a subset to tables; raise BenchError that names the file and the id of the first invalid record.
 
     A repair does what FAULTS has for a fault, and refuses the others. In a labelled subset, where an image without an
     annotation has no object, it drops the images that lost all of theirs, unless no annotation is left.
     """
-    converted = _convert(subset, repair)
-    if labelled and converted.annotations and converted.emptied:
-        return _convert(_without_images(subset, converted.emptied), repair)
-    return converted
+    ingested = _ingest(subset, repair)
+    if labelled and ingested.annotations and ingested.emptied:
+        return _ingest(_without_images(subset, ingested.emptied), repair)
+    return ingested
 
 
-def _convert(subset: Subset, repair: bool) -> Converted:
+def _ingest(subset: Subset, repair: bool) -> Ingested:
     categories = _category_ids(subset)
     images = _image_columns(subset)
     dropped = {image["id"] for record in subset.dropped if type((image := record.record).get("id")) is int}
@@ -91,7 +91,7 @@ def _convert(subset: Subset, repair: bool) -> Converted:
     except InvalidRecords as error:
         raise BenchError(f"{subset.source}: {FAULTS[error.fault].problem}; {FAULTS[error.fault].remedy}") from error
     by_id = sorted(subset.categories, key=lambda category: category["id"])
-    return Converted(
+    return Ingested(
         _tables(images, annotations, metadata),
         [
             {"id": category["id"], "name": category["name"], **({} if is_thing(category) else {"isthing": 0})}
@@ -151,9 +151,9 @@ def _drop_parents(subset: Subset, used: Collection[int | None]) -> Subset:
     return replace(subset, categories=kept, notes=[*subset.notes, note])
 
 
-def require_objects(name: str, source: str, converted: Converted) -> None:
+def require_objects(name: str, source: str, ingested: Ingested) -> None:
     """Raise BenchError where a training or validation set has nothing to learn or to find; stuff is no object."""
-    tables = converted.tables
+    tables = ingested.tables
     crowd = tables["annotations"].column("iscrowd")
     categories = json.loads(tables["images"].schema.metadata[b"categories"])
     things = pa.array([category["id"] for category in categories if is_thing(category)], pa.int64())
@@ -164,7 +164,7 @@ def require_objects(name: str, source: str, converted: Converted) -> None:
     remedy = "set iscrowd to 0 for single objects" if len(crowd) else "annotate some of its images"
     if len(things) < len(categories) and len(crowd):
         reason, remedy = reason.replace("regions", "regions or stuff"), f"{remedy}, and isthing to 1 for their classes"
-    faulty = [record.reason for record in converted.repaired if record.list == "annotations"]
+    faulty = [record.reason for record in ingested.repaired if record.list == "annotations"]
     if faulty and not len(crowd):
         reason, remedy = f"its {len(faulty)} annotations are faulty", faulty[0].removeprefix(f"{source}: ")
     raise BenchError(f"{source}: no object to {'learn' if name == 'train' else 'find'}: {reason}; {remedy}")

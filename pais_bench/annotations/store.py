@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES, Table, digest, map_table, write_table
-from pais_bench.annotations.ingest import Converted, Subset, convert, drop_parents, require_objects
+from pais_bench.annotations.ingest import Ingested, Subset, drop_parents, ingest, require_objects
 from pais_bench.annotations.panoptic import is_thing
 from pais_bench.annotations.repair import ChangedRecord, DroppedRecord
 from pais_bench.errors import BenchError
@@ -195,30 +195,30 @@ def write_store(
     first invalid record, two subsets whose classes differ, or a file without an object; then nothing is written.
     """
     subsets = drop_parents(subsets)
-    converted: dict[str, Converted] = {}
+    ingested: dict[str, Ingested] = {}
     for name, subset in subsets.items():
         progress(f"{subset.source}: checking {len(subset.images)} images, {len(subset.annotations)} annotations")
-        converted[name] = convert(subset, repair, labelled=name != "unlabelled")
-        require_objects(name, subset.source, converted[name])
-    classes = _same_classes({subset.source: converted[name].classes for name, subset in subsets.items()})
+        ingested[name] = ingest(subset, repair, labelled=name != "unlabelled")
+        require_objects(name, subset.source, ingested[name])
+    classes = _same_classes({subset.source: ingested[name].classes for name, subset in subsets.items()})
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
     for name, subset in subsets.items():
         files = {table: folder / file for table, file in _files(name).items()}
         for table, path in files.items():
-            write_table(path, converted[name].tables[table])
+            write_table(path, ingested[name].tables[table])
         entries[name] = {
             "folder": _relative(subset.folder, folder),
-            **{table: batch.num_rows for table, batch in converted[name].tables.items()},
-            "repaired": len(converted[name].repaired),
-            "notes": converted[name].notes,
+            **{table: batch.num_rows for table, batch in ingested[name].tables.items()},
+            "repaired": len(ingested[name].repaired),
+            "notes": ingested[name].notes,
             "files": {path.name: path.stat().st_size for path in files.values()},
-            "sha256": digest(converted[name].tables),
+            "sha256": digest(ingested[name].tables),
         }
-    for tables in converted.values():
+    for tables in ingested.values():
         for line in tables.notes:
             progress(line)
-    _write_repaired(folder, {name: tables.repaired for name, tables in converted.items()}, progress)
+    _write_repaired(folder, {name: tables.repaired for name, tables in ingested.items()}, progress)
     manifest = {"label": label, "classes": classes, "subsets": entries}
     write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 

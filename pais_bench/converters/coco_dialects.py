@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.validate import LISTS
-from pais_bench.converters.coco_join import join
+from pais_bench.converters.coco_join import join_files
 from pais_bench.converters.photo_folders import PhotoFolders
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, packed_files, role_of
@@ -98,7 +98,7 @@ def _join(parts: Sequence[Rewritten], paths: Sequence[Path]) -> Rewritten:
     """Return several files as one, which says what was changed in each."""
     if len(parts) == 1:
         return parts[0]
-    content, lines = join({path: part.content for path, part in zip(paths, parts, strict=True)})
+    content, lines = join_files({path: part.content for path, part in zip(paths, parts, strict=True)})
     changed = [line for part in parts for line in part.lines if not line.startswith(NEW_PATH)]
     return Rewritten(content, [_describe(content), *lines, *changed])
 

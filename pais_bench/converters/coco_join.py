@@ -12,7 +12,7 @@ from pais_bench.annotations.complete import as_integer
 from pais_bench.errors import BenchError
 
 
-def join(contents: Mapping[Path, Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+def join_files(contents: Mapping[Path, Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
     """Return the three lists of several COCO files as those of one, and what is to be said about it, a line each.
 
     Images and annotations are numbered anew; classes are one by name, and keep their ids where these are free. A photo

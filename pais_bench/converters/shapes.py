@@ -72,7 +72,7 @@ def paste(part: np.ndarray, x: int, y: int, size: Size, place: str) -> Any:
     return mask_of(mask)
 
 
-def join(parts: Sequence[Any], size: Size) -> Any:
+def join_parts(parts: Sequence[Any], size: Size) -> Any:
     """Return the parts of one object: polygons together as they are, and anything else as one RLE."""
     if all(isinstance(part, list) for part in parts):
         return list(parts)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pais_bench.annotations.ingest import convert
+from pais_bench.annotations.ingest import ingest
 from pais_bench.annotations.panoptic import MAX_SEGMENT, is_thing, read_map
 from pais_bench.annotations.store import ProgressCallback, Subset
 from pais_bench.annotations.validate import abbreviate
@@ -41,7 +41,7 @@ def read_segments(subset: Subset, folder: Path, progress: ProgressCallback) -> S
     """
     if not folder.is_dir():
         raise BenchError(f"{folder}: no such folder of segments; put the PNGs there, or name it in dataset.options")
-    convert(replace(subset, annotations=()))  # reports wrong images and categories
+    ingest(replace(subset, annotations=()))  # reports wrong images and categories
     images = _images(subset, folder)
     source = subset.source
     read = in_threads(lambda image: _read_image(image, source), images, str(folder), progress)

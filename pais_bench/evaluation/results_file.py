@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pais_bench import plugins
-from pais_bench.annotations.ingest import convert, drop_parents
+from pais_bench.annotations.ingest import drop_parents, ingest
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.annotations.store import ProgressCallback, ignore_progress
 from pais_bench.errors import BenchError
@@ -25,10 +25,10 @@ def read_ground_truth(path: Path, progress: ProgressCallback = ignore_progress) 
     if not path.is_file():
         raise BenchError(f"{path}: no such annotation file; name one in COCO format")
     subset = drop_parents({"val": plugins.load("datasets", "coco").read(path, path.parent)})["val"]
-    converted = convert(subset)
-    for line in converted.notes:
+    ingested = ingest(subset)
+    for line in ingested.notes:
         progress(line)
-    return {"images": subset.images, "annotations": converted.annotations, "categories": subset.categories}
+    return {"images": subset.images, "annotations": ingested.annotations, "categories": subset.categories}
 
 
 def read_records(path: Path) -> list[Record]:

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
-from pais_bench.converters.shapes import are_points, ellipse, flat, join, paste
+from pais_bench.converters.shapes import are_points, ellipse, flat, join_parts, paste
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_with, role_of
 from pais_bench.images.pixels import Size
@@ -74,7 +74,7 @@ class Converter(ConverterBase):
                 raise BenchError(f"{place}: has no label; give it one")
             group = shape.get("group_id") or "0"
             groups.setdefault((label, group if group != "0" else position), []).append(_part(shape, size, place))
-        objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
+        objects = [Object(label, join_parts(parts, size)) for (label, _), parts in groups.items()]
         return Photo(photo, size, objects, left_out, place=item.place)
 
     def _photo_of(self, item: Entry) -> Path:

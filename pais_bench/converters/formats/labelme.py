@@ -17,7 +17,7 @@ import numpy as np
 from pais_bench.annotations.complete import stated_size
 from pais_bench.annotations.json_file import read_json_file
 from pais_bench.converters.formats.base import ConverterBase, LeftOut, Object, Photo, photo_size
-from pais_bench.converters.shapes import are_points, ellipse, flat, join, paste, read_png
+from pais_bench.converters.shapes import are_points, ellipse, flat, join_parts, paste, read_png
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, files_with, image_files, role_of
 from pais_bench.images.pixels import Size
@@ -71,7 +71,7 @@ class Converter(ConverterBase):
                 key = (name, str(group)) if group is not None else position
                 names[key] = name
                 groups.setdefault(key, []).append(_part(kind, shape, size, place))
-        objects = [Object(names[key], join(parts, size)) for key, parts in groups.items()]
+        objects = [Object(names[key], join_parts(parts, size)) for key, parts in groups.items()]
         doubts = [JOINED] * any(len(parts) > 1 for parts in groups.values())
         return Photo(photo, size, objects, left_out, doubts, place=str(item))
 

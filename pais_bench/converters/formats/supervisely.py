@@ -23,7 +23,7 @@ from pais_bench.converters.formats.base import (
     Photo,
     photo_size,
 )
-from pais_bench.converters.shapes import are_points, flat, join, paste, read_png, without_holes
+from pais_bench.converters.shapes import are_points, flat, join_parts, paste, read_png, without_holes
 from pais_bench.errors import BenchError
 from pais_bench.images.files import files_below, role_of
 from pais_bench.images.pixels import Size
@@ -78,7 +78,7 @@ class Converter(ConverterBase):
                 raise BenchError(f"{place}: has no classTitle; give it a class")
             key = (label, str(record["instance"]) if record.get("instance") else position)
             groups.setdefault(key, []).append(_part(kind, record, size, place))
-        objects = [Object(label, join(parts, size)) for (label, _), parts in groups.items()]
+        objects = [Object(label, join_parts(parts, size)) for (label, _), parts in groups.items()]
         return Photo(item.photo, size, objects, left_out, place=str(path))
 
 
