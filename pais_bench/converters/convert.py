@@ -139,12 +139,12 @@ def _read_present(
         except MissingPhoto as error:
             return error
 
-    missing: list[MissingPhoto] = []
+    missing: list[str] = []
     for photo in in_threads(read, items, source, progress):
         if isinstance(photo, Photo):
             yield photo
         else:
-            missing.append(photo)
+            missing.append(str(photo))
     converter.note_missing(missing, len(items), source)
 
 

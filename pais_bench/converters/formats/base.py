@@ -158,8 +158,11 @@ class ConverterBase(ABC):
                 found.setdefault(file.name, []).append(file.as_posix())
         return found
 
-    def note_missing(self, missing: Sequence[MissingPhoto], count: int, source: str) -> None:
-        """Note how many of the count labelled photos of a source are missing; raise BenchError where all are."""
+    def note_missing(self, missing: Sequence[str], count: int, source: str) -> None:
+        """Note how many of the count labelled photos of a source are missing; raise BenchError where all are.
+
+        missing says of each where it should be.
+        """
         if missing and len(missing) == count:
             raise BenchError(f"{source}: none of the {count} labelled photos is there; {missing[0]}")
         if missing:

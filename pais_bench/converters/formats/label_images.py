@@ -20,7 +20,6 @@ from pais_bench.converters.formats.base import (
     PHOTOS,
     ConverterBase,
     Item,
-    MissingPhoto,
     Object,
     Photo,
     doubts_about,
@@ -73,7 +72,7 @@ class Converter(ConverterBase):
         unlabelled = 0
         for photos, labels in self._pairs():
             lost = [labels[stem] for stem in sorted(set(labels) - set(photos))]
-            missing = [MissingPhoto(f"{path}: the photo of these labels is missing; put it back") for path in lost]
+            missing = [f"{path}: the photo of these labels is missing; put it back" for path in lost]
             self.note_missing(missing, len(labels), str(self.folder))
             for stem in sorted(set(labels) & set(photos)):
                 role = role_of(photos[stem].relative_to(self.folder).parent)

@@ -18,7 +18,6 @@ from pais_bench.converters.formats.base import (
     ConverterBase,
     Item,
     LeftOut,
-    MissingPhoto,
     Object,
     Photo,
     mask_of,
@@ -67,9 +66,9 @@ class Converter(ConverterBase):
             self.notes.append(f"left out: {others} photos without a label image")
         found: dict[str, list[Item]] = {}
         for subset, stems in (lists or {"": sorted(labels)}).items():
-            where = f"{root / 'JPEGImages'}: has no"
-            lost = [f"{where} {stem} of {subset or 'its masks'}; put it there" for stem in stems if stem not in photos]
-            self.note_missing(list(map(MissingPhoto, lost)), len(stems), f"{root}: {subset or 'photos'}")
+            where, whose = root / "JPEGImages", subset or "its masks"
+            missing = [f"{where}: has no {stem} of {whose}; put it there" for stem in stems if stem not in photos]
+            self.note_missing(missing, len(stems), f"{root}: {subset or 'photos'}")
             for stem in (stem for stem in stems if stem in photos):
                 if stem not in labels:
                     raise BenchError(f"{objects}: has no {stem} of {subset}; put it there")

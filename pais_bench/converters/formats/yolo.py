@@ -17,7 +17,6 @@ from pais_bench.converters.formats.base import (
     ConverterBase,
     Item,
     LeftOut,
-    MissingPhoto,
     Object,
     Photo,
     photo_size,
@@ -157,7 +156,7 @@ class Converter(ConverterBase):
             return listed
         found = ImageFolder(root).find(lines)
         lost = [line for line, file in zip(lines, found, strict=True) if file is None]
-        missing = [MissingPhoto(f"{path}: its photo {line} is not below {root}; put it there") for line in lost]
+        missing = [f"{path}: its photo {line} is not below {root}; put it there" for line in lost]
         self.note_missing(missing, len(lines), str(path))
         return [root / file for file in found if file is not None]
 
