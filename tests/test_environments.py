@@ -282,13 +282,14 @@ def test_doctor_of_an_installed_package_finds_the_environments_below_the_cache(t
     name = runpy.run_path(str(package / "_project" / "envs" / "build.py"))["folder"]("torchvision")
     home = tmp_path / "cache" / "pais_bench" / name
     (home / "bin").mkdir(parents=True)
-    (home / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (home / "bin" / "python").write_text('#!/bin/sh\necho "ready: $*"\n')
     (home / "bin" / "python").chmod(0o755)
     (home / "READY").touch()
     variables = {**os.environ, "PYTHONPATH": str(package.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "pais_bench", "doctor", "torchvision"]
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
-    assert f"  {home}: ready: " in done.stdout and "not built" not in done.stdout, done.stdout + done.stderr
+    asked = f"  {home}: ready: -m pais_bench doctor --here torchvision\n"
+    assert asked in done.stdout and "not built" not in done.stdout, done.stdout + done.stderr
 
 
 def test_the_commit_is_none_of_a_repository_that_holds_a_copy(tmp_path: Path) -> None:
