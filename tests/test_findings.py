@@ -229,19 +229,21 @@ def test_what_is_missing_is_counted_once() -> None:
 def test_the_cards_count_runs_and_the_hours_of_every_device() -> None:
     runs = pd.DataFrame(
         {
-            "state": ["done", "done", "started", "missing"],
-            "wall_seconds": [3600, 5400, NAN, NAN],
-            "devices": [2, NAN, NAN, NAN],
-            "device": ["H200", "cpu", None, None],
+            "state": ["done", "done", "started", "missing", "done"],
+            "wall_seconds": [3600, 5400, NAN, NAN, 1800],
+            "begun_with": ["", "burn_in", "", "", "burn_in"],
+            "burn_in_seconds": [0.0, 900.0, 0.0, 0.0, 900.0],
+            "devices": [2, NAN, NAN, NAN, 1],
+            "device": ["H200", "cpu", None, None, "cpu"],
         }
     )
     failed = MissingRun(None, "started", "train failed", (), True)  # type: ignore[arg-type]
     shown = [(card.value, card.label, card.detail, card.alarming) for card in cards(runs, [failed], warned=1)]
     assert shown == [
-        ("2 of 4", "runs done", "", False),
+        ("3 of 5", "runs done", "", False),
         ("1", "failed", "", True),
-        ("3.5", "device hours of training", "on H200, cpu", False),
+        ("3.8", "device hours of training", "on H200, cpu", False),
         ("1", "runs with warnings", "", True),
     ]
-    short = cards(runs.assign(wall_seconds=60, devices=1), [], warned=0)
-    assert [(card.value, card.label) for card in short[1:]] == [("0", "failed"), ("4", "minutes of training")]
+    short = cards(runs.assign(wall_seconds=60, begun_with="", devices=1), [], warned=0)
+    assert [(card.value, card.label) for card in short[1:]] == [("0", "failed"), ("5", "minutes of training")]

@@ -22,9 +22,9 @@ def put(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content))
 
 
-def put_run(root: Path, run: Run, steps: int = 20) -> None:
+def put_run(root: Path, run: Run, steps: int = 20, begun_with: str = "") -> None:
     content = {"run": run.model_dump(mode="json"), "digest": run.digest, "commit": "c0ffee", "wall_seconds": 12.5}
-    put(root / run.folder / "run.json", {**content, "steps": steps})
+    put(root / run.folder / "run.json", {**content, "steps": steps, "begun_with": begun_with})
 
 
 def put_metrics(root: Path, run: Run, **segm: float | None) -> None:
@@ -71,6 +71,11 @@ def test_rows_of_runs(tmp_path: Path) -> None:
     assert (row["segm_AP"], row["segm_AP50"], row["bbox_AP"]) == (0.1, 0.2, 0.25)
     assert math.isnan(row["segm_APs"]) and math.isnan(row["bbox_APs"])
     assert tuple(without_run_file[["method", "percent", "segm_AP"]]) == ("pais", 10, 0.4)
+    put_run(tmp_path, done, begun_with="runs/burn_in")
+    put_run(tmp_path, trained, begun_with="runs/removed")
+    put(tmp_path / "runs" / "burn_in" / "run.json", {"wall_seconds": 2.5})
+    shared = Results.of(STUDY, tmp_path).runs[["begun_with", "burn_in_seconds"]]
+    assert shared.values.tolist() == [["runs/burn_in", 2.5], ["", 0], ["runs/removed", 0], *3 * [["", 0]]]
     put_run(tmp_path, trained, steps=5)
     assert Results.of(STUDY, tmp_path).runs["state"][2] == "started", "interrupted"
 

@@ -24,12 +24,14 @@ def cards(runs: pd.DataFrame, missing: Sequence[MissingRun], warned: int) -> lis
     """Return the cards of runs done, runs failed, time of training, and runs with warnings.
 
     runs is that of Results | warned: how many started runs have a warning. The time is that of finished trainings,
-    times the devices of each.
+    times the devices of each; a burn-in that several share counts once.
     """
     done, failed = int((runs["state"] == "done").sum()), sum(run.failed for run in missing)
     timed = runs[runs["wall_seconds"].notna()]
     devices = timed["devices"].fillna(1).astype(float)
-    hours = float((timed["wall_seconds"].astype(float) * devices).sum()) / 3600
+    counted_before = timed["begun_with"].duplicated() & (timed["begun_with"] != "")
+    seconds = timed["wall_seconds"].astype(float) - timed["burn_in_seconds"].where(counted_before, 0.0)
+    hours = float((seconds * devices).sum()) / 3600
     names = ", ".join(sorted(set(timed["device"].dropna().astype(str))))
     unit = f"{'device ' * bool((devices > 1).any())}{'hours' if hours >= 1 else 'minutes'} of training"
     time = f"{60 * hours:.0f}" if hours < 1 else f"{hours:,.1f}" if hours < 100 else f"{hours:,.0f}"

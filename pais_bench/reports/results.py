@@ -25,7 +25,8 @@ from pais_bench.study.study import Study
 KEYS = ("dataset", "family", "percent", "fold", "backend", "network", "method", "digest")
 HARDWARE = ("device", "devices", "peak_memory_mib", "peak_device_memory_mib")
 NUMBERS = ("segm_AP", "segm_AP50", "bbox_AP")
-RUN_COLUMNS = (*KEYS, "folder", "state", "step", "model", "images", "wall_seconds", "commit", *HARDWARE, *NUMBERS)
+TIMES = ("wall_seconds", "begun_with", "burn_in_seconds")
+RUN_COLUMNS = (*KEYS, "folder", "state", "step", "model", "images", *TIMES, "commit", *HARDWARE, *NUMBERS)
 CLASS_COLUMNS = (*KEYS, "class", "AP")
 PANOPTIC_CLASS_COLUMNS = (*KEYS, "class", "PQ")
 CURVE_COLUMNS = (*KEYS, "step", "seconds", "images_seen", "model", "AP", "AP50", "bbox_AP")
@@ -42,7 +43,8 @@ class Results:
     """Hold what a study has measured; every AP is a fraction 0..1, NaN where there is none.
 
     runs: one row per run of the grid, RUN_COLUMNS and a column PROTOCOL_NAME (segm_AP75) per number of an evaluator;
-    state is done (evaluated), trained, started or missing | curves: one row per evaluation in a training's log and
+    state is done (evaluated), trained, started or missing; begun_with is the folder of a shared burn-in, or empty, and
+    burn_in_seconds its part of wall_seconds | curves: one row per evaluation in a training's log and
     model (teacher, student), CURVE_COLUMNS | classes: one row per class of an evaluated run, CLASS_COLUMNS, mask AP |
     panoptic_classes: the same with PQ, PANOPTIC_CLASS_COLUMNS, stuff too, of runs that have it |
     pseudo_label_log: one row per logged step whose pseudo-labels were read, PSEUDO_LABEL_COLUMNS, arrays as in
@@ -86,7 +88,7 @@ class Results:
             run = expected if content is None else parse(Run, content["run"], str(folder / RUN))
             _check_digest(run.digest, expected, folder / RUN)
             log, keys = training_log.read(folder / LOG), _keys(run)
-            values = _values(run, content or {}, folder / metrics, study.metrics)
+            values = _values(run, content or {}, folder / metrics, study.metrics) | _burn_in(root, content or {})
             rows.append({**keys, "folder": str(folder.relative_to(root)), "step": log.step, **values})
             classes.extend(_row(CLASS_COLUMNS, keys, ap) for ap in _classes(folder / metrics))
             by_class = _classes(folder / metrics, "panoptic_per_class", "PQ")
@@ -144,6 +146,13 @@ def _values(run: Run, content: dict[str, Any], path: Path, needed: tuple[str, ..
     _check_digest(metrics["digest"], run, path)
     values |= {"model": metrics.get("model"), "images": _number(metrics.get("images"))}
     return {**values, **_numbers(metrics, needed)}
+
+
+def _burn_in(root: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which burn-in a run began with and its time, 0 where its folder was removed."""
+    folder = content.get("begun_with") or ""
+    shared = (_read(root / folder / RUN) or {}) if folder else {}
+    return {"begun_with": folder, "burn_in_seconds": float(shared.get("wall_seconds") or 0)}
 
 
 def _numbers(metrics: Mapping[str, Any], needed: tuple[str, ...]) -> dict[str, float]:
