@@ -579,6 +579,10 @@ def predict_again(run: Path) -> None:
             predict_again,
             "metrics.json: of other predictions than these; run `pais-bench evaluate` again",
         ),
+        (
+            lambda run: (run / "errors.json").write_text("[]"),
+            "metrics.json: of other predictions than these; run `pais-bench evaluate` again",
+        ),
     ],
 )
 def test_a_run_that_is_not_complete_is_not_packed(
@@ -595,6 +599,9 @@ def test_a_run_that_is_not_complete_is_not_packed(
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"error: 1 of 2 runs were not packed, the first: {run / message.split(':')[0]}" in error and message in error
     assert len(list((tmp_path / "in").iterdir())) == 1, "the other is packed"
+    assert main(["submit", str(run), "--out", str(tmp_path / "in")]) == 2
+    (alone,) = capsys.readouterr().err.splitlines()
+    assert message in alone
 
 
 def test_faults_of_the_organiser_are_named(

@@ -612,6 +612,9 @@ def test_the_best_checkpoint_is_that_of_the_highest_evaluation_the_first_of_equa
     earlier.resume(4, True, lambda path: torch.load(path, weights_only=True))
     evaluate(earlier, 5, 0.3)
     assert earlier.unwritten["teacher"]["step"] == 5, "step 5 comes again"
+    path.write_bytes(b"damaged")
+    with pytest.raises(BenchError, match="best-teacher.pt: damaged .*; delete the folder of the run to train this run"):
+        again.resume(5, True, lambda path: checkpoint.read_checkpoint(path, a_run()))
     late = checkpoint.BestCheckpoints(tmp_path / "nowhere", ["student"])
     with pytest.raises(BenchError, match=r"best-student.pt: missing, and the run is at step 8; remove its folder"):
         late.resume(8, True, lambda path: {})

@@ -37,10 +37,10 @@ def run(arguments: Namespace) -> None:
             path = pack(folder, arguments.out, arguments.by, arguments.checkpoint)
             context.print_progress(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
         except BenchError as error:
+            if len(arguments.runs) == 1:
+                raise
             faults.append(str(error))
             context.print_progress(f"left out: {error}")
-    if len(arguments.runs) == 1 and faults:
-        raise BenchError(faults[0])
     if faults:
         raise BenchError(f"{len(faults)} of {len(arguments.runs)} runs were not packed, the first: {faults[0]}")
 
@@ -62,7 +62,7 @@ def pack(folder: Path, out: Path, by: str, checkpoint: ModelCheckpoint) -> Path:
     sha256 = {name: sha256_of(files[name]) for name in MEMBERS}
     analysis = folder / errors_file(end)
     evaluated = context.read_json(analysis) if analysis.exists() else {}
-    if evaluated.get("predictions") != sha256[PREDICTIONS]:
+    if not isinstance(evaluated, dict) or evaluated.get("predictions") != sha256[PREDICTIONS]:
         raise BenchError(f"{files[METRICS]}: of other predictions than these; run `pais-bench evaluate` again")
     values = {"by": by, "checkpoint": checkpoint, "validation": evaluated["images"], "members": sha256}
     name = "-".join([*run.folder.parts[1:], *([checkpoint] if end else []), *re.findall(r"\w+", by)])
