@@ -109,7 +109,7 @@ def check_requests(
 def _check_rule(asked: Resources, nodes: Sequence[Nodes], attempts: int) -> Iterator[Finding]:
     """Yield why SLURM would refuse a job, or let it wait for ever; attempts includes the first.
 
-    Of several partitions, as gpu,long, SLURM takes the one that starts the job first.
+    Of several partitions, as gpu,long, SLURM takes the one that starts the job first, so that one that suits is enough.
     """
     known = list(dict.fromkeys(one.partition for one in nodes))
     named = asked.partition.split(",") if asked.partition else [one.partition for one in nodes if one.default]
@@ -119,11 +119,15 @@ def _check_rule(asked: Resources, nodes: Sequence[Nodes], attempts: int) -> Iter
     if not named:
         yield Finding("fail", f"SLURM has no default partition; set partition to one of {', '.join(known)}")
         return
-    there = [one for one in nodes if one.partition in named]
-    where, gpus = f"partition {asked.partition or there[0].partition}", asked.gpus or 0
+    found = [[*_check_partition(asked, [one for one in nodes if one.partition == name], attempts)] for name in named]
+    yield from min(found, key=lambda findings: sum(finding.level == "fail" for finding in findings))
+
+
+def _check_partition(asked: Resources, there: Sequence[Nodes], attempts: int) -> Iterator[Finding]:
+    """Yield why a partition of these nodes does not suit a job."""
+    where, gpus = f"partition {there[0].partition}", asked.gpus or 0
     cpus, mem_mb = (asked.cpus or 1) * max(1, gpus), asked.mem_mb or 0
-    limits = [one.minutes for one in there if one.minutes is not None]
-    yield from _check_time(asked, where, max(limits) if len(limits) == len(there) else None, attempts)
+    yield from _check_time(asked, where, there[0].minutes, attempts)
     short = False
     for needed, has, name, unit in (
         (cpus, max(one.cpus for one in there), "cpus", "CPUs"),
