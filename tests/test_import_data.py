@@ -1299,6 +1299,10 @@ def test_shapes_of_via_are_areas_of_the_one_class_attribute(tmp_path: Path, caps
     assert "have the attributes colour, kind; name the one of the class 'class'" in complain(capsys, save(several))
     convert(save({**ring, "region_attributes": {"note": "n", "colour": "c", "Class": "leaf"}}), tmp_path / "named.json")
     assert "classes are of the attribute Class; not used: colour, note\n" in capsys.readouterr().out
+    convert(save(ring, {**disc, "region_attributes": {"Kind": "stem"}}), tmp_path / "spelt.json")
+    assert [name for name, _ in read(tmp_path / "spelt.json")["a.jpg"]] == ["leaf", "stem"]
+    both = {**ring, "region_attributes": {"kind": "leaf", "Kind": "stem"}}
+    assert "have the attributes Kind, kind; name the one" in complain(capsys, save(both))
     line = region("polygon", all_points_x=[1, 5], all_points_y=[1, 5])
     assert "region 1: a polygon without its numbers" in complain(capsys, save(line))
     (tmp_path / "via" / "a.jpg").unlink()

@@ -2,7 +2,8 @@
 
 Polygons keep their coordinates; circles and ellipses have the pixels whose centres are inside. Rectangles, points and
 lines have no mask, and are left out. The class of an object is its region attribute; where regions have several, the
-one that is named class, label, category, name or type. Without one, the class is that which the command names.
+one that is named class, label, category, name or type, in any case. Without one, the class is that which the command
+names.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ class Converter(ConverterBase):
                     unlabelled += 1
         if unlabelled:
             self.notes.append(f"left out: {unlabelled} photos without a region")
-        self._attribute, others = _class_attribute([entry for entries in found.values() for entry in entries])
+        self._spellings, others = _class_attribute([entry for entries in found.values() for entry in entries])
         if others:
-            self.notes.append(f"classes are of the attribute {self._attribute}; not used: {', '.join(others)}")
+            self.notes.append(f"classes are of the attribute {self._spellings[0]}; not used: {', '.join(others)}")
         return found
 
     def read(self, item: Entry) -> Photo:
@@ -80,12 +81,14 @@ class Converter(ConverterBase):
         return Photo(photo, size, objects, left_out, place=item.place)
 
     def _class_of(self, region: Mapping[str, Any], place: str) -> str:
-        if not self._attribute:
+        if not self._spellings:
             return self.class_name
-        value = region["region_attributes"].get(self._attribute)
+        attributes = region["region_attributes"]
+        spelling = next(filter(attributes.__contains__, self._spellings), self._spellings[0])
+        value = attributes.get(spelling)
         chosen = [name for name, on in value.items() if on] if isinstance(value, dict) else [value]
         if len(chosen) != 1 or not isinstance(chosen[0], str) or not chosen[0].strip():
-            raise BenchError(f"{place}: its {self._attribute} is {value!r}, not one class; choose one in VIA")
+            raise BenchError(f"{place}: its {spelling} is {value!r}, not one class; choose one in VIA")
         return chosen[0].strip()
 
 
@@ -112,19 +115,22 @@ def _is_region(region: Any) -> bool:
     return isinstance(region, dict) and all(isinstance(region.get(key), dict) for key in keys)
 
 
-def _class_attribute(entries: Sequence[Entry]) -> tuple[str, list[str]]:
-    """Return the region attribute of the class, nothing where regions have none, and the others.
+def _class_attribute(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
+    """Return the spellings of the region attribute of the class, none where regions have none, and other attributes.
 
-    Raises BenchError where several may be the one of the class.
+    Names that differ in case alone are one attribute, unless a region has two of them. Raises BenchError where several
+    may be the one of the class.
     """
-    found = {name for entry in entries for region in entry.regions for name in region["region_attributes"]}
+    of_regions = [set(region["region_attributes"]) for entry in entries for region in entry.regions]
+    found: set[str] = set().union(*of_regions)
     named = [name for name in sorted(found) if name.lower() in NAMES] or sorted(found)
-    if len(named) > 1:
+    differ = len({name.lower() for name in named}) > 1
+    if differ or any(len(names.intersection(named)) > 1 for names in of_regions):
         raise BenchError(
             f"{entries[0].place}: its regions have the attributes {', '.join(sorted(found))}; name the one of the "
             f"class 'class', and no other {', '.join(NAMES[1:])}"
         )
-    return (named[0] if named else ""), sorted(found.difference(named))
+    return named, sorted(found.difference(named))
 
 
 def _segmentation(kind: Any, shape: Mapping[str, Any], size: Size, place: str) -> Any:
