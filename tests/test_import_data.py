@@ -1303,6 +1303,14 @@ def test_shapes_of_via_are_areas_of_the_one_class_attribute(tmp_path: Path, caps
     assert [name for name, _ in read(tmp_path / "spelt.json")["a.jpg"]] == ["leaf", "stem"]
     both = {**ring, "region_attributes": {"kind": "leaf", "Kind": "stem"}}
     assert "have the attributes Kind, kind; name the one" in complain(capsys, save(both))
+    outline = region("polyline", {"kind": "leaf"}, all_points_x=[4, 30, 30, 4, 4], all_points_y=[4, 4, 24, 24, 5])
+    bent = region("polyline", {"kind": "leaf"}, all_points_x=[4, 30, 30, 4], all_points_y=[4, 4, 24, 24])
+    convert(save(outline, bent), tmp_path / "lines.json")
+    printed = capsys.readouterr().out
+    assert "1 photos have lines that end where they begin, which are read as outlines" in printed
+    assert "left out: 1 lines, which are no areas" in printed
+    (found,) = read(tmp_path / "lines.json").values()
+    assert same(found, [("leaf", (columns >= 4) & (columns <= 30) & (rows >= 4) & (rows <= 24))])
     line = region("polygon", all_points_x=[1, 5], all_points_y=[1, 5])
     assert "region 1: a polygon without its numbers" in complain(capsys, save(line))
     (tmp_path / "via" / "a.jpg").unlink()

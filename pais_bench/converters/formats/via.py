@@ -1,9 +1,9 @@
 """Read the JSON of the VGG Image Annotator (VIA), of version 1 and 2, as an export or a project.
 
-Polygons keep their coordinates; circles and ellipses have the pixels whose centres are inside. Rectangles, points and
-lines have no mask, and are left out. The class of an object is its region attribute; where regions have several, the
-one that is named class, label, category, name or type, in any case. Without one, the class is that which the command
-names.
+Polygons keep their coordinates, and so do lines that end where they begin, as VIA's tool for lines is taken for that of
+outlines; circles and ellipses have the pixels whose centres are inside. Rectangles, points and other lines have no
+mask, and are left out. The class of an object is its region attribute; where regions have several, the one that is
+named class, label, category, name or type, in any case. Without one, the class is that which the command names.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ WITHOUT_MASK = {
     "polyline": "lines, which are no areas",
 }
 """Shapes that are left out, in the plural."""
+CLOSED = "have lines that end where they begin, which are read as outlines"
+GAP = 0.02
+"""How far apart the ends of a closed line may be, as a part of its length."""
 
 
 class Entry(NamedTuple):
@@ -69,16 +72,18 @@ class Converter(ConverterBase):
         """Read the regions of a photo; shapes without a mask are left out."""
         photo = self.find_photo(item.file, item.photo)
         size = photo_size(photo, Path(item.place), None)
-        objects, left_out = [], []
+        objects, left_out, doubts = [], [], []
         for position, region in enumerate(item.regions, start=1):
             place = f"{item.place}: region {position}"
             shape = region["shape_attributes"]
             kind = shape.get("name")
+            if kind == "polyline" and _is_closed(shape):
+                kind, doubts = "polygon", [CLOSED]
             if kind in WITHOUT_MASK:
                 left_out.append(LeftOut(WITHOUT_MASK[kind], place))
             else:
                 objects.append(Object(self._class_of(region, place), _segmentation(kind, shape, size, place)))
-        return Photo(photo, size, objects, left_out, place=item.place)
+        return Photo(photo, size, objects, left_out, doubts, place=item.place)
 
     def _class_of(self, region: Mapping[str, Any], place: str) -> str:
         if not self._spellings:
@@ -131,6 +136,16 @@ def _class_attribute(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
             f"class 'class', and no other {', '.join(NAMES[1:])}"
         )
     return named, sorted(found.difference(named))
+
+
+def _is_closed(shape: Mapping[str, Any]) -> bool:
+    """Return whether a line is an outline: its ends nearly meet, and it has corners between them."""
+    try:
+        points = [*zip(shape["all_points_x"], shape["all_points_y"], strict=True)]
+        length = sum(map(math.dist, points, points[1:]))
+        return len(points) > 3 and math.dist(points[0], points[-1]) <= GAP * length
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _segmentation(kind: Any, shape: Mapping[str, Any], size: Size, place: str) -> Any:
