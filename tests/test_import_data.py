@@ -909,6 +909,25 @@ def test_the_photos_of_yolo_are_those_of_the_folder(
     assert f"3 photos are outside of {new}, the first: {old}/images/train/a.jpg" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("named", ["D:\\photos\\images\\{}", "/content/drive/photos/images/{}", "..\\images\\{}"])
+def test_paths_of_another_machine_in_a_yaml_of_yolo_are_found_by_their_ends(
+    named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    write_yolo(root)
+    content = {subset: named.format(subset) for subset in ("train", "val")}
+    (root / "data.yaml").write_text(yaml.safe_dump({**content, "names": ["leaf", "flower", "stem"]}))
+    convert(root, tmp_path / "out.json")
+    assert [sorted(read(tmp_path / f"out-{subset}.json")) for subset in ("train", "val")] == [
+        ["images/train/a.jpg", "images/train/b.jpg"],
+        ["images/val/c.jpg"],
+    ]
+    assert f"train: {content['train']} is not here; {root}/images/train is read instead" in capsys.readouterr().out
+    content["val"] = named.replace("images", "photos").format("others")
+    (root / "data.yaml").write_text(yaml.safe_dump({**content, "names": ["leaf", "flower", "stem"]}))
+    assert f"data.yaml: val: no such file or folder: {content['val']}; put" in complain(capsys, root)
+
+
 def test_labels_that_the_yaml_does_not_reach_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Name a test set that is absent, as Roboflow does, and leave out one folder and one photo of a list."""
     root = tmp_path / "root"

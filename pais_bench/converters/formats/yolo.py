@@ -25,6 +25,7 @@ from pais_bench.converters.formats.base import (
 )
 from pais_bench.converters.yolo_fractions import read_fractions
 from pais_bench.converters.yolo_names import read_mapping, read_same_names
+from pais_bench.converters.yolo_paths import find_end, labels_of, text_files_in_labels
 from pais_bench.errors import BenchError
 from pais_bench.images.files import ImageFolder, files_below, folders_below, image_files, role_of
 
@@ -39,7 +40,7 @@ class Converter(ConverterBase):
     @staticmethod
     def is_format(folder: Path) -> bool:
         """Return whether there is a data.yaml, a text file in `labels`, or one beside a photo and class names."""
-        if _find_yamls(folder) or _in_labels(folder):
+        if _find_yamls(folder) or text_files_in_labels(folder):
             return True
         beside = ((folder / name).with_suffix(".txt") for name in image_files(folder))
         return any((folder / name).is_file() for name in NAMES) and any(path.is_file() for path in beside)
@@ -58,7 +59,7 @@ class Converter(ConverterBase):
         found: dict[str, list[Item]] = {}
         for subset, paths in photos.items():
             for photo in paths:
-                labels = _labels_of(photo, self.folder)
+                labels = labels_of(photo, self.folder)
                 name = subset or role_of(photo.relative_to(self.folder).parent)
                 found.setdefault(name, []).append(Item(photo, [labels] if labels.is_file() else []))
         self._require_photos(found)
@@ -114,6 +115,8 @@ class Converter(ConverterBase):
         for key in KEYS:
             for entry in entries[key]:
                 place = self._locate(root, entry)
+                if not place and (place := find_end(root, entry, key)):
+                    self.notes.append(f"{path}: {key}: {entry} is not here; {place} is read instead")
                 listed = self._expand(place, root) if place else []
                 self._lists |= {place} if place else set()
                 if not listed and key != "test":
@@ -163,7 +166,7 @@ class Converter(ConverterBase):
     def _photos_below(self, top: Path) -> list[Path]:
         """Return the photos below a folder: its images, without those that are unlabelled and drawn_pictures names."""
         photos = [top / name for name in image_files(top)]
-        labelled = {photo.resolve() for photo in photos if _labels_of(photo, self.folder).is_file()}
+        labelled = {photo.resolve() for photo in photos if labels_of(photo, self.folder).is_file()}
         drawn = {top / name for name in drawn_pictures(top, labelled)}
         if drawn:
             self.notes.append(note_drawn(drawn))
@@ -198,7 +201,7 @@ class Converter(ConverterBase):
         if outside := [item.photo for item in items if not is_below[item.photo.parent]]:
             self.notes.append(f"{len(outside)} photos are outside of {self.folder}, the first: {outside[0]}")
         used = {path for item in items for path in item.labels}
-        below = {path.parent for path in [*used, *_in_labels(self.folder)]}
+        below = {path.parent for path in [*used, *text_files_in_labels(self.folder)]}
         others = [
             path
             for path in files_below(self.folder, ".txt")
@@ -238,9 +241,9 @@ class Converter(ConverterBase):
         its photo may be one that would be taken as a photo without an object.
         """
         photos_found = [item.photo for items in found.values() for item in items]
-        folders = {(photo.parent, _labels_of(photo, self.folder).parent) for photo in photos_found}
+        folders = {(photo.parent, labels_of(photo, self.folder).parent) for photo in photos_found}
         known = {labels for _, labels in folders}
-        others = {path.parent for path in _in_labels(self.folder)} - known if not self._yaml else set()
+        others = {path.parent for path in text_files_in_labels(self.folder)} - known if not self._yaml else set()
         for photos, labels in sorted([*folders, *((self.folder, labels) for labels in others)]):
             stems = photos_by_stem(photos) if labels in known else {}
             files = (path for path in files_below(labels, ".txt") if path.parent == labels and path.name not in NAMES)
@@ -273,21 +276,3 @@ def _find_yamls(folder: Path) -> list[Path]:
 def _entries(value: Any) -> list[str]:
     """Return what a key of a YAML lists: nothing, one entry or several."""
     return [str(entry) for entry in (value if isinstance(value, list) else [value]) if value]
-
-
-def _in_labels(folder: Path) -> list[Path]:
-    """Return the text files below folders `labels`."""
-    return [path for path in files_below(folder, ".txt") if "labels" in path.relative_to(folder).parts[:-1]]
-
-
-def _labels_of(photo: Path, folder: Path) -> Path:
-    """Return the text file of a photo: in `labels` in place of the last `images` of its path, or beside the photo.
-
-    It is beside the photo where its path has no `images`, where a file is there and no folder `labels`, and where the
-    converted folder is `images` or lies in it and `labels` has no such file.
-    """
-    head, images, tail = str(photo).rpartition(f"{os.sep}images{os.sep}")
-    beside, path = photo.with_suffix(".txt"), Path(f"{head}{os.sep}labels{os.sep}{tail}").with_suffix(".txt")
-    is_above = folder.is_relative_to(f"{head}{os.sep}images")
-    is_beside = beside.is_file() and not path.parent.is_dir()
-    return beside if not images or is_beside or (is_above and not path.is_file()) else path
