@@ -1322,6 +1322,15 @@ def test_shapes_of_via_are_areas_of_the_one_class_attribute(tmp_path: Path, caps
     assert [name for name, _ in read(tmp_path / "spelt.json")["a.jpg"]] == ["leaf", "stem"]
     both = {**ring, "region_attributes": {"kind": "leaf", "Kind": "stem"}}
     assert "have the attributes Kind, kind; name the one" in complain(capsys, save(both))
+    save_photo(tmp_path / "via" / "b.jpg", 1)
+    others = {**disc, "region_attributes": {"a": "x", "name": "stem"}}
+    more = {"b": {"filename": "b.jpg", "regions": [others]}}
+    (tmp_path / "via" / "more.json").write_text(json.dumps(more))
+    convert(save(ring), tmp_path / "of_files.json")
+    assert "classes are of the attribute kind or name; not used: a\n" in capsys.readouterr().out
+    assert [name for objects in read(tmp_path / "of_files.json").values() for name, _ in objects] == ["stem", "leaf"]
+    assert "region 1: its attribute of a class is None, not one class" in complain(capsys, save(plain))
+    (tmp_path / "via" / "more.json").unlink()
     outline = region("polyline", {"kind": "leaf"}, all_points_x=[4, 30, 30, 4, 4], all_points_y=[4, 4, 24, 24, 5])
     bent = region("polyline", {"kind": "leaf"}, all_points_x=[4, 30, 30, 4], all_points_y=[4, 4, 24, 24])
     convert(save(outline, bent), tmp_path / "lines.json")

@@ -8,8 +8,9 @@ named class, label, category, name or type, in any case. Without one, the class 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,10 +64,20 @@ class Converter(ConverterBase):
                     unlabelled += 1
         if unlabelled:
             self.notes.append(f"left out: {unlabelled} photos without a region")
-        self._spellings, others = _class_attribute([entry for entries in found.values() for entry in entries])
-        if others:
-            self.notes.append(f"classes are of the attribute {self._spellings[0]}; not used: {', '.join(others)}")
+        self._find_attributes([entry for entries in found.values() for entry in entries])
         return found
+
+    def _find_attributes(self, entries: Sequence[Entry]) -> None:
+        """Find the region attribute of the class in each file, and note those that are not used."""
+        self._spellings: dict[Path, list[str]] = {}
+        others: set[str] = set()
+        for file, of_file in itertools.groupby(entries, lambda entry: entry.file):
+            self._spellings[file], unused = _class_attribute(file, of_file)
+            others.update(unused)
+        named = sorted(set(itertools.chain(*self._spellings.values())))
+        if others or len(named) > 1:
+            unused_names = f"; not used: {', '.join(sorted(others))}" if others else ""
+            self.notes.append(f"classes are of the attribute {' or '.join(named)}{unused_names}")
 
     def read(self, item: Entry) -> Photo:
         """Read the regions of a photo; shapes without a mask are left out."""
@@ -82,14 +93,16 @@ class Converter(ConverterBase):
             if kind in WITHOUT_MASK:
                 left_out.append(LeftOut(WITHOUT_MASK[kind], place))
             else:
-                objects.append(Object(self._class_of(region, place), _segmentation(kind, shape, size, place)))
+                objects.append(
+                    Object(self._class_of(item.file, region, place), _segmentation(kind, shape, size, place))
+                )
         return Photo(photo, size, objects, left_out, doubts, place=item.place)
 
-    def _class_of(self, region: Mapping[str, Any], place: str) -> str:
-        if not self._spellings:
+    def _class_of(self, file: Path, region: Mapping[str, Any], place: str) -> str:
+        if not any(self._spellings.values()):
             return self.class_name
-        attributes = region["region_attributes"]
-        spelling = next(filter(attributes.__contains__, self._spellings), self._spellings[0])
+        attributes, spellings = region["region_attributes"], self._spellings[file] or ["attribute of a class"]
+        spelling = next(filter(attributes.__contains__, spellings), spellings[0])
         value = attributes.get(spelling)
         chosen = [name for name, on in value.items() if on] if isinstance(value, dict) else [value]
         if len(chosen) != 1 or not isinstance(chosen[0], str) or not chosen[0].strip():
@@ -120,7 +133,7 @@ def _is_region(region: Any) -> bool:
     return isinstance(region, dict) and all(isinstance(region.get(key), dict) for key in keys)
 
 
-def _class_attribute(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
+def _class_attribute(file: Path, entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
     """Return the spellings of the region attribute of the class, none where regions have none, and other attributes.
 
     Names that differ in case alone are one attribute, unless a region has two of them. Raises BenchError where several
@@ -132,8 +145,8 @@ def _class_attribute(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
     differ = len({name.lower() for name in named}) > 1
     if differ or any(len(names.intersection(named)) > 1 for names in of_regions):
         raise BenchError(
-            f"{entries[0].place}: its regions have the attributes {', '.join(sorted(found))}; name the one of the "
-            f"class 'class', and no other {', '.join(NAMES[1:])}"
+            f"{file}: its regions have the attributes {', '.join(sorted(found))}; name the one of the class 'class', "
+            f"and no other {', '.join(NAMES[1:])}"
         )
     return named, sorted(found.difference(named))
 
