@@ -142,20 +142,20 @@ def read_checkpoint(path: Path, run: Run) -> dict[str, Any]:
         kinds = re.findall(r"GLOBAL (\S+)", str(error))
         raise Damaged(
             f"{path}: no damaged checkpoint, but one that is not loaded, as it holds more than tensors and numbers "
-            f"({kinds[0] if kinds else 'unknown'}); move {_what_holds(path)} away to train this run anew"
+            f"({kinds[0] if kinds else 'unknown'}); move {_what_to_remove(path)} away to train this run anew"
         ) from error
     except Exception as error:
         if describe_fault(error):
             raise
         fault = (str(error).splitlines() or [""])[0].split(". ")[0]
         raise Damaged(
-            f"{path}: damaged checkpoint ({fault}); delete {_what_holds(path)} to train this run anew"
+            f"{path}: damaged checkpoint ({fault}); delete {_what_to_remove(path)} to train this run anew"
         ) from error
     if digest != run.digest:
         raise BenchError(f"{path}: checkpoint of run {digest}, not of {run.digest}; delete it or use another folder")
     return state
 
 
-def _what_holds(path: Path) -> str:
-    """Return what has to go for a training to begin anew: the log says that there is a best checkpoint."""
+def _what_to_remove(path: Path) -> str:
+    """Return what has to go for a training to begin anew; without its best checkpoint a begun run is refused."""
     return "the folder of the run" if path.name.startswith("best-") else "it"
