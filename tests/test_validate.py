@@ -78,6 +78,10 @@ FAULTS: dict[str, Change] = {
     "no annotation": lambda content, root: content.update(annotations=[]),
     "crowd regions alone": lambda content, root: [record.update(iscrowd=1) for record in content["annotations"]],
     "validation set without an object": lambda content, root: rewrite(root / VAL, annotations=[]),
+    "no class in both subsets": lambda content, root: (
+        [record.update(category_id=7) for record in content["annotations"]],
+        rewrite(root / VAL, annotations=[{**record, "category_id": 9} for record in CONTENT["annotations"]]),
+    ),
     "not a record": lambda content, root: content["images"].insert(1, 5),
     "annotation that is no record": lambda content, root: content["annotations"].insert(1, 5),
     "text for an id": at("images", 0, id="two"),

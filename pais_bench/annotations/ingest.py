@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -153,21 +152,40 @@ def _drop_parents(subset: Subset, used: Collection[int | None]) -> Subset:
 
 def require_objects(name: str, source: str, ingested: Ingested) -> None:
     """Raise BenchError where a training or validation set has nothing to learn or to find; stuff is no object."""
-    tables = ingested.tables
-    crowd = tables["annotations"].column("iscrowd")
-    categories = json.loads(tables["images"].schema.metadata[b"categories"])
-    things = pa.array([category["id"] for category in categories if is_thing(category)], pa.int64())
-    of_things = pc.is_in(tables["annotations"].column("category_id"), value_set=things)
-    if name not in ("train", "val") or pc.any(pc.and_(pc.equal(crowd, 0), of_things)).as_py():
+    if name not in ("train", "val") or _shown(ingested):
         return
+    crowd = ingested.tables["annotations"].column("iscrowd")
     reason = f"all of its {len(crowd)} annotations are crowd regions" if len(crowd) else "it has no annotation"
     remedy = "set iscrowd to 0 for single objects" if len(crowd) else "annotate some of its images"
-    if len(things) < len(categories) and len(crowd):
+    if len(crowd) and not all(map(is_thing, ingested.classes)):
         reason, remedy = reason.replace("regions", "regions or stuff"), f"{remedy}, and isthing to 1 for their classes"
     faulty = [record.reason for record in ingested.repaired if record.list == "annotations"]
     if faulty and not len(crowd):
         reason, remedy = f"its {len(faulty)} annotations are faulty", faulty[0].removeprefix(f"{source}: ")
     raise BenchError(f"{source}: no object to {'learn' if name == 'train' else 'find'}: {reason}; {remedy}")
+
+
+def require_shared_class(source: str, train: Ingested, val: Ingested) -> None:
+    """Raise BenchError where val shows no class that is learnt: every AP would be 0 or undefined; source is val's."""
+    learnt, measured = _shown(train), _shown(val)
+    if learnt and measured and learnt.isdisjoint(measured):
+        raise BenchError(
+            f"{source}: val shows only {_name_some(val, measured)}, and train only {_name_some(train, learnt)}: no "
+            f"class that is learnt can be measured; name the classes of both alike, or choose other images for val"
+        )
+
+
+def _shown(ingested: Ingested) -> set[int]:
+    """Return the ids of the classes of which there is an object; crowd regions and stuff are none."""
+    annotations = ingested.tables["annotations"]
+    alone = pc.equal(annotations.column("iscrowd"), 0)
+    of_objects = pc.unique(annotations.column("category_id").filter(alone)).to_pylist()
+    return {category["id"] for category in ingested.classes if is_thing(category)}.intersection(of_objects)
+
+
+def _name_some(ingested: Ingested, ids: Collection[int]) -> str:
+    names = [category["name"] for category in ingested.classes if category["id"] in ids]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
 
 
 def _category_ids(subset: Subset) -> IntArray:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from pais_bench.annotations.arrow import ANNOTATIONS, IMAGES, Table, digest, map_table, write_table
-from pais_bench.annotations.ingest import Ingested, Subset, drop_parents, ingest, require_objects
+from pais_bench.annotations.ingest import Ingested, Subset, drop_parents, ingest, require_objects, require_shared_class
 from pais_bench.annotations.panoptic import is_thing
 from pais_bench.annotations.repair import ChangedRecord, DroppedRecord
 from pais_bench.errors import BenchError
@@ -192,7 +192,8 @@ def write_store(
 
     A repair drops or changes annotations (validate.FAULTS), lists them in repaired.json, and reports the number of each
     fault to progress, like the notes about what was accepted. Raises BenchError that names the file and the id of the
-    first invalid record, two subsets whose classes differ, or a file without an object; then nothing is written.
+    first invalid record, two subsets whose classes differ or show none in common, or a file without an object; then
+    nothing is written.
     """
     subsets = drop_parents(subsets)
     ingested: dict[str, Ingested] = {}
@@ -201,6 +202,8 @@ def write_store(
         ingested[name] = ingest(subset, repair, labelled=name != "unlabelled")
         require_objects(name, subset.source, ingested[name])
     classes = _same_classes({subset.source: ingested[name].classes for name, subset in subsets.items()})
+    if "train" in subsets and "val" in subsets:
+        require_shared_class(subsets["val"].source, ingested["train"], ingested["val"])
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
     for name, subset in subsets.items():
