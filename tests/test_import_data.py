@@ -1318,6 +1318,15 @@ def test_shapes_of_via_are_areas_of_the_one_class_attribute(tmp_path: Path, caps
     assert "have the attributes colour, kind; name the one of the class 'class'" in complain(capsys, save(several))
     convert(save({**ring, "region_attributes": {"note": "n", "colour": "c", "Class": "leaf"}}), tmp_path / "named.json")
     assert "classes are of the attribute Class; not used: colour, note\n" in capsys.readouterr().out
+    unfilled = {"image_quality": {"good": True}, "type": "unknown"}
+    for name in ("leaf", "not_defined"):
+        convert(save({**ring, "region_attributes": {**unfilled, "name": name}}), tmp_path / f"{name}.json")
+        assert [found for found, _ in read(tmp_path / f"{name}.json")["a.jpg"]] == [name]
+        assert "classes are of the attribute name; not used: image_quality, type\n" in capsys.readouterr().out
+    two = {**unfilled, "name": "leaf", "type": "plant"}
+    assert "have the attributes image_quality, name, type; name" in complain(
+        capsys, save({**ring, "region_attributes": two})
+    )
     convert(save(ring, {**disc, "region_attributes": {"Kind": "stem"}}), tmp_path / "spelt.json")
     assert [name for name, _ in read(tmp_path / "spelt.json")["a.jpg"]] == ["leaf", "stem"]
     both = {**ring, "region_attributes": {"kind": "leaf", "Kind": "stem"}}

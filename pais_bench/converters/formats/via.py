@@ -3,7 +3,8 @@
 Polygons keep their coordinates, and so do lines that end where they begin, as VIA's tool for lines is taken for that of
 outlines; circles and ellipses have the pixels whose centres are inside. Rectangles, points and other lines have no
 mask, and are left out. The class of an object is its region attribute; where regions have several, the one that is
-named class, label, category, name or type, in any case. Without one, the class is that which the command names.
+named class, label, category, name or type, in any case; of several of these, the one that was filled in. Without one,
+the class is that which the command names.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pais_bench.images.files import files_with, role_of
 from pais_bench.images.pixels import Size
 
 NAMES = ("class", "label", "category", "name", "type")
+UNFILLED: tuple[Any, ...] = (None, "", {}, "not_defined", "unknown")
+"""Values of an attribute that nobody has set; the last two are those of VIA's example of attributes."""
 WORD = b'"shape_attributes"'
 WITHOUT_MASK = {
     "rect": "boxes, which have no mask",
@@ -136,19 +139,25 @@ def _is_region(region: Any) -> bool:
 def _class_attribute(file: Path, entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
     """Return the spellings of the region attribute of the class, none where regions have none, and other attributes.
 
-    Names that differ in case alone are one attribute, unless a region has two of them. Raises BenchError where several
-    may be the one of the class.
+    Names that differ in case alone are one attribute, unless a region has two of them. One that no region has filled in
+    is not that of the class where there is another. Raises BenchError where several may be the one of the class.
     """
-    of_regions = [set(region["region_attributes"]) for entry in entries for region in entry.regions]
+    of_regions = [region["region_attributes"] for entry in entries for region in entry.regions]
     found: set[str] = set().union(*of_regions)
     named = [name for name in sorted(found) if name.lower() in NAMES] or sorted(found)
-    differ = len({name.lower() for name in named}) > 1
-    if differ or any(len(names.intersection(named)) > 1 for names in of_regions):
+    if _differ(named):
+        filled = [name for name in named if any(values.get(name) not in UNFILLED for values in of_regions)]
+        named = filled or named[:1]
+    if _differ(named) or any(len(values.keys() & named) > 1 for values in of_regions):
         raise BenchError(
             f"{file}: its regions have the attributes {', '.join(sorted(found))}; name the one of the class 'class', "
             f"and no other {', '.join(NAMES[1:])}"
         )
     return named, sorted(found.difference(named))
+
+
+def _differ(names: Iterable[str]) -> bool:
+    return len({name.lower() for name in names}) > 1
 
 
 def _is_closed(shape: Mapping[str, Any]) -> bool:
