@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import yaml
 from tiny import study
@@ -23,7 +22,7 @@ from pais_bench.cli.main import main
 from pais_bench.study.load import load_study
 
 ROOT = Path(__file__).parent.parent
-STEPS = 20
+STEPS = 30
 SLOWLY = """#!/bin/sh
 shift 2
 exec {python} -c '
@@ -96,17 +95,10 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-@pytest.fixture
-def controllers(tmp_path: Path) -> Controllers:
-    both = Controllers(tmp_path)
-    split = both.results / "splits/shapes/soft_teacher/10pct-fold1.json"
-    assert both.run("first", str(split)) == 0, both.output("first")
-    return both
-
-
-def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_other(
-    controllers: Controllers, tmp_path: Path
-) -> None:
+def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_other(tmp_path: Path) -> None:
+    controllers = Controllers(tmp_path)
+    split = controllers.results / "splits/shapes/soft_teacher/10pct-fold1.json"
+    assert controllers.run("first", str(split)) == 0, controllers.output("first")
     target = str(controllers.folder / "run.json")
     with (
         controllers.started("first", target, slowly=True) as first,
@@ -121,6 +113,12 @@ def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_ot
         while not (controllers.folder / "checkpoint.pt").exists():
             assert winner.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
+        # One in the working directory of the winner is refused by Snakemake's lock.
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", target]
+        command += ["--directory", str(controllers.home / {"first": "second", "second": "first"}[loser])]
+        command += ["--config", f"study={controllers.path}", f"results={controllers.results}"]
+        third = subprocess.run(command, capture_output=True, text=True, env=environment())
+        assert third.returncode == 1 and "Directory cannot be locked" in third.stderr
         kill(winner)
     output = controllers.output(loser)
     (line,) = {line.strip() for line in output.splitlines() if "pais-bench train: error: " in line}
@@ -147,17 +145,3 @@ def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_ot
     )
     for model in ("student", "teacher"):
         assert all(torch.equal(state[model][name], value) for name, value in expected_state[model].items())
-
-
-def test_two_controllers_in_one_working_directory_are_refused_by_its_lock(controllers: Controllers) -> None:
-    target = str(controllers.folder / "run.json")
-    with controllers.started("first", target, slowly=True):
-        deadline = time.monotonic() + 60
-        while not (controllers.folder / "log.jsonl").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-        command += ["--directory", str(controllers.home / "first"), "--cores", "1", target]
-        command += ["--config", f"study={controllers.path}", f"results={controllers.results}"]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment())
-    assert done.returncode == 1 and "Directory cannot be locked" in done.stderr
