@@ -1,4 +1,4 @@
-"""Run two Snakemakes on one results folder, at once and after a crash of one."""
+"""Run Snakemakes on one results folder and in one working directory, at once and after a crash of one."""
 
 from __future__ import annotations
 
@@ -113,10 +113,11 @@ def test_of_two_controllers_one_is_refused_and_continues_after_a_crash_of_the_ot
         while not (controllers.folder / "checkpoint.pt").exists():
             assert winner.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
-        # One in the working directory of the winner is refused by Snakemake's lock.
+        # A third, in the working directory of the winner, is refused by Snakemake's lock.
+        directory = controllers.home / ("second" if loser == "first" else "first")
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", target]
-        command += ["--directory", str(controllers.home / {"first": "second", "second": "first"}[loser])]
-        command += ["--config", f"study={controllers.path}", f"results={controllers.results}"]
+        command += ["--directory", str(directory), "--config", f"study={controllers.path}"]
+        command += [f"results={controllers.results}"]
         third = subprocess.run(command, capture_output=True, text=True, env=environment())
         assert third.returncode == 1 and "Directory cannot be locked" in third.stderr
         kill(winner)

@@ -185,7 +185,7 @@ def _shown(ingested: Ingested) -> set[int]:
 
 def _name_some(ingested: Ingested, ids: Collection[int]) -> str:
     names = [category["name"] for category in ingested.classes if category["id"] in ids]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
+    return ", ".join(names[:3] + ["..."] * (len(names) > 3))
 
 
 def _category_ids(subset: Subset) -> IntArray:
